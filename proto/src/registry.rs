@@ -1,0 +1,66 @@
+//! The value that a member keeps in the registry under its lease.
+//!
+//! Written so that etcd's own gRPC naming clients can read it (JSON with `Op`, `Addr`,
+//! `Metadata`; source: etcd `client/v3/naming/endpoints`, `internal.Update`).
+
+use serde::{Deserialize, Serialize};
+
+/// One member's registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Always 0, "add", as etcd's naming clients expect.
+    #[serde(rename = "Op", default)]
+    pub op: u8,
+    /// `host:port` of the member's gRPC port for clients.
+    #[serde(rename = "Addr")]
+    pub address: String,
+    /// What only Larder reads.
+    #[serde(rename = "Metadata")]
+    pub metadata: Metadata,
+}
+
+/// What members tell each other beyond an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Uid of the pod: tells a successor from a predecessor under one name.
+    pub uid: String,
+    /// `host:port` of the peer protocol.
+    pub peer_address: String,
+    /// `host:port` of the HTTP gateway.
+    pub http_address: String,
+    /// Share of the keys that this member wants, relative to the others; from its memory.
+    pub weight: u32,
+    /// Topology zone, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Version of the member's program.
+    pub version: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registration_reads_as_an_etcd_naming_endpoint() {
+        let registration = Registration {
+            op: 0,
+            address: "10.0.0.7:7600".into(),
+            metadata: Metadata {
+                uid: "u1".into(),
+                peer_address: "10.0.0.7:7601".into(),
+                http_address: "10.0.0.7:7680".into(),
+                weight: 100,
+                zone: None,
+                version: "0.1.0".into(),
+            },
+        };
+        let text = serde_json::to_string(&registration).expect("plain data");
+        assert_eq!(
+            text,
+            r#"{"Op":0,"Addr":"10.0.0.7:7600","Metadata":{"uid":"u1","peerAddress":"10.0.0.7:7601","httpAddress":"10.0.0.7:7680","weight":100,"version":"0.1.0"}}"#
+        );
+        assert_eq!(serde_json::from_str::<Registration>(&text).expect("own text"), registration);
+    }
+}
