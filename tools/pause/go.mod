@@ -1,0 +1,3 @@
+module larder.dev/tools/pause
+
+go 1.24
