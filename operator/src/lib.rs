@@ -1,1 +1,6 @@
-//! See the crate's description.
+//! The operator: the two resources, and every Kubernetes object made from them.
+//!
+//! Pure parts (the API types in [`api`], the checks and builders) need no client and are used by
+//! other programs too; everything that reads or writes a Kubernetes cluster stands apart.
+
+pub mod api;

@@ -1,0 +1,84 @@
+//! Owns the two resources as Rust types, `larder.dev/v1alpha1`: fields, units, defaults and rules.
+//! It never talks to Kubernetes and decides nothing about a running cluster.
+//!
+//! The CRDs are generated from these types ([`crate::crd`]), so that a field has one place. Start
+//! at [`cluster`] or [`group`]; [`defaults`] holds every default, [`status`] the names of the
+//! conditions.
+
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema copies each struct, `pub` and all, into the function that makes its schema"
+)]
+
+pub mod cluster;
+pub mod defaults;
+pub mod group;
+mod rules;
+pub mod status;
+
+pub use cluster::{CacheCluster, CacheClusterSpec, CacheClusterStatus};
+pub use group::{CacheGroup, CacheGroupSpec, CacheGroupStatus};
+
+/// The API group of both resources.
+pub const GROUP: &str = "larder.dev";
+/// The version of both resources.
+pub const VERSION: &str = "v1alpha1";
+
+use serde::{Deserialize, Serialize};
+
+/// A Secret of the same namespace, by name.
+#[derive(
+    kube::KubeSchema,
+    Serialize,
+    Deserialize,
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// Name of the Secret, in the namespace of this object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// One key of a Secret of the same namespace.
+#[derive(
+    kube::KubeSchema,
+    Serialize,
+    Deserialize,
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// Name of the Secret, in the namespace of this object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key inside the Secret. Default: url.
+    #[serde(default = "defaults::secret_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// The schema of a quantity: a number or text such as `512Mi`, in the form that Kubernetes' own
+/// generator writes.
+pub(crate) fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "pattern": "^[0-9]+(\\.[0-9]+)?(([KMGTPE]i)|[numkMGTPE]|([eE][-+]?[0-9]+))?$",
+        "maxLength": 32,
+    })
+}

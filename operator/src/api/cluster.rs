@@ -1,0 +1,343 @@
+//! Owns `CacheCluster`: how many members, how much memory, which etcd, how keys are placed.
+
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema copies each struct, `pub` and all, into the function that makes its schema"
+)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{SecretReference, defaults, rules};
+
+/// What a user asks of one cache.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "larder.dev",
+    version = "v1alpha1",
+    kind = "CacheCluster",
+    namespaced,
+    status = "CacheClusterStatus",
+    derive = "PartialEq",
+    shortname = "cc",
+    category = "all",
+    category = "larder",
+    doc = "A read-through cache: its members, their memory, their etcd cluster.",
+    scale(
+        spec_replicas_path = ".spec.members",
+        status_replicas_path = ".status.members",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.ready",
+        description = "Members that are ready, of those wanted."
+    ),
+    printcolumn(
+        name = "Ring",
+        type_ = "integer",
+        json_path = ".status.ringRevision",
+        description = "Registry revision of the newest registration."
+    ),
+    printcolumn(
+        name = "Memory",
+        type_ = "string",
+        json_path = ".spec.memory",
+        description = "What one member's container may use."
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Reason of the condition Ready."
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Time since it was created."
+    ),
+    printcolumn(
+        name = "Etcd",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="EtcdReady")].status"#,
+        description = "Condition EtcdReady.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Placement",
+        type_ = "string",
+        json_path = ".spec.placement.algorithm",
+        description = "How keys are placed on members.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        description = "Message of the condition Ready.",
+        priority = 1
+    ),
+    validation = rules::CLUSTER_NAME_LENGTH,
+    validation = rules::CLUSTER_NAME_FORM
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheClusterSpec {
+    /// Number of members. Unit: pods, 1 to 50. Default: 3.
+    #[serde(default = "defaults::members")]
+    #[schemars(range(min = 1, max = 50))]
+    pub members: i32,
+    /// Memory that one member's container may use; its request and its limit. What entries may use
+    /// is derived from it: 80 percent of what remains after the program's own 24 MiB. Unit: bytes,
+    /// as a quantity (512Mi), at least 64Mi. Required, no default.
+    #[schemars(schema_with = "super::quantity_schema")]
+    #[x_kube(validation = rules::MEMORY_MINIMUM)]
+    #[x_kube(validation = rules::MEMORY_MAXIMUM)]
+    pub memory: Quantity,
+    /// CPU that one member's container requests; there is no limit, because throttling shows as
+    /// slow hits. Unit: cores, as a quantity (500m). Default: no request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::quantity_schema")]
+    pub cpu: Option<Quantity>,
+    /// The etcd cluster by which members find each other: one that the operator runs, or one of
+    /// yours. It holds only what can be made again. Default: managed, with 3 members.
+    #[serde(default)]
+    pub etcd: EtcdSpec,
+    /// How keys are placed on members. Default: Rendezvous.
+    #[serde(default)]
+    pub placement: PlacementSpec,
+    /// Image of the members. Default: the image of the operator's own release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// Secrets of this namespace with credentials for pulling images. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Vec<SecretReference>,
+    /// Where pods may run. Default: anywhere, members spread over hosts and zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling: Option<SchedulingSpec>,
+    /// How many members a node drain may take away. Default: one at a time.
+    #[serde(default)]
+    pub pod_disruption: PodDisruptionSpec,
+    /// Annotations that members' pods get beside the operator's own; an edit restarts the members
+    /// one by one. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_annotations: BTreeMap<String, String>,
+}
+
+/// The etcd cluster: exactly one of the two.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rules::ETCD_ONE_OF,
+    validation = rules::ETCD_KIND_STAYS
+)]
+pub struct EtcdSpec {
+    /// An etcd cluster that the operator runs for this CacheCluster. Default: 3 members, when
+    /// external is not set either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<ManagedEtcdSpec>,
+    /// An etcd cluster that somebody else runs. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalEtcdSpec>,
+}
+
+impl Default for EtcdSpec {
+    fn default() -> Self {
+        Self { managed: Some(ManagedEtcdSpec::default()), external: None }
+    }
+}
+
+/// An etcd cluster that the operator runs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rules::ETCD_STORAGE_STAYS
+)]
+pub struct ManagedEtcdSpec {
+    /// Number of etcd members; 3 survive the loss of one. Unit: pods, 1 or 3. Default: 3.
+    #[serde(default = "defaults::etcd_members")]
+    #[schemars(range(min = 1, max = 3))]
+    #[x_kube(validation = rules::ETCD_MEMBERS)]
+    pub members: i32,
+    /// A volume for each member's data, removed with the member. Default: none, data lives and dies
+    /// with the pod, because the registry holds only what can be made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// Image of the etcd members. Default: the image of the operator's own release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+}
+
+impl Default for ManagedEtcdSpec {
+    fn default() -> Self {
+        Self { members: defaults::ETCD_MEMBERS, storage: None, image: None }
+    }
+}
+
+/// A volume for one etcd member.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageSpec {
+    /// Size of one volume. Unit: bytes, as a quantity (1Gi), at least 256Mi. Required, no default.
+    #[schemars(schema_with = "super::quantity_schema")]
+    #[x_kube(validation = rules::STORAGE_MINIMUM)]
+    pub size: Quantity,
+    /// StorageClass of the volumes. Default: the default class of the Kubernetes cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+/// An etcd cluster that somebody else runs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rules::ETCD_TLS
+)]
+pub struct ExternalEtcdSpec {
+    /// URLs of etcd's client port, as http://host:port or https://host:port. Required, 1 to 9.
+    #[schemars(
+        length(min = 1, max = 9),
+        inner(length(max = 300), regex(pattern = "^https?://[^/@]+:[0-9]{1,5}$"))
+    )]
+    pub endpoints: Vec<String>,
+    /// Secret with ca.crt, and tls.crt with tls.key for client authentication. Required with https
+    /// endpoints. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_secret_ref: Option<SecretReference>,
+}
+
+/// How keys are placed on members.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rules::RING_ALGORITHM
+)]
+pub struct PlacementSpec {
+    /// Rendezvous: weighted rendezvous hashing over a slot table; the least movement. Ring:
+    /// consistent hashing with virtual nodes, as in the groupcache family. Default: Rendezvous.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// Settings of the algorithm Ring. Default: 160 virtual nodes, Xxh3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingSpec>,
+}
+
+/// An algorithm that places keys.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Weighted rendezvous hashing over a slot table.
+    #[default]
+    Rendezvous,
+    /// Consistent hashing with virtual nodes.
+    Ring,
+}
+
+/// Settings of consistent hashing.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RingSpec {
+    /// Points on the ring of a member of mean weight; more points spread keys more evenly. Unit:
+    /// points, 1 to 4096. Default: 160.
+    #[serde(default = "defaults::virtual_nodes")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub virtual_nodes: i32,
+    /// Hash of keys and points: Crc32, as in groupcache, or Xxh3, faster and more even. Default:
+    /// Xxh3.
+    #[serde(default)]
+    pub hash: RingHash,
+}
+
+impl Default for RingSpec {
+    fn default() -> Self {
+        Self { virtual_nodes: defaults::VIRTUAL_NODES, hash: RingHash::default() }
+    }
+}
+
+/// Hash of keys and points of a ring.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RingHash {
+    /// CRC-32 (IEEE), as in groupcache.
+    Crc32,
+    /// XXH3, 64 bits.
+    #[default]
+    Xxh3,
+}
+
+/// Where pods may run.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SchedulingSpec {
+    /// Labels that a Kubernetes node must carry to run members or etcd. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of Kubernetes nodes that members and etcd tolerate. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Affinity of the members' pods, as in a pod. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// How members spread, as in a pod; replaces the default. Default: over hosts and over zones,
+    /// both as a preference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// PriorityClass of members and etcd. Default: the default of the Kubernetes cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+}
+
+/// How many members a node drain may take away.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodDisruptionSpec {
+    /// Members that may be evicted at one time; members that are not ready may always be evicted.
+    /// Unit: pods, 1 to 50. Default: 1.
+    #[serde(default = "defaults::max_unavailable")]
+    #[schemars(range(min = 1, max = 50))]
+    pub max_unavailable: i32,
+}
+
+impl Default for PodDisruptionSpec {
+    fn default() -> Self {
+        Self { max_unavailable: defaults::MAX_UNAVAILABLE }
+    }
+}
+
+/// What is true of a CacheCluster.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheClusterStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, EtcdReady and MembersReady, each with the generation that it speaks of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Members' pods that exist; read by the scale subresource. Unit: pods.
+    #[serde(default)]
+    pub members: i32,
+    /// Members that are ready. Unit: pods.
+    #[serde(default)]
+    pub ready_members: i32,
+    /// Members that are ready, of those wanted, for people: 3/3.
+    #[serde(default)]
+    pub ready: String,
+    /// Label selector of the members' pods; read by the scale subresource.
+    #[serde(default)]
+    pub selector: String,
+    /// Registry revision of the newest registration of a member, while the registry answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring_revision: Option<i64>,
+}

@@ -1,0 +1,63 @@
+//! Owns every default of the two resources. The schema repeats them (serde's and schemars'
+//! `default` attributes point here), so the API server fills them in and nothing else does.
+
+/// Members of a CacheCluster.
+pub const MEMBERS: i32 = 3;
+/// Members of a managed etcd cluster.
+pub const ETCD_MEMBERS: i32 = 3;
+/// Points of a ring that a member of mean weight has.
+pub const VIRTUAL_NODES: i32 = 160;
+/// Members that may be evicted at one time.
+pub const MAX_UNAVAILABLE: i32 = 1;
+/// Life of a loaded value, seconds.
+pub const TTL_SECONDS: i64 = 60;
+/// Share by which a life is shortened at random, percent.
+pub const JITTER_PERCENT: i32 = 10;
+/// Life of "absent", seconds.
+pub const NEGATIVE_TTL_SECONDS: i64 = 5;
+/// Loads in flight from one member.
+pub const CONCURRENCY: i32 = 32;
+/// Limit of one load, milliseconds.
+pub const TIMEOUT_MILLISECONDS: i64 = 1_000;
+/// Key of a referenced Secret.
+pub const SECRET_KEY: &str = "url";
+
+pub(crate) fn members() -> i32 {
+    MEMBERS
+}
+
+pub(crate) fn etcd_members() -> i32 {
+    ETCD_MEMBERS
+}
+
+pub(crate) fn virtual_nodes() -> i32 {
+    VIRTUAL_NODES
+}
+
+pub(crate) fn max_unavailable() -> i32 {
+    MAX_UNAVAILABLE
+}
+
+pub(crate) fn ttl_seconds() -> i64 {
+    TTL_SECONDS
+}
+
+pub(crate) fn jitter_percent() -> i32 {
+    JITTER_PERCENT
+}
+
+pub(crate) fn negative_ttl_seconds() -> i64 {
+    NEGATIVE_TTL_SECONDS
+}
+
+pub(crate) fn concurrency() -> i32 {
+    CONCURRENCY
+}
+
+pub(crate) fn timeout_milliseconds() -> i64 {
+    TIMEOUT_MILLISECONDS
+}
+
+pub(crate) fn secret_key() -> String {
+    SECRET_KEY.into()
+}
