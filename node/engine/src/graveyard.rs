@@ -1,0 +1,52 @@
+//! Owns the stores of cleared groups until they are taken apart, so that clearing a million
+//! entries is an exchange of pointers and their memory comes back in bounded steps. Nothing in
+//! here can be read any more.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::entry::Entry;
+use crate::store::Store;
+
+/// Shared by a cache and its groups.
+#[derive(Debug, Default)]
+pub(crate) struct Graveyard {
+    stores: Mutex<Vec<Store>>,
+    /// Entries that wait; read without the lock, so that an empty graveyard costs nothing.
+    waiting: AtomicUsize,
+}
+
+impl Graveyard {
+    pub(crate) fn add(&self, store: Store) {
+        if store.len() > 0 {
+            let mut stores = self.stores.lock();
+            self.waiting.fetch_add(store.len(), Ordering::Relaxed);
+            stores.push(store);
+        }
+    }
+
+    /// Frees about `max` entries; returns how many. Skips its turn if another thread is at it.
+    pub(crate) fn bury(&self, max: usize) -> usize {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        let mut buried: Vec<Entry> = Vec::new();
+        let Some(mut stores) = self.stores.try_lock() else { return 0 };
+        while buried.len() < max {
+            let Some(store) = stores.last_mut() else { break };
+            buried.extend(store.dismantle(max - buried.len()));
+            if store.len() == 0 {
+                stores.pop();
+            }
+        }
+        self.waiting.fetch_sub(buried.len(), Ordering::Relaxed);
+        drop(stores);
+        buried.len()
+    }
+
+    /// Entries that wait to be freed.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,367 @@
+//! Owns one named key space: its shards, the hash that chooses among them, and the order of lock,
+//! work and drop. It never decides what goes first (the policy does) nor how much room the group
+//! has (the cache does). Start at [`Group::get`].
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::budget::{Demand, Share};
+use crate::cache::Core;
+use crate::entry::{Entry, Hit, MAX_KEY_BYTES, NewEntry, weight};
+use crate::fence::Fence;
+use crate::graveyard::Graveyard;
+use crate::options::GroupOptions;
+use crate::shard::{Limits, Removed, Shard};
+use crate::stats::{GroupStats, Swept};
+use crate::tick::Tick;
+
+/// Entries that a step under one lock may look at.
+const STEP: usize = 64;
+
+/// Why an entry was not stored. The caller may still answer with the value it has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum Refused {
+    /// The key or the group was invalidated after the load began.
+    #[error("an invalidation passed since the load began")]
+    Fenced,
+    /// The entry is heavier than an entry may be, or than the group's room allows.
+    #[error("the entry is too large")]
+    TooLarge,
+    /// The key is longer than [`MAX_KEY_BYTES`].
+    #[error("the key is longer than {MAX_KEY_BYTES} bytes")]
+    KeyTooLong,
+    /// The group was removed from its cache.
+    #[error("the group was removed")]
+    Closed,
+}
+
+impl Refused {
+    /// A fixed word for metric labels.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Refused::Fenced => "fenced",
+            Refused::TooLarge => "too_large",
+            Refused::KeyTooLong => "key_too_long",
+            Refused::Closed => "closed",
+        }
+    }
+}
+
+/// One named key space of a [`Cache`](crate::Cache). A clone is another handle to the same group.
+#[derive(Clone, Debug)]
+pub struct Group(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    name: Box<str>,
+    hash_seed: u64,
+    max_entry_bytes: u64,
+    shards: Box<[Unit]>,
+    /// Number of the latest invalidation; see `fence.rs`.
+    epoch: AtomicU64,
+    options: Mutex<GroupOptions>,
+    /// True once the group evicted for room since the last division of the capacity.
+    pressing: AtomicBool,
+    /// True while the group is due more than its present limit.
+    owed: AtomicBool,
+    graveyard: Arc<Graveyard>,
+    core: Weak<Core>,
+}
+
+/// A shard behind its lock, on cache lines of its own (two: processors fetch them in pairs).
+#[derive(Debug)]
+#[repr(align(128))]
+struct Unit {
+    shard: Mutex<Shard>,
+    /// What `shard.bytes()` was when its lock was last released after a change.
+    bytes: AtomicU64,
+}
+
+impl Group {
+    /// The name that it was added under.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The entry of `key`, if there is one that may still be answered at `now`. Counts as a use of
+    /// the key. Allocates nothing and copies no bytes of the value.
+    #[must_use]
+    pub fn get(&self, key: &[u8], now: Tick) -> Option<Hit> {
+        let (unit, hash) = self.0.place(key);
+        unit.shard.lock().get(hash, key, now)
+    }
+
+    /// Like [`Group::get`], but no use of the key: neither policy nor statistics see it.
+    #[must_use]
+    pub fn peek(&self, key: &[u8], now: Tick) -> Option<Hit> {
+        let (unit, hash) = self.0.place(key);
+        unit.shard.lock().peek(hash, key, now)
+    }
+
+    /// Taken before a load begins and given to [`Group::insert`] with its result: if the key, or
+    /// the whole group, is invalidated in between, the result is refused. Costs nothing to drop.
+    #[must_use]
+    pub fn begin_load(&self) -> Fence {
+        Fence { epoch: self.0.epoch.load(Ordering::SeqCst) }
+    }
+
+    /// Stores an entry, in the place of an older one with its key. Key and value are copied into
+    /// the cache's own memory. Under some policies the new entry itself may be what goes first.
+    ///
+    /// # Errors
+    /// [`Refused`]; the cache then holds what it held before, except that [`Refused::TooLarge`]
+    /// removes an older entry of the key, which the refused one has outdated.
+    pub fn insert(
+        &self,
+        key: &[u8],
+        new: &NewEntry,
+        fence: Option<Fence>,
+        now: Tick,
+    ) -> Result<(), Refused> {
+        if key.len() > MAX_KEY_BYTES {
+            return Err(Refused::KeyTooLong);
+        }
+        let (unit, hash) = self.0.place(key);
+        // A value that is refused anyway is not copied first.
+        let fits = weight(key.len(), new.value.len()) <= self.0.max_entry_bytes;
+        let packed = if fits { Entry::pack(key, new, now) } else { None };
+        let Some(entry) = packed else {
+            return self.0.change(unit, |shard, out| shard.refuse(hash, key, fence, out));
+        };
+        let (result, evicted) = self.0.change(unit, |shard, out| {
+            let before = shard.evicted();
+            let result = shard.insert(hash, entry, fence, now, out);
+            (result, shard.evicted() > before)
+        });
+        if evicted {
+            self.0.evicted_for_room();
+        }
+        // A cleared store still weighs until it is buried: no faster growth than burial.
+        self.0.graveyard.bury(1);
+        result
+    }
+
+    /// Removes a key and closes every fence taken before for it. True if there was an entry.
+    pub fn invalidate(&self, key: &[u8]) -> bool {
+        let (unit, hash) = self.0.place(key);
+        self.0.change(unit, |shard, out| {
+            // Under the lock, so that a fill sees either the stamp or is removed itself.
+            let epoch = self.0.next_epoch();
+            shard.invalidate(hash, key, epoch, out)
+        })
+    }
+
+    /// Removes every key, in O(shards), and closes every fence taken before. The memory comes
+    /// back with the next inserts and sweeps.
+    pub fn clear(&self) {
+        self.0.clear(false);
+    }
+
+    /// Entries held now, those past their life but not yet swept included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.stats().entries).unwrap_or(usize::MAX)
+    }
+
+    /// True if it holds no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes charged to the group now.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+
+    /// Counters and gauges, gathered from the shards one after the other.
+    #[must_use]
+    pub fn stats(&self) -> GroupStats {
+        let mut stats = GroupStats::default();
+        self.0.shards.iter().for_each(|unit| stats += unit.shard.lock().stats());
+        stats
+    }
+
+    /// The options in force.
+    #[must_use]
+    pub fn options(&self) -> GroupOptions {
+        self.0.options.lock().clone()
+    }
+
+    /// Changes the options. Entries stay, also under another policy; one shard after the other is
+    /// locked for as long as it takes to link its entries anew.
+    pub fn update(&self, options: GroupOptions) {
+        let policy = options.policy;
+        *self.0.options.lock() = options;
+        for unit in &self.0.shards {
+            self.0.change(unit, |shard, _| shard.set_policy(policy));
+        }
+        if let Some(core) = self.0.core.upgrade() {
+            core.divide();
+        }
+    }
+
+    /// Calls `visit` with up to `max` living present entries, roughly those worth most first:
+    /// shard by shard in turn, each with its share of `max`, in its policy's order.
+    pub fn hottest_first(&self, now: Tick, max: usize, mut visit: impl FnMut(&[u8], Hit)) {
+        let each = max.div_ceil(self.0.shards.len());
+        let mut left = max;
+        for unit in &self.0.shards {
+            let mut found = Vec::new();
+            let take = each.min(left);
+            let shard = unit.shard.lock();
+            shard.hottest_first(now, take, |key, hit| found.push((key.to_vec(), hit)));
+            drop(shard);
+            left -= found.len();
+            found.into_iter().for_each(|(key, hit)| visit(&key, hit));
+        }
+    }
+
+    /// Recounts every invariant; for tests and fuzzing.
+    ///
+    /// # Panics
+    /// If one is broken: that is a bug in the engine.
+    pub fn validate(&self) {
+        for unit in &self.0.shards {
+            unit.shard.lock().validate();
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(name: &str, options: GroupOptions, core: &Arc<Core>) -> Inner {
+        let limits = Limits { bytes: 0, absent_bytes: 0, entry_bytes: 0 };
+        let unit = || Unit {
+            shard: Mutex::new(Shard::new(options.policy, limits)),
+            bytes: AtomicU64::new(0),
+        };
+        Inner {
+            name: name.into(),
+            hash_seed: core.options.hash_seed,
+            max_entry_bytes: core.options.max_entry_bytes,
+            shards: std::iter::repeat_with(unit).take(core.options.shard_count()).collect(),
+            epoch: AtomicU64::new(0),
+            options: Mutex::new(options),
+            pressing: AtomicBool::new(false),
+            owed: AtomicBool::new(false),
+            graveyard: Arc::clone(&core.graveyard),
+            core: Arc::downgrade(core),
+        }
+    }
+
+    /// The shard of a key, and the half of its hash that is used inside.
+    fn place(&self, key: &[u8]) -> (&Unit, u32) {
+        let hash = xxh3_64_with_seed(key, self.hash_seed);
+        // The number of shards is a power of two.
+        let index = (hash >> 32) as usize & (self.shards.len() - 1);
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+        let inside = hash as u32;
+        (&self.shards[index], inside)
+    }
+
+    /// Works on a shard under its lock, then drops what left it, without the lock.
+    fn change<R>(&self, unit: &Unit, work: impl FnOnce(&mut Shard, &mut Removed) -> R) -> R {
+        let mut removed = Removed::new();
+        let mut shard = unit.shard.lock();
+        let result = work(&mut shard, &mut removed);
+        unit.bytes.store(shard.bytes(), Ordering::Relaxed);
+        drop(shard);
+        drop(removed);
+        result
+    }
+
+    fn next_epoch(&self) -> u64 {
+        self.epoch.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(crate) fn clear(&self, close: bool) {
+        let epoch = self.next_epoch();
+        for unit in &self.shards {
+            let store = self.change(unit, |shard, _| shard.clear(epoch, close));
+            self.graveyard.add(store);
+        }
+    }
+
+    /// The first eviction since the last division, or one that room owed would have spared, asks
+    /// for a division.
+    fn evicted_for_room(&self) {
+        let first = !self.pressing.swap(true, Ordering::Relaxed);
+        if (first || self.owed.load(Ordering::Relaxed))
+            && let Some(core) = self.core.upgrade()
+        {
+            core.relieve();
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|unit| unit.bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn forget_pressure(&self) {
+        self.pressing.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn demand(&self, capacity_bytes: u64) -> Demand {
+        let options = self.options.lock();
+        let max_bytes = options.max_bytes.unwrap_or(capacity_bytes).min(capacity_bytes);
+        Demand {
+            min_bytes: options.min_bytes.min(max_bytes),
+            max_bytes,
+            bytes: self.bytes(),
+            pressing: self.pressing.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn set_share(&self, share: Share) {
+        let shards = self.shards.len() as u64;
+        let percent = u64::from(self.options.lock().absent_percent.min(100));
+        let limits = Limits {
+            bytes: share.limit_bytes / shards,
+            absent_bytes: share.target_bytes / shards * percent / 100,
+            entry_bytes: self.max_entry_bytes.min(share.target_bytes / shards),
+        };
+        self.owed.store(share.limit_bytes < share.target_bytes, Ordering::Relaxed);
+        self.shards.iter().for_each(|unit| unit.shard.lock().set_limits(limits));
+    }
+
+    /// Housekeeping over all shards, at most about `max` entries.
+    pub(crate) fn sweep(&self, now: Tick, max: usize) -> Swept {
+        let mut swept = Swept::default();
+        for unit in &self.shards {
+            loop {
+                let left = max.saturating_sub(swept.expired + swept.evicted);
+                if left == 0 {
+                    return Swept { more: true, ..swept };
+                }
+                let step = self.change(unit, |shard, out| shard.sweep(now, left.min(STEP), out));
+                swept += Swept { more: false, ..step };
+                if !step.more {
+                    break;
+                }
+            }
+        }
+        swept
+    }
+
+    /// Evicts down to the limit, at most about `max` entries.
+    pub(crate) fn shrink(&self, max: usize) -> usize {
+        let mut evicted = 0;
+        for unit in &self.shards {
+            if evicted >= max {
+                break;
+            }
+            evicted += self.change(unit, |shard, out| shard.shrink((max - evicted).min(STEP), out));
+        }
+        evicted
+    }
+}

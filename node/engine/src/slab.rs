@@ -1,0 +1,147 @@
+//! Owns the slots of one shard: entries addressed by a 32-bit index, in chunks, so that growing
+//! never moves an entry and never copies under the lock. It never looks at keys and knows no
+//! policy: the links and the mark of a node belong to whichever list holds it.
+
+use std::ops::{Index, IndexMut};
+
+use crate::entry::Entry;
+
+/// Index of a slot.
+pub(crate) type Slot = u32;
+
+/// "No slot."
+pub(crate) const NIL: Slot = u32::MAX;
+
+/// Slots per chunk: 11 KiB, small enough for a group of a few entries.
+const CHUNK: usize = 128;
+
+/// One slot: an entry and its places in the policy's list and in the timer wheel.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) entry: Entry,
+    /// Low half of the key's hash; the high half chose the shard.
+    pub(crate) hash: u32,
+    /// The policy's own word: which of its lists holds the slot, and what else it must know.
+    pub(crate) mark: u32,
+    pub(crate) prev: Slot,
+    pub(crate) next: Slot,
+    pub(crate) timer_prev: u32,
+    pub(crate) timer_next: u32,
+}
+
+// `SLOT_BYTES` charges this size; a field more must be charged too.
+const _: () = assert!(size_of::<Node>() <= 88);
+
+/// The slots of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Slab {
+    chunks: Vec<Vec<Node>>,
+    /// Head of the free slots, linked by `next`; NIL ends it. Zero-sized slabs have none.
+    free: Option<Slot>,
+    len: usize,
+}
+
+impl Slab {
+    /// Occupied slots.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts an entry into a free slot, linked nowhere.
+    pub(crate) fn insert(&mut self, hash: u32, entry: Entry) -> Slot {
+        self.len += 1;
+        let node =
+            Node { entry, hash, mark: 0, prev: NIL, next: NIL, timer_prev: NIL, timer_next: NIL };
+        if let Some(slot) = self.free {
+            let next = self[slot].next;
+            self.free = (next != NIL).then_some(next);
+            self[slot] = node;
+            return slot;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunk_index = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[chunk_index];
+        chunk.push(node);
+        let index = chunk_index * CHUNK + chunk.len() - 1;
+        Slot::try_from(index).expect("a shard's byte budget ends long before 2^32 slots")
+    }
+
+    /// Takes the entry out and frees its slot. The caller has unlinked it from every list.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
+        self.len -= 1;
+        let free = self.free.replace(slot).unwrap_or(NIL);
+        let node = &mut self[slot];
+        node.next = free;
+        std::mem::replace(&mut node.entry, Entry::vacant())
+    }
+
+    /// Takes whole chunks apart from the end, for a store that is being buried: at least one
+    /// chunk's entries, at most `max` rounded up to a chunk. Indices are void afterwards.
+    pub(crate) fn dismantle(&mut self, max: usize) -> Vec<Node> {
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            let Some(chunk) = self.chunks.pop() else { break };
+            taken.extend(chunk.into_iter().filter(|node| node.entry.weight > 0));
+        }
+        self.len -= taken.len();
+        taken
+    }
+}
+
+impl Index<Slot> for Slab {
+    type Output = Node;
+
+    fn index(&self, slot: Slot) -> &Node {
+        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+}
+
+impl IndexMut<Slot> for Slab {
+    fn index_mut(&mut self, slot: Slot) -> &mut Node {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{NewEntry, Tick, Value};
+
+    /// A slot with a key of four bytes and no value, for tests of lists and policies.
+    pub(crate) fn put(slab: &mut Slab, id: u32) -> Slot {
+        let new = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 0);
+        let entry = Entry::pack(&id.to_be_bytes(), &new, Tick::ZERO).expect("a short key");
+        slab.insert(id, entry)
+    }
+
+    #[test]
+    fn a_freed_slot_is_used_again_before_the_slab_grows() {
+        let mut slab = Slab::default();
+        let slots: Vec<Slot> = (0..300).map(|id| put(&mut slab, id)).collect();
+        for &slot in slots.iter().rev().take(200) {
+            slab.remove(slot);
+        }
+        let again: Vec<Slot> = (300..500).map(|id| put(&mut slab, id)).collect();
+        assert!(again.iter().all(|&slot| slot < 300));
+        assert_eq!(slab.len(), 300);
+    }
+
+    #[test]
+    fn dismantling_yields_every_occupied_slot_once() {
+        let mut slab = Slab::default();
+        let slots: Vec<Slot> = (0..300).map(|id| put(&mut slab, id)).collect();
+        slab.remove(slots[7]);
+        let mut seen = 0;
+        loop {
+            let taken = slab.dismantle(1);
+            if taken.is_empty() {
+                break;
+            }
+            assert!(taken.len() <= CHUNK);
+            seen += taken.len();
+        }
+        assert_eq!((seen, slab.len()), (299, 0));
+    }
+}

@@ -1,0 +1,213 @@
+//! Owns what one shard holds: table, slots, timer wheel and the two policies (present entries, and
+//! absent ones with a quota of their own), always in step with each other. It never decides when
+//! to evict and never counts statistics; `shard.rs` does both.
+
+use hashbrown::HashTable;
+
+use crate::entry::Entry;
+use crate::expiry::Wheel;
+use crate::policy::{Lru, Policy, PolicyKind};
+use crate::slab::{Node, Slab, Slot};
+use crate::tick::Tick;
+
+/// Invariant: a slot is occupied if and only if the table names it, one of the two policies holds
+/// it, and, if its life has an end, the wheel does too. `validate` recounts it.
+#[derive(Debug)]
+pub(crate) struct Store {
+    table: HashTable<Slot>,
+    slab: Slab,
+    wheel: Wheel,
+    present: Box<dyn Policy>,
+    absent: Lru,
+}
+
+/// The table's hash of a slot's 32 bits: spread by a multiplication (Fibonacci hashing), because
+/// the table takes its index from the low bits and its tag from the top ones.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+impl Store {
+    pub(crate) fn new(policy: PolicyKind, capacity_bytes: u64) -> Store {
+        Store {
+            table: HashTable::new(),
+            slab: Slab::default(),
+            wheel: Wheel::default(),
+            present: policy.build(capacity_bytes),
+            absent: Lru::new(capacity_bytes),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Everything charged: entries, and what the policy remembers beside them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.present.bytes() + self.absent.bytes() + self.present.overhead_bytes()
+    }
+
+    pub(crate) fn absent_bytes(&self) -> u64 {
+        self.absent.bytes()
+    }
+
+    pub(crate) fn find(&self, hash: u32, key: &[u8]) -> Option<Slot> {
+        let slab = &self.slab;
+        let same = |&slot: &Slot| {
+            let node = &slab[slot];
+            node.hash == hash && node.entry.key() == key
+        };
+        self.table.find(spread(hash), same).copied()
+    }
+
+    pub(crate) fn entry(&self, slot: Slot) -> &Entry {
+        &self.slab[slot].entry
+    }
+
+    /// Tells the policy that the slot's key was asked for.
+    pub(crate) fn hit(&mut self, slot: Slot) {
+        if self.slab[slot].entry.is_absent() {
+            self.absent.hit(&mut self.slab, slot);
+        } else {
+            self.present.hit(&mut self.slab, slot);
+        }
+    }
+
+    /// Takes in an entry whose key is not here.
+    pub(crate) fn insert(&mut self, hash: u32, entry: Entry, now: Tick) {
+        let slot = self.slab.insert(hash, entry);
+        let slab = &self.slab;
+        self.table.insert_unique(spread(hash), slot, |&slot| spread(slab[slot].hash));
+        self.wheel.insert(&mut self.slab, slot, now);
+        self.enter_policy(slot);
+    }
+
+    /// Puts a new entry in the place of one with the same key and hands the old one back. The
+    /// policy keeps what it learned of the key, unless it changes between present and absent.
+    pub(crate) fn replace(&mut self, slot: Slot, mut entry: Entry, now: Tick) -> Entry {
+        self.wheel.remove(&mut self.slab, slot);
+        let old = if self.slab[slot].entry.is_absent() == entry.is_absent() {
+            entry.heat = self.slab[slot].entry.heat;
+            let old = std::mem::replace(&mut self.slab[slot].entry, entry);
+            if old.is_absent() {
+                self.absent.reweigh(&mut self.slab, slot, old.weight);
+            } else {
+                self.present.reweigh(&mut self.slab, slot, old.weight);
+            }
+            old
+        } else {
+            self.leave_policy(slot);
+            let old = std::mem::replace(&mut self.slab[slot].entry, entry);
+            self.slab[slot].mark = 0;
+            self.enter_policy(slot);
+            old
+        };
+        self.wheel.insert(&mut self.slab, slot, now);
+        old
+    }
+
+    pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
+        self.leave_policy(slot);
+        self.wheel.remove(&mut self.slab, slot);
+        self.forget(slot)
+    }
+
+    /// The entry that the policy of present entries can best do without.
+    pub(crate) fn evict_present(&mut self) -> Option<Entry> {
+        let slot = self.present.evict(&mut self.slab)?;
+        self.wheel.remove(&mut self.slab, slot);
+        Some(self.forget(slot))
+    }
+
+    pub(crate) fn evict_absent(&mut self) -> Option<Entry> {
+        let slot = self.absent.evict(&mut self.slab)?;
+        self.wheel.remove(&mut self.slab, slot);
+        Some(self.forget(slot))
+    }
+
+    /// The next entry whose life is over; see [`Wheel::pop`].
+    pub(crate) fn expire(&mut self, now: Tick, steps: &mut usize) -> Option<Entry> {
+        let slot = self.wheel.pop(&mut self.slab, now, steps)?;
+        self.leave_policy(slot);
+        Some(self.forget(slot))
+    }
+
+    pub(crate) fn expiry_caught_up(&self, now: Tick) -> bool {
+        self.wheel.caught_up(now)
+    }
+
+    pub(crate) fn set_capacity(&mut self, bytes: u64) {
+        self.present.set_capacity(bytes);
+    }
+
+    /// Goes on under another policy with every entry, coldest first, so that the new policy's
+    /// order starts as a guess of the old one's.
+    pub(crate) fn change_policy(&mut self, kind: PolicyKind, capacity_bytes: u64) {
+        let hottest_first = self.present.hottest_first(&self.slab);
+        self.present = kind.build(capacity_bytes);
+        for &slot in hottest_first.iter().rev() {
+            self.slab[slot].mark = 0;
+            self.slab[slot].entry.heat = 0;
+            self.present.insert(&mut self.slab, slot);
+        }
+    }
+
+    /// Present entries, those worth most first.
+    pub(crate) fn hottest_first(&self) -> impl Iterator<Item = &Entry> {
+        self.present.hottest_first(&self.slab).into_iter().map(|slot| &self.slab[slot].entry)
+    }
+
+    /// Takes a store that nobody reads any more apart; see [`Slab::dismantle`].
+    pub(crate) fn dismantle(&mut self, max: usize) -> impl Iterator<Item = Entry> + use<> {
+        self.slab.dismantle(max).into_iter().map(|node: Node| node.entry)
+    }
+
+    fn enter_policy(&mut self, slot: Slot) {
+        if self.slab[slot].entry.is_absent() {
+            self.absent.insert(&mut self.slab, slot);
+        } else {
+            self.present.insert(&mut self.slab, slot);
+        }
+    }
+
+    fn leave_policy(&mut self, slot: Slot) {
+        if self.slab[slot].entry.is_absent() {
+            self.absent.remove(&mut self.slab, slot);
+        } else {
+            self.present.remove(&mut self.slab, slot);
+        }
+    }
+
+    /// Takes a slot that is in no policy and in no wheel out of table and slab.
+    fn forget(&mut self, slot: Slot) -> Entry {
+        let hash = spread(self.slab[slot].hash);
+        let found = self.table.find_entry(hash, |&other| other == slot);
+        found.expect("every occupied slot is in the table").remove();
+        self.slab.remove(slot)
+    }
+
+    /// Recounts everything; for tests and the fuzz target.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub(crate) fn validate(&self) {
+        assert_eq!(self.table.len(), self.slab.len(), "table and slab hold the same slots");
+        let (mut present, mut absent, mut present_len) = (0, 0, 0);
+        for &slot in &self.table {
+            let node = &self.slab[slot];
+            assert!(node.entry.weight > 0, "the table names no free slot");
+            if node.entry.is_absent() {
+                absent += u64::from(node.entry.weight);
+            } else {
+                present += u64::from(node.entry.weight);
+                present_len += 1;
+            }
+        }
+        assert_eq!(self.present.bytes(), present, "the policy's bytes are the entries'");
+        assert_eq!(self.absent.bytes(), absent, "the absent bytes are the entries'");
+        let mut order = self.present.hottest_first(&self.slab);
+        order.sort_unstable();
+        order.dedup();
+        assert_eq!(order.len(), present_len, "the policy lists every present slot once");
+    }
+}

@@ -1,0 +1,235 @@
+//! Named situations that the cache must get right, each told as a short story.
+
+use bytes::Bytes;
+use larder_engine::{
+    Cache, Group, GroupOptions, NewEntry, Options, PolicyKind, Refused, Tick, Value, weight,
+};
+
+const NOW: Tick = Tick::from_millis(1_000_000);
+
+fn cache(capacity_bytes: u64, shards: usize) -> Cache {
+    Cache::new(Options { capacity_bytes, shards: Some(shards), ..Options::default() })
+}
+
+fn entry(len: usize) -> NewEntry {
+    let value = Value::Present(Bytes::from(vec![7; len]));
+    NewEntry::new(value, Tick::NEVER, Tick::NEVER, 1)
+}
+
+fn fill(group: &Group, keys: std::ops::Range<u32>, len: usize) {
+    for key in keys {
+        group.insert(&key.to_be_bytes(), &entry(len), None, NOW).expect("a small entry");
+    }
+}
+
+fn hits(group: &Group, keys: std::ops::Range<u32>) -> usize {
+    keys.filter(|key| group.get(&key.to_be_bytes(), NOW).is_some()).count()
+}
+
+#[test]
+fn a_load_begun_before_an_invalidation_never_lands_after_it() {
+    let group = cache(1 << 20, 4).add_group("g", GroupOptions::default()).unwrap();
+    let before = group.begin_load();
+    assert!(!group.invalidate(b"k"));
+    assert_eq!(group.insert(b"k", &entry(1), Some(before), NOW), Err(Refused::Fenced));
+    let after = group.begin_load();
+    assert_eq!(group.insert(b"k", &entry(1), Some(after), NOW), Ok(()));
+}
+
+#[test]
+fn a_load_begun_before_a_clear_never_lands_after_it() {
+    let group = cache(1 << 20, 4).add_group("g", GroupOptions::default()).unwrap();
+    let before = group.begin_load();
+    group.clear();
+    for key in 0..100u32 {
+        let result = group.insert(&key.to_be_bytes(), &entry(1), Some(before), NOW);
+        assert_eq!(result, Err(Refused::Fenced));
+    }
+}
+
+#[test]
+fn invalidations_racing_with_loads_leave_no_outdated_fill() {
+    // The "origin" is a counter; an invalidation follows each change of it. Whatever the threads'
+    // interleaving, once both are done a cached value is the origin's last one.
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
+    for round in 0..2_000u64 {
+        let origin = AtomicU64::new(round);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                origin.store(round + 1, Ordering::SeqCst);
+                group.invalidate(b"k");
+            });
+            let fence = group.begin_load();
+            let value = Bytes::copy_from_slice(&origin.load(Ordering::SeqCst).to_be_bytes());
+            let new = NewEntry::new(Value::Present(value), Tick::NEVER, Tick::NEVER, round);
+            let _either_is_fine = group.insert(b"k", &new, Some(fence), NOW);
+        });
+        if let Some(hit) = group.get(b"k", NOW) {
+            let expected = (round + 1).to_be_bytes();
+            assert_eq!(hit.value.present().map(|value| &value[..]), Some(&expected[..]));
+        }
+    }
+}
+
+#[test]
+fn absent_is_remembered_apart_from_empty_and_gone_when_invalidated() {
+    let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
+    let absent = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 1);
+    group.insert(b"no", &absent, None, NOW).unwrap();
+    group.insert(b"empty", &entry(0), None, NOW).unwrap();
+    for _ in 0..2 {
+        assert_eq!(group.get(b"no", NOW).unwrap().value, Value::Absent);
+        assert_eq!(group.get(b"empty", NOW).unwrap().value, Value::Present(Bytes::new()));
+    }
+    assert!(group.invalidate(b"no"));
+    assert!(group.get(b"no", NOW).is_none());
+    group.insert(b"no", &absent, None, NOW).unwrap();
+    group.insert(b"no", &entry(3), None, NOW).unwrap();
+    assert_eq!(group.get(b"no", NOW).unwrap().value.len(), 3);
+}
+
+#[test]
+fn a_flood_of_absent_keys_pushes_no_value_out() {
+    let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
+    let count = u32::try_from((1u64 << 20) * 9 / 10 / weight(4, 100)).unwrap();
+    fill(&group, 0..count, 100);
+    for key in 1_000_000..1_100_000u32 {
+        let absent = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 1);
+        group.insert(&key.to_be_bytes(), &absent, None, NOW).unwrap();
+    }
+    assert_eq!(hits(&group, 0..count), count as usize);
+    assert!(group.stats().absent_bytes <= (1 << 20) * 5 / 100);
+}
+
+#[test]
+fn expiry_is_judged_at_read_and_the_sweep_gives_the_memory_back() {
+    let cache = cache(1 << 20, 2);
+    let group = cache.add_group("g", GroupOptions::default()).unwrap();
+    for key in 0..500u32 {
+        let until = NOW.after_millis(u64::from(key) * 10);
+        let new = NewEntry::new(Value::Present(Bytes::from_static(b"v")), NOW, until, 1);
+        group.insert(&key.to_be_bytes(), &new, None, NOW).unwrap();
+    }
+    let later = NOW.after_millis(2_500);
+    let alive = (0..500u32).filter(|key| group.peek(&key.to_be_bytes(), later).is_some()).count();
+    assert_eq!(alive, 250);
+    let swept = cache.sweep(later.after_millis(256), 10_000);
+    assert!(swept.expired >= 250 && !swept.more, "{swept:?}");
+    assert!(group.len() <= 250);
+}
+
+#[test]
+fn a_cut_of_the_capacity_is_paid_in_small_steps() {
+    let cache = cache(4 << 20, 1);
+    let group = cache.add_group("g", GroupOptions::default()).unwrap();
+    fill(&group, 0..15_000, 100);
+    let before = group.len();
+    cache.set_capacity(1 << 20);
+    assert_eq!(group.len(), before, "the cut itself evicts nothing");
+    fill(&group, 20_000..20_001, 100);
+    assert!(before - group.len() <= 66, "one insert evicts two, and once a step of 64");
+    let before = group.len();
+    fill(&group, 20_001..20_002, 100);
+    assert!(before - group.len() <= 2, "one insert evicts two");
+    assert!(cache.sweep(NOW, 100).more);
+    while cache.sweep(NOW, 1_000).more {}
+    assert!(cache.bytes() <= 1 << 20);
+}
+
+#[test]
+fn clearing_a_million_keys_takes_no_longer_than_clearing_a_thousand() {
+    // Without a clock: the clear frees nothing itself; burial afterwards is bounded by its budget.
+    let cache = cache(1 << 30, 16);
+    let group = cache.add_group("g", GroupOptions::default()).unwrap();
+    fill(&group, 0..1_000_000, 0);
+    group.clear();
+    assert_eq!(hits(&group, 0..1_000), 0);
+    assert_eq!((group.len(), group.bytes()), (0, 0));
+    let swept = cache.sweep(NOW, 10_000);
+    assert!(swept.more && (10_000..10_256).contains(&swept.buried), "{swept:?}");
+    while cache.sweep(NOW, 100_000).more {}
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_outdates_the_older_value() {
+    let options = Options { capacity_bytes: 1 << 20, shards: Some(1), ..Options::default() };
+    let cache = Cache::new(Options { max_entry_bytes: 1_000, ..options });
+    let group = cache.add_group("g", GroupOptions::default()).unwrap();
+    group.insert(b"k", &entry(10), None, NOW).unwrap();
+    assert_eq!(group.insert(b"k", &entry(2_000), None, NOW), Err(Refused::TooLarge));
+    assert!(group.get(b"k", NOW).is_none());
+    assert_eq!(group.stats().refused_too_large, 1);
+    let long = vec![0; 70_000];
+    assert_eq!(group.insert(&long, &entry(1), None, NOW), Err(Refused::KeyTooLong));
+}
+
+#[test]
+fn a_removed_group_reads_nothing_and_is_not_revived_by_a_late_fill() {
+    let cache = cache(1 << 20, 2);
+    let group = cache.add_group("g", GroupOptions::default()).unwrap();
+    group.insert(b"k", &entry(1), None, NOW).unwrap();
+    assert!(cache.add_group("g", GroupOptions::default()).is_err());
+    assert!(cache.remove_group("g"));
+    assert!(group.get(b"k", NOW).is_none());
+    assert_eq!(group.insert(b"k", &entry(1), None, NOW), Err(Refused::Closed));
+    assert!(cache.group("g").is_none() && !cache.remove_group("g"));
+    assert!(cache.add_group("g", GroupOptions::default()).is_ok());
+}
+
+#[test]
+fn a_scanning_group_takes_only_what_its_neighbour_leaves() {
+    let cache = cache(4 << 20, 4);
+    let hot = cache.add_group("hot", GroupOptions::default()).unwrap();
+    let scan = cache.add_group("scan", GroupOptions::default()).unwrap();
+    let count = u32::try_from((4u64 << 20) * 4 / 10 / weight(4, 100)).unwrap();
+    fill(&hot, 0..count, 100);
+    for round in 0..20 {
+        fill(&scan, round * 10_000..(round + 1) * 10_000, 100);
+        cache.sweep(NOW, 1_000);
+        assert_eq!(hits(&hot, 0..count), count as usize, "round {round}");
+        assert!(cache.bytes() <= 4 << 20);
+    }
+    assert!(scan.bytes() > 2 << 20, "idle room is lent: {}", scan.bytes());
+}
+
+#[test]
+fn a_group_gets_lent_room_back_as_it_grows() {
+    let cache = cache(4 << 20, 1);
+    let borrower = cache.add_group("borrower", GroupOptions::default()).unwrap();
+    fill(&borrower, 0..100_000, 100);
+    assert!(borrower.bytes() > (4 << 20) * 95 / 100);
+    let owner = cache.add_group("owner", GroupOptions::default()).unwrap();
+    for key in 0..100_000u32 {
+        owner.insert(&key.to_be_bytes(), &entry(100), None, NOW).unwrap();
+        assert!(cache.bytes() <= 4 << 20);
+    }
+    assert!(owner.bytes() > (2 << 20) * 95 / 100, "{}", owner.bytes());
+}
+
+#[test]
+fn a_policy_is_found_by_the_name_that_a_cache_group_uses() {
+    for &kind in PolicyKind::ALL {
+        assert_eq!(kind.name().parse(), Ok(kind));
+    }
+    let error = "lru2".parse::<PolicyKind>().unwrap_err();
+    assert_eq!(error.to_string(), "unknown policy \"lru2\"");
+}
+
+#[test]
+fn the_hottest_entries_come_first_and_only_living_ones() {
+    let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
+    fill(&group, 0..100, 10);
+    let dead = NewEntry::new(Value::Present(Bytes::new()), NOW, NOW, 1);
+    group.insert(b"dead", &dead, None, NOW).unwrap();
+    for _ in 0..3 {
+        assert!(group.get(&42u32.to_be_bytes(), NOW).is_some());
+    }
+    let mut keys = Vec::new();
+    group.hottest_first(NOW.after_millis(1), 10, |key, hit| {
+        assert_eq!(hit.value.len(), 10);
+        keys.push(key.to_vec());
+    });
+    assert_eq!(keys.len(), 10);
+    assert_eq!(keys[0], 42u32.to_be_bytes());
+}
