@@ -1,0 +1,412 @@
+//! The node's configuration: typed and validated once, from the file that the operator renders
+//! ([`NodeConfig`]) and from what differs between the pods of one StatefulSet ([`Identity`]).
+//!
+//! It binds no port and connects to nothing. Start at [`Config::read`] or [`Config::alone`].
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use larder_proto::config as file;
+pub use larder_proto::config::{ClusterRef, Limits, NodeConfig, Placement, RingHash};
+
+/// Capacity is at least this: below it a cache spends its memory on bookkeeping.
+const MIN_CAPACITY_BYTES: u64 = 1024 * 1024;
+/// gRPC's common receive limit, less room for framing and the explanation.
+const MAX_VALUE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
+/// Keys travel in messages beside values and are kept beside them.
+const MAX_KEY_BYTES: usize = 32 * 1024;
+/// More serving threads than this are a slip of the pen.
+const MAX_WORKERS: usize = 1024;
+
+/// Everything a node needs to start. Valid by construction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Who this node is among the others.
+    pub identity: Identity,
+    /// The cluster that it belongs to or reads from.
+    pub cluster: ClusterRef,
+    /// What the node is.
+    pub mode: Mode,
+    /// Where it listens.
+    pub listen: Listen,
+    /// What it refuses at the edge.
+    pub limits: Limits,
+    /// Folder with one file per credential.
+    pub credentials_directory: PathBuf,
+    /// Time that requests in flight are given after a stop was asked for.
+    pub drain_grace: Duration,
+}
+
+/// What differs between the pods of one StatefulSet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the member: its pod's name, the same after a restart. Placement knows only this.
+    pub name: String,
+    /// Tells a successor from a predecessor under one name: the pod's uid.
+    pub uid: String,
+    /// Host or address under which the others reach this node.
+    pub advertise_host: String,
+    /// Topology zone, when known.
+    pub zone: Option<String>,
+}
+
+/// What the node is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mode {
+    /// Owns keys, registers, serves peers.
+    Member(Member),
+    /// Owns nothing; keeps a near cache and forwards to the members.
+    Sidecar(file::SidecarMode),
+}
+
+/// Settings of a member.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// How it registers; nothing for a member that stands alone and owns every key.
+    pub registry: Option<Registry>,
+    /// How keys are placed on members.
+    pub placement: Placement,
+    /// Bytes of its own entries, all groups together.
+    pub main_bytes: u64,
+    /// Bytes of copies of other members' entries.
+    pub hot_bytes: u64,
+    /// Longest life of such a copy, ms.
+    pub hot_ttl_ms: u64,
+}
+
+/// How a member reaches etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// URLs, one or more.
+    pub endpoints: Vec<String>,
+    /// Folder with certificates.
+    pub tls_directory: Option<PathBuf>,
+    /// Life of the member's lease.
+    pub lease_ttl: Duration,
+}
+
+/// Where the node listens. Port 0 takes a free one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// Cache, Admin, groupcachepb, health, reflection.
+    pub grpc: SocketAddr,
+    /// The peer protocol.
+    pub peer: SocketAddr,
+    /// The gateway and groupcache's HTTP peers.
+    pub http: SocketAddr,
+    /// Metrics and probes.
+    pub admin: SocketAddr,
+}
+
+/// A configuration that cannot be. The text is one line and names the field.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not the JSON it should be.
+    #[error("{}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        source: serde_json::Error,
+    },
+    /// A value that cannot be.
+    #[error("{field}: {problem}")]
+    Field {
+        /// Path of the field in the file, or the flag.
+        field: &'static str,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// One line that names the file or the field.
+    pub fn read(path: &Path, identity: Identity) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let file = serde_json::from_str(&text)
+            .map_err(|source| Error::Parse { path: path.to_owned(), source })?;
+        Self::new(file, identity)
+    }
+
+    /// Validates what a file said.
+    ///
+    /// # Errors
+    /// The first field that cannot be.
+    pub fn new(file: NodeConfig, identity: Identity) -> Result<Self, Error> {
+        check_identity(&identity)?;
+        check_limits(&file.limits)?;
+        for (field, name) in
+            [("cluster.namespace", &file.cluster.namespace), ("cluster.name", &file.cluster.name)]
+        {
+            require(field, !name.is_empty() && !name.contains('/'), || {
+                format!("{name:?} is not a name")
+            })?;
+        }
+        let mode = match file.mode {
+            file::Mode::Member(member) => Mode::Member(check_member(member)?),
+            file::Mode::Sidecar(sidecar) => {
+                require("mode.sidecar.members", !sidecar.members.is_empty(), || {
+                    "name at least one host:port".into()
+                })?;
+                Mode::Sidecar(sidecar)
+            }
+        };
+        Ok(Self {
+            identity,
+            cluster: file.cluster,
+            mode,
+            listen: Listen {
+                grpc: address("listen.grpc", &file.listen.grpc)?,
+                peer: address("listen.peer", &file.listen.peer)?,
+                http: address("listen.http", &file.listen.http)?,
+                admin: address("listen.admin", &file.listen.admin)?,
+            },
+            limits: file.limits,
+            credentials_directory: file.credentials_directory.into(),
+            drain_grace: Duration::from_secs(file.drain_seconds),
+        })
+    }
+
+    /// A member that stands alone: no registry, no peers, free ports on loopback. For programs
+    /// that embed a cache, and for tests.
+    #[must_use]
+    pub fn alone(name: &str, capacity_bytes: u64) -> Self {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            identity: Identity {
+                name: name.to_owned(),
+                uid: name.to_owned(),
+                advertise_host: Ipv4Addr::LOCALHOST.to_string(),
+                zone: None,
+            },
+            cluster: ClusterRef { namespace: "local".into(), name: name.to_owned() },
+            mode: Mode::Member(Member {
+                registry: None,
+                placement: Placement::Rendezvous {},
+                main_bytes: capacity_bytes,
+                hot_bytes: 0,
+                hot_ttl_ms: 0,
+            }),
+            listen: Listen { grpc: free, peer: free, http: free, admin: free },
+            limits: Limits::default(),
+            credentials_directory: PathBuf::new(),
+            drain_grace: Duration::from_secs(5),
+        }
+    }
+
+    /// Serving threads: as configured, or one per core.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        match self.limits.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers => workers,
+        }
+    }
+
+    /// `host:port` under which the others reach a port of this node.
+    #[must_use]
+    pub fn advertised(&self, port: u16) -> String {
+        match self.identity.advertise_host.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, port).to_string(),
+            Err(_) => format!("{}:{port}", self.identity.advertise_host),
+        }
+    }
+}
+
+impl Member {
+    /// Share of the keys that the member wants, relative to the others: its mebibytes.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        let mebibytes = self.main_bytes.saturating_add(self.hot_bytes) / (1024 * 1024);
+        u32::try_from(mebibytes).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+fn check_identity(identity: &Identity) -> Result<(), Error> {
+    let name = &identity.name;
+    require("--name", !name.is_empty() && !name.contains('/'), || {
+        format!("{name:?} is not a name; set --name or LARDER_MEMBER_NAME")
+    })?;
+    require("--uid", !identity.uid.is_empty(), || "set --uid or LARDER_POD_UID".into())?;
+    require("--advertise-host", !identity.advertise_host.is_empty(), || {
+        "set --advertise-host or LARDER_POD_IP".into()
+    })
+}
+
+fn check_member(member: file::MemberMode) -> Result<Member, Error> {
+    let registry = member.registry;
+    require("mode.member.registry.endpoints", !registry.endpoints.is_empty(), || {
+        "name at least one URL".into()
+    })?;
+    for endpoint in &registry.endpoints {
+        let url = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+        require("mode.member.registry.endpoints", url, || {
+            format!("{endpoint:?} must begin with http:// or https://")
+        })?;
+    }
+    // etcd keeps no lease shorter than its election time-out, about a second.
+    let ttl = registry.lease_ttl_seconds;
+    require("mode.member.registry.leaseTtlSeconds", (2..=3600).contains(&ttl), || {
+        format!("{ttl} must be 2 to 3600")
+    })?;
+    let capacity = member.capacity_bytes;
+    require("mode.member.capacityBytes", capacity >= MIN_CAPACITY_BYTES, || {
+        format!("{capacity} must be at least {MIN_CAPACITY_BYTES}")
+    })?;
+    let percent = member.hot_percent;
+    require("mode.member.hotPercent", percent <= 90, || format!("{percent} must be 0 to 90"))?;
+    if let Placement::Ring { virtual_nodes, .. } = member.placement {
+        let field = "mode.member.placement.ring.virtualNodes";
+        require(field, (1..=10_000).contains(&virtual_nodes), || {
+            format!("{virtual_nodes} must be 1 to 10000")
+        })?;
+    }
+    let hot_bytes = capacity / 100 * u64::from(percent);
+    Ok(Member {
+        registry: Some(Registry {
+            endpoints: registry.endpoints,
+            tls_directory: registry.tls_directory.map(PathBuf::from),
+            lease_ttl: Duration::from_secs(ttl),
+        }),
+        placement: member.placement,
+        main_bytes: capacity - hot_bytes,
+        hot_bytes,
+        hot_ttl_ms: member.hot_ttl_ms,
+    })
+}
+
+fn check_limits(limits: &Limits) -> Result<(), Error> {
+    let Limits {
+        max_key_bytes,
+        max_value_bytes,
+        max_batch_keys,
+        max_waiting_requests,
+        default_timeout_ms,
+        workers,
+    } = *limits;
+    let within = |field, value: usize, max| {
+        require(field, (1..=max).contains(&value), || format!("{value} must be 1 to {max}"))
+    };
+    within("limits.maxKeyBytes", max_key_bytes, MAX_KEY_BYTES)?;
+    within("limits.maxValueBytes", max_value_bytes, MAX_VALUE_BYTES)?;
+    within("limits.maxBatchKeys", max_batch_keys, 100_000)?;
+    within("limits.maxWaitingRequests", max_waiting_requests, 10_000_000)?;
+    require("limits.defaultTimeoutMs", (1..=3_600_000).contains(&default_timeout_ms), || {
+        format!("{default_timeout_ms} must be 1 to 3600000")
+    })?;
+    require("limits.workers", workers <= MAX_WORKERS, || {
+        format!("{workers} must be 0 to {MAX_WORKERS}")
+    })
+}
+
+fn address(field: &'static str, text: &str) -> Result<SocketAddr, Error> {
+    text.parse().map_err(|_| Error::Field {
+        field,
+        problem: format!("{text:?} is not an address and a port, such as 0.0.0.0:7600"),
+    })
+}
+
+fn require(
+    field: &'static str,
+    holds: bool,
+    problem: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::Field { field, problem: problem() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            name: "shop-0".into(),
+            uid: "u".into(),
+            advertise_host: "10.0.0.7".into(),
+            zone: None,
+        }
+    }
+
+    fn smallest() -> Value {
+        json!({
+            "cluster": {"namespace": "prod", "name": "shop"},
+            "mode": {"member": {
+                "registry": {"endpoints": ["http://shop-etcd:2379"]},
+                "placement": {"rendezvous": {}},
+                "capacityBytes": 400_000_000_u64,
+            }},
+        })
+    }
+
+    fn check(change: impl FnOnce(&mut Value)) -> Result<Config, Error> {
+        let mut file = smallest();
+        change(&mut file);
+        Config::new(serde_json::from_value(file).expect("fits the schema"), identity())
+    }
+
+    #[test]
+    fn smallest_file_makes_a_member() {
+        let config = check(|_| ()).expect("valid");
+        let Mode::Member(member) = &config.mode else { panic!("a member") };
+        assert_eq!((member.main_bytes, member.hot_bytes), (360_000_000, 40_000_000));
+        assert_eq!(member.weight(), 381);
+        assert_eq!(config.advertised(7600), "10.0.0.7:7600");
+    }
+
+    #[test]
+    fn each_wrong_field_is_named_in_one_line() {
+        let cases: [(&str, Value, &str); 7] = [
+            ("/mode/member/capacityBytes", json!(10), "mode.member.capacityBytes: 10 must be"),
+            ("/mode/member/registry/endpoints", json!([]), "registry.endpoints: name at least"),
+            ("/mode/member/registry/endpoints", json!(["etcd:2379"]), "must begin with http"),
+            (
+                "/mode/member/placement",
+                json!({"ring": {"virtualNodes": 0, "hash": "Xxh3"}}),
+                "virtualNodes: 0 must be 1 to 10000",
+            ),
+            ("/cluster/name", json!("a/b"), "cluster.name: \"a/b\" is not a name"),
+            ("/listen", json!({"grpc": "7600"}), "listen.grpc: \"7600\" is not an address"),
+            ("/limits", json!({"maxValueBytes": 0}), "limits.maxValueBytes: 0 must be 1 to"),
+        ];
+        for (pointer, value, expected) in cases {
+            let error = check(|file| {
+                let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+                file.pointer_mut(parent).expect("there")[field] = value;
+            });
+            let text = error.expect_err(pointer).to_string();
+            assert!(text.contains(expected) && !text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_identity_that_is_missing_says_how_to_give_it() {
+        let file: NodeConfig = serde_json::from_value(smallest()).expect("valid");
+        let nameless = Identity { name: String::new(), ..identity() };
+        let text = Config::new(file, nameless).expect_err("nameless").to_string();
+        assert!(text.contains("LARDER_MEMBER_NAME"), "{text}");
+    }
+
+    #[test]
+    fn addresses_of_the_sixth_version_are_bracketed() {
+        let mut config = Config::alone("a", 1 << 20);
+        config.identity.advertise_host = "fd00::7".into();
+        assert_eq!(config.advertised(7600), "[fd00::7]:7600");
+        config.identity.advertise_host = "shop-0.shop-members".into();
+        assert_eq!(config.advertised(7600), "shop-0.shop-members:7600");
+    }
+}

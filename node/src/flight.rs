@@ -1,0 +1,201 @@
+//! Single flight: many callers of one key, one piece of work.
+//!
+//! The work is a task of its own ([`Tasks`]); callers only wait for its outcome. It owns who waits
+//! for what and nothing else: what the work does, and whether its result is kept, is decided by
+//! whoever starts it (the engine's fence judges a result that an invalidation has outdated).
+//!
+//! # Guarantees
+//! - Between [`Flights::join`] and the end of the work, every join of the key waits for the same
+//!   outcome, except after [`Flights::forget`].
+//! - The end of the work, be it by result, panic or abort, frees the key: the next join starts
+//!   anew. The key is free before the first waiter hears the outcome.
+//!
+//! # Cancel safety
+//! Dropping a [`Flight`], also that of the caller who started the work, disturbs nobody.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use larder_runtime::tasks::Tasks;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+/// Work in flight by key. Clones share it.
+pub struct Flights<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    /// Bounded: `join` refuses a further key at `max`.
+    by_key: Mutex<Keys<T>>,
+    max: usize,
+}
+
+struct Keys<T> {
+    flights: HashMap<Bytes, Started<T>>,
+    /// Number of the latest flight: tells a flight from its successor under one key.
+    last: u64,
+}
+
+struct Started<T> {
+    number: u64,
+    outcome: watch::Receiver<Option<T>>,
+}
+
+/// A place among those who wait for one outcome.
+#[derive(Debug)]
+pub struct Flight<T> {
+    outcome: watch::Receiver<Option<T>>,
+    /// True for the caller whose join started the work.
+    pub leader: bool,
+}
+
+/// Why a wait, or a join, brought nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// As many keys are in flight as may be.
+    #[error("{max} keys are in flight already")]
+    Full {
+        /// The bound.
+        max: usize,
+    },
+    /// The waiter's own deadline passed; the work goes on.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The work ended without an outcome: it panicked, or its runtime stopped.
+    #[error("the work ended without an outcome")]
+    Lost,
+}
+
+/// Frees the key and, by dropping the sender, wakes whoever still waits. Runs also when the
+/// work panics or its task is dropped.
+struct Leader<T> {
+    flights: Arc<Inner<T>>,
+    key: Bytes,
+    number: u64,
+    outcome: watch::Sender<Option<T>>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Flights<T> {
+    /// No flights; at most `max` keys at a time.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        let by_key = Mutex::new(Keys { flights: HashMap::new(), last: 0 });
+        Self(Arc::new(Inner { by_key, max }))
+    }
+
+    /// Waits for the work of `key` that is in flight, or starts `work` as a task called `name`.
+    /// Returns at once; `work` is called only for a leader, outside the lock.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a further key would pass the bound.
+    pub fn join<F>(
+        &self,
+        key: &[u8],
+        tasks: &Tasks,
+        name: &'static str,
+        work: impl FnOnce(Bytes) -> F,
+    ) -> Result<Flight<T>, Error>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut by_key = self.0.by_key.lock();
+        if let Some(started) = by_key.flights.get(key) {
+            return Ok(Flight { outcome: started.outcome.clone(), leader: false });
+        }
+        if by_key.flights.len() >= self.0.max {
+            return Err(Error::Full { max: self.0.max });
+        }
+        // A copy, because the caller's key is a view that would hold its whole receive buffer.
+        let key = Bytes::copy_from_slice(key);
+        let (sender, outcome) = watch::channel(None);
+        by_key.last += 1;
+        let number = by_key.last;
+        by_key.flights.insert(key.clone(), Started { number, outcome: outcome.clone() });
+        drop(by_key);
+
+        let leader = Leader { flights: self.0.clone(), key: key.clone(), number, outcome: sender };
+        let work = work(key);
+        tasks.spawn(name, async move {
+            let outcome = work.await;
+            leader.finish(outcome);
+        });
+        Ok(Flight { outcome, leader: true })
+    }
+
+    /// Makes the next join of `key` start anew: the flight's outcome is outdated. Those who wait
+    /// already still get it.
+    pub fn forget(&self, key: &[u8]) {
+        self.0.by_key.lock().flights.remove(key);
+    }
+
+    /// Forgets every flight.
+    pub fn forget_all(&self) {
+        self.0.by_key.lock().flights.clear();
+    }
+
+    /// Keys in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.by_key.lock().flights.len()
+    }
+
+    /// True when nothing is in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T: Clone> Flight<T> {
+    /// The outcome of the work, waited for until `deadline`.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] or [`Error::Lost`].
+    ///
+    /// # Cancel safety
+    /// Safe: the work goes on.
+    pub async fn outcome(mut self, deadline: Instant) -> Result<T, Error> {
+        let waited = timeout_at(deadline, self.outcome.wait_for(Option::is_some)).await;
+        let outcome = waited.map_err(|_| Error::Deadline)?.map_err(|_| Error::Lost)?;
+        Ok(outcome.clone().expect("waited for"))
+    }
+}
+
+impl<T> Leader<T> {
+    fn finish(self, outcome: T) {
+        self.free();
+        self.outcome.send_replace(Some(outcome));
+    }
+
+    /// Idempotent; leaves a successor under the same key alone.
+    fn free(&self) {
+        let mut by_key = self.flights.by_key.lock();
+        if by_key.flights.get(&self.key).is_some_and(|s| s.number == self.number) {
+            by_key.flights.remove(&self.key);
+        }
+    }
+}
+
+impl<T> Drop for Leader<T> {
+    fn drop(&mut self) {
+        self.free();
+    }
+}
+
+impl<T> Clone for Flights<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> std::fmt::Debug for Flights<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys = self.0.by_key.lock().flights.len();
+        f.debug_struct("Flights").field("keys", &keys).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
