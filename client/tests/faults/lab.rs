@@ -1,0 +1,295 @@
+//! Members that refuse, hang, or come back, on an in-memory network under a paused clock. They
+//! speak real gRPC, so what the client sees is what a broken member would show it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use larder_client::network::{Network, endpoint};
+use larder_client::{Builder, Client, Retry};
+use larder_proto::v1::admin_server::{Admin, AdminServer};
+use larder_proto::v1::cache_server::{Cache, CacheServer};
+use larder_proto::v1::{
+    Explanation, GetManyRequest, GetManyResponse, GetRequest, GetResponse, InvalidateRequest,
+    InvalidateResponse, KeyResult, Outcome, RingMember, RingRequest, RingResponse, StatusRequest,
+    StatusResponse,
+};
+use parking_lot::Mutex;
+use tokio::io::{DuplexStream, copy_bidirectional, duplex};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::{Channel, Server};
+use tonic::{Request, Response, Status};
+
+/// How a member behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Answers.
+    Serve,
+    /// Takes requests and never answers.
+    Hang,
+    /// Refuses connections; those that are open break.
+    Refuse,
+    /// Answers that it cannot now.
+    Unavailable,
+    /// Answers that it has too much to do, and when to come again.
+    Overloaded(u64),
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Lab {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    members: Mutex<BTreeMap<String, Member>>,
+    names: Mutex<BTreeMap<String, Vec<SocketAddr>>>,
+    ring: Mutex<RingResponse>,
+    /// Life that answers have left.
+    remaining_ms: Mutex<u64>,
+}
+
+#[derive(Clone)]
+struct Member {
+    name: String,
+    mode: Arc<Mutex<Mode>>,
+    /// Keys of each request, in order.
+    asked: Arc<Mutex<Vec<Vec<String>>>>,
+    accept: UnboundedSender<io::Result<DuplexStream>>,
+    /// Wires of open connections.
+    wires: Arc<Mutex<Vec<AbortHandle>>>,
+}
+
+struct Service {
+    lab: Lab,
+    member: Member,
+}
+
+impl Lab {
+    /// Members `m0`, `m1`, ... at `10.0.0.1:7600`, `10.0.0.2:7600`, ..., all serving and all in
+    /// the ring of revision 1.
+    pub(crate) fn with_members(count: u8) -> Self {
+        let lab = Self::default();
+        for i in 0..count {
+            lab.add(i);
+        }
+        lab.set_ring(1, 0..count);
+        lab
+    }
+
+    pub(crate) fn add(&self, i: u8) {
+        let (accept, incoming) = unbounded_channel();
+        let member = Member {
+            name: format!("m{i}"),
+            mode: Arc::new(Mutex::new(Mode::Serve)),
+            asked: Arc::default(),
+            accept,
+            wires: Arc::default(),
+        };
+        self.inner.members.lock().insert(address(i), member.clone());
+        let service = Arc::new(Service { lab: self.clone(), member });
+        let server = Server::builder()
+            .add_service(CacheServer::from_arc(Arc::clone(&service)))
+            .add_service(AdminServer::from_arc(service));
+        tokio::spawn(server.serve_with_incoming(UnboundedReceiverStream::new(incoming)));
+    }
+
+    pub(crate) fn set_ring(&self, revision: u64, members: impl IntoIterator<Item = u8>) {
+        let members = members.into_iter().map(|i| RingMember {
+            name: format!("m{i}"),
+            grpc_address: address(i),
+            weight: 1,
+            ..RingMember::default()
+        });
+        *self.inner.ring.lock() = RingResponse {
+            revision,
+            members: members.collect(),
+            placement_json: r#"{"rendezvous":{}}"#.into(),
+        };
+    }
+
+    pub(crate) fn set_remaining_ms(&self, remaining_ms: u64) {
+        *self.inner.remaining_ms.lock() = remaining_ms;
+    }
+
+    pub(crate) fn set_name(&self, host: &str, members: impl IntoIterator<Item = u8>) {
+        let addresses = members.into_iter().map(|i| address(i).parse().expect("valid"));
+        self.inner.names.lock().insert(host.into(), addresses.collect());
+    }
+
+    pub(crate) fn set(&self, i: u8, mode: Mode) {
+        let member = self.inner.members.lock()[&address(i)].clone();
+        *member.mode.lock() = mode;
+        if mode == Mode::Refuse {
+            member.wires.lock().drain(..).for_each(|wire| wire.abort());
+        }
+    }
+
+    /// The keys of each read that a member saw.
+    pub(crate) fn asked(&self, i: u8) -> Vec<Vec<String>> {
+        self.inner.members.lock()[&address(i)].asked.lock().clone()
+    }
+
+    pub(crate) fn count(&self) -> u8 {
+        u8::try_from(self.inner.members.lock().len()).expect("few")
+    }
+
+    /// Reads that all members saw.
+    pub(crate) fn requests(&self) -> usize {
+        (0..self.count()).map(|i| self.asked(i).len()).sum()
+    }
+
+    /// A client of all members, without jitter, so that times can be told.
+    pub(crate) fn builder(&self) -> Builder {
+        self.builder_for((0..self.count()).map(address))
+    }
+
+    pub(crate) fn builder_for(&self, members: impl IntoIterator<Item = String>) -> Builder {
+        Client::builder()
+            .members(members)
+            .network(Arc::new(self.clone()))
+            .retry(Retry { jitter_percent: 0, ..Retry::default() })
+    }
+}
+
+pub(crate) fn address(i: u8) -> String {
+    format!("10.0.0.{}:7600", i + 1)
+}
+
+impl Network for Lab {
+    fn open(&self, address: &str) -> io::Result<Channel> {
+        let member = self.inner.members.lock()[address].clone();
+        let connect = tower::service_fn(move |_| {
+            let connected = member.connect();
+            async move { connected.map(TokioIo::new) }
+        });
+        Ok(endpoint(address)?.connect_with_connector_lazy(connect))
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        _port: u16,
+    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move {
+            let found = self.inner.names.lock().get(host).cloned();
+            found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such name"))
+        })
+    }
+}
+
+impl Member {
+    fn connect(&self) -> io::Result<DuplexStream> {
+        if *self.mode.lock() == Mode::Refuse {
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused"));
+        }
+        let (near, mut wire_near) = duplex(64 * 1024);
+        let (far, mut wire_far) = duplex(64 * 1024);
+        let wire = tokio::spawn(async move {
+            let _ = copy_bidirectional(&mut wire_near, &mut wire_far).await;
+        });
+        self.wires.lock().push(wire.abort_handle());
+        self.accept.send(Ok(far)).expect("the server runs");
+        Ok(near)
+    }
+
+    async fn behave(&self) -> Result<(), Status> {
+        let mode = *self.mode.lock();
+        match mode {
+            Mode::Serve => Ok(()),
+            Mode::Hang | Mode::Refuse => std::future::pending().await,
+            Mode::Unavailable => Err(Status::unavailable("draining")),
+            Mode::Overloaded(after_ms) => {
+                let mut status = Status::resource_exhausted("too many requests");
+                let after = after_ms.to_string().parse().expect("ascii");
+                status.metadata_mut().insert("grpc-retry-pushback-ms", after);
+                Err(status)
+            }
+        }
+    }
+}
+
+impl Service {
+    fn note(&self, keys: &[impl AsRef<[u8]>]) {
+        let text = |k: &[u8]| String::from_utf8_lossy(k).into_owned();
+        self.member.asked.lock().push(keys.iter().map(|k| text(k.as_ref())).collect());
+    }
+
+    fn result(&self, key: &[u8], explain: bool) -> KeyResult {
+        let explanation = explain.then(|| Explanation {
+            served_by: self.member.name.clone(),
+            ring_revision: self.lab.inner.ring.lock().revision,
+            remaining_ms: *self.lab.inner.remaining_ms.lock(),
+            ..Explanation::default()
+        });
+        let outcome = match key {
+            b"Nobody" => Outcome::Absent,
+            _ => Outcome::Found,
+        };
+        let value = [b"value of ", key].concat().into();
+        KeyResult { outcome: outcome.into(), value, explanation, ..KeyResult::default() }
+    }
+}
+
+#[tonic::async_trait]
+impl Cache for Service {
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let request = request.into_inner();
+        self.note(&[&request.key]);
+        self.member.behave().await?;
+        match (&*request.group, &request.key[..]) {
+            ("students", b"Nobody") => Err(Status::not_found("absent")),
+            ("students", key) => {
+                let value = self.result(key, false).value;
+                Ok(Response::new(GetResponse { value, ..GetResponse::default() }))
+            }
+            (group, _) => Err(Status::failed_precondition(format!("no group {group}"))),
+        }
+    }
+
+    async fn get_many(
+        &self,
+        request: Request<GetManyRequest>,
+    ) -> Result<Response<GetManyResponse>, Status> {
+        let request = request.into_inner();
+        self.note(&request.keys);
+        self.member.behave().await?;
+        let results = request.keys.iter().map(|k| self.result(k, request.explain)).collect();
+        Ok(Response::new(GetManyResponse { results }))
+    }
+
+    async fn invalidate(
+        &self,
+        _: Request<InvalidateRequest>,
+    ) -> Result<Response<InvalidateResponse>, Status> {
+        self.member.behave().await?;
+        Ok(Response::new(InvalidateResponse { members_reached: 1, members_total: 1 }))
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Service {
+    async fn ring(&self, _: Request<RingRequest>) -> Result<Response<RingResponse>, Status> {
+        if *self.member.mode.lock() == Mode::Hang {
+            self.member.behave().await?;
+        }
+        Ok(Response::new(self.lab.inner.ring.lock().clone()))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        self.member.behave().await?;
+        let member = self.member.name.clone();
+        Ok(Response::new(StatusResponse { member, ..StatusResponse::default() }))
+    }
+}
+
+/// A bound above every wait of a test: a call that never ends is a failure, not a hang.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3600), future).await.expect("ends within an hour")
+}

@@ -1,0 +1,347 @@
+//! What callers are promised while members refuse, hang and come back.
+
+mod lab;
+
+use std::time::Duration;
+
+use larder_client::{Answer, Client, Error, Retry};
+use tokio::time::Instant;
+
+use crate::lab::{Lab, Mode, address, soon};
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// A call's outcome and how long it took.
+async fn timed<T>(call: impl Future<Output = T>) -> (T, Duration) {
+    let start = Instant::now();
+    let ended = soon(call).await;
+    (ended, start.elapsed())
+}
+
+fn value(answer: Result<Answer, Error>) -> String {
+    let answer = answer.expect("an answer");
+    String::from_utf8_lossy(answer.value().expect("a value")).into_owned()
+}
+
+/// Lets spawned work that is due run, without letting time pass.
+async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A client that knows the ring.
+async fn with_ring(client: &Client) {
+    client.get("students", "warm-up").await.expect("a member serves");
+    settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_are_one_two_and_four_seconds_apart() {
+    let lab = Lab::with_members(3);
+    (0..3).for_each(|i| lab.set(i, Mode::Refuse));
+    let client = lab.builder().build().expect("valid");
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert!(took >= ms(7000) && took < ms(7050), "{took:?}");
+    assert_eq!(client.stats().tries, 12, "four rounds of three members");
+    let error = ended.expect_err("nobody there");
+    assert_eq!(error.kind(), "unavailable");
+    assert_eq!(error.to_string(), "no member answered in 12 tries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_answered_as_soon_as_any_one_member_is_back() {
+    let lab = Lab::with_members(3);
+    (0..3).for_each(|i| lab.set(i, Mode::Refuse));
+    let client = lab.builder().build().expect("valid");
+    let back = lab.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ms(1300)).await;
+        back.set(1, Mode::Serve);
+    });
+    // The third round is due at 3 s.
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert_eq!(value(ended), "value of Tom");
+    assert!(took >= ms(1300) && took < ms(1600), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusing_member_is_followed_by_another_at_once() {
+    let lab = Lab::with_members(3);
+    lab.set(0, Mode::Refuse);
+    lab.set(1, Mode::Refuse);
+    let client = lab.builder().build().expect("valid");
+    for _ in 0..6 {
+        let (ended, took) = timed(client.get("students", "Tom")).await;
+        assert_eq!(value(ended), "value of Tom");
+        assert_eq!(took, Duration::ZERO);
+    }
+    assert_eq!(lab.asked(2).len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_under_a_call_is_followed_by_another_member() {
+    let lab = Lab::with_members(2);
+    let client = lab.builder().try_timeout(ms(60_000)).timeout(ms(90_000)).build().expect("valid");
+    with_ring(&client).await;
+    lab.set(0, Mode::Hang);
+    lab.set(1, Mode::Hang);
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.get("students", "Tom").await }
+    });
+    settle().await;
+    let hung = if lab.asked(0).iter().flatten().any(|k| k == "Tom") { 0 } else { 1 };
+    lab.set(1 - hung, Mode::Serve);
+    lab.set(hung, Mode::Refuse);
+    let (ended, took) = timed(call).await;
+    assert_eq!(value(ended.expect("no panic")), "value of Tom");
+    assert_eq!(took, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_member_costs_one_call_a_try_and_the_next_calls_nothing() {
+    let lab = Lab::with_members(2);
+    lab.set(0, Mode::Hang);
+    let client = lab.builder().build().expect("valid");
+    let (_, first) = timed(client.get("students", "Tom")).await;
+    let (_, second) = timed(client.get("students", "Tom")).await;
+    let slowest = first.max(second);
+    assert!(slowest >= ms(500) && slowest <= ms(2000), "{slowest:?}");
+    for _ in 0..10 {
+        let (ended, took) = timed(client.get("students", "Tom")).await;
+        assert_eq!((value(ended).as_str(), took), ("value of Tom", Duration::ZERO));
+    }
+    // Probes find out that it is back; no caller has to.
+    lab.set(0, Mode::Serve);
+    let before = lab.asked(0).len();
+    tokio::time::sleep(ms(10_000)).await;
+    for _ in 0..4 {
+        client.get("students", "Tom").await.expect("a hit");
+    }
+    assert!(lab.asked(0).len() > before, "in turn again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_holds_when_every_member_hangs() {
+    let lab = Lab::with_members(3);
+    (0..3).for_each(|i| lab.set(i, Mode::Hang));
+    let client = lab.builder().timeout(ms(3500)).build().expect("valid");
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert!(took >= ms(3500) && took < ms(3510), "{took:?}");
+    let error = ended.expect_err("silence");
+    assert_eq!(error.to_string(), "no answer within 3500 ms");
+    let (ended, took) = timed(client.with_timeout(ms(200)).get_many("students", ["a"])).await;
+    assert!(took >= ms(200) && took < ms(210), "{took:?}");
+    assert_eq!(ended[0].as_ref().expect_err("silence").kind(), "deadline_exceeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_try_would_not_change_is_not_tried_again() {
+    let lab = Lab::with_members(3);
+    let client = lab.builder().build().expect("valid");
+    let absent = client.get("students", "Nobody").await.expect("an answer");
+    assert_eq!(absent.value(), None);
+    let error = client.get("teachers", "Tom").await.expect_err("no such group");
+    assert_eq!(error.kind(), "unknown_group");
+    assert_eq!(client.stats().tries, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_origin_is_not_asked_through_every_member() {
+    let lab = Lab::with_members(5);
+    (0..5).for_each(|i| lab.set(i, Mode::Unavailable));
+    let client = lab.builder().build().expect("valid");
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert_eq!(ended.expect_err("draining").kind(), "unavailable");
+    assert_eq!(lab.requests(), 8, "two a round");
+    assert!(took >= ms(7000), "{took:?}: members that answer do not shorten the back-off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_member_is_followed_by_another_at_once() {
+    let lab = Lab::with_members(2);
+    lab.set(0, Mode::Unavailable);
+    let client = lab.builder().build().expect("valid");
+    for _ in 0..4 {
+        let (ended, took) = timed(client.get("students", "Tom")).await;
+        assert_eq!((value(ended).as_str(), took), ("value of Tom", Duration::ZERO));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_member_is_asked_again_when_it_said() {
+    let lab = Lab::with_members(1);
+    lab.set(0, Mode::Overloaded(40));
+    let client = lab.builder().build().expect("valid");
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert!(took >= ms(120) && took < ms(130), "{took:?}");
+    let Err(Error::Overloaded { retry_after, .. }) = ended else { panic!("{ended:?}") };
+    assert_eq!(retry_after, Some(ms(40)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retries_one_round_is_all() {
+    let lab = Lab::with_members(2);
+    (0..2).for_each(|i| lab.set(i, Mode::Refuse));
+    let client = lab.builder().retry(Retry::never()).build().expect("valid");
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert_eq!(ended.expect_err("nobody").to_string(), "no member answered in 2 tries");
+    assert_eq!(took, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_looked_up_again_when_its_addresses_are_dead() {
+    let lab = Lab::with_members(2);
+    lab.set_name("shop", [0]);
+    lab.set(0, Mode::Refuse);
+    let client = lab.builder_for(["shop:7600".into()]).build().expect("valid");
+    let moved = lab.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ms(1200)).await;
+        moved.set_name("shop", [1]);
+    });
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert_eq!(value(ended), "value of Tom");
+    assert!(took >= ms(1200) && took < ms(3000), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_leads_nowhere_is_named_in_the_error() {
+    let lab = Lab::with_members(1);
+    let client = lab.builder_for(["shop:7600".into()]).build().expect("valid");
+    let (ended, _) = timed(client.get("students", "Tom")).await;
+    let Err(Error::Unavailable { last, .. }) = ended else { panic!("{ended:?}") };
+    assert_eq!(last.to_string(), "shop has no address: no such name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_go_to_their_owner_and_follow_a_ring_that_moved() {
+    let lab = Lab::with_members(3);
+    lab.set_ring(1, 0..2);
+    let client = lab.builder().build().expect("valid");
+    with_ring(&client).await;
+    let keys: Vec<String> = (0..60).map(|i| format!("key-{i}")).collect();
+    let owners = |lab: &Lab| -> Vec<Vec<String>> {
+        (0..3)
+            .map(|i| lab.asked(i).into_iter().flatten().filter(|k| k != "warm-up").collect())
+            .collect()
+    };
+    for _ in 0..2 {
+        for key in &keys {
+            client.get("students", key).await.expect("a hit");
+        }
+    }
+    let before = owners(&lab);
+    for owned in &before[..2] {
+        assert!(owned.len() >= 20, "each owns its share: {}", owned.len());
+        assert_eq!(owned[..owned.len() / 2], owned[owned.len() / 2..], "the same keys each time");
+    }
+    assert!(before[2].is_empty(), "not in the ring");
+
+    // The ring grows; an answer shows it, the client learns it and goes to the new owner.
+    lab.set_ring(2, 0..3);
+    client.explain("students", "warm-up").await.expect("a hit");
+    settle().await;
+    for key in &keys {
+        client.get("students", key).await.expect("a hit");
+    }
+    let moved = owners(&lab)[2].len();
+    assert!((8..=35).contains(&moved), "about a third moved, and only to the new member: {moved}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owner_down_its_keys_are_read_through_another_member() {
+    let lab = Lab::with_members(3);
+    let client = lab.builder().build().expect("valid");
+    with_ring(&client).await;
+    client.get("students", "Tom").await.expect("a hit");
+    let owner = (0..3).find(|i| lab.asked(*i).iter().flatten().any(|k| k == "Tom")).expect("one");
+    lab.set(owner, Mode::Refuse);
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert_eq!((value(ended).as_str(), took), ("value of Tom", Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_at_most_one_request_an_owner_and_keeps_its_order() {
+    let lab = Lab::with_members(3);
+    let client = lab.builder().build().expect("valid");
+    with_ring(&client).await;
+    let before = lab.requests();
+    let mut keys: Vec<String> = (0..99).map(|i| format!("key-{i}")).collect();
+    keys.push("Nobody".into());
+    let answers = client.get_many("students", &keys).await;
+    assert_eq!(lab.requests() - before, 3);
+    for (key, answer) in keys.iter().zip(answers) {
+        let answer = answer.expect("an answer");
+        let expected = (key != "Nobody").then(|| format!("value of {key}").into());
+        assert_eq!(answer.value(), expected.as_ref());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_near_cache_answers_without_a_call_until_the_life_is_over() {
+    let lab = Lab::with_members(1);
+    lab.set_remaining_ms(400);
+    let client = lab.builder().near_cache(1 << 20, ms(1000)).build().expect("valid");
+    for key in ["Tom", "Nobody"] {
+        let first = client.get("students", key).await.expect("an answer");
+        assert_eq!(client.get("students", key).await.expect("a copy"), first);
+    }
+    assert_eq!(lab.requests(), 2);
+    assert_eq!(client.get_many("students", ["Nobody", "Tom"]).await.len(), 2);
+    assert_eq!(lab.requests(), 2, "batches look there too");
+
+    tokio::time::advance(ms(400)).await;
+    client.get("students", "Tom").await.expect("a hit");
+    assert_eq!(lab.requests(), 3);
+    client.invalidate("students", ["Tom"]).await.expect("confirmed");
+    client.get("students", "Tom").await.expect("a hit");
+    assert_eq!(lab.requests(), 4, "an invalidation is seen at once");
+    assert_eq!(client.stats().near_hits, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_the_bound_and_its_queue_are_refused_at_once() {
+    let lab = Lab::with_members(1);
+    lab.set(0, Mode::Hang);
+    let client = lab.builder().max_in_flight(2).build().expect("valid");
+    for _ in 0..4 {
+        let client = client.clone();
+        tokio::spawn(async move { client.get("students", "Tom").await });
+    }
+    settle().await;
+    assert_eq!(lab.requests(), 2, "two in flight, two wait");
+    let (ended, took) = timed(client.get("students", "Tom")).await;
+    assert_eq!((ended.expect_err("full").kind(), took), ("busy", Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_tells_of_every_member_also_of_those_that_do_not_answer() {
+    let lab = Lab::with_members(3);
+    lab.set(1, Mode::Refuse);
+    let client = lab.builder_for([address(0)]).build().expect("valid");
+    let told = client.status().await.expect("members are known");
+    let names: Vec<_> = told.iter().map(|m| m.status.as_ref().ok().map(|s| &*s.member)).collect();
+    assert_eq!(names, [Some("m0"), None, Some("m2")], "one seed led to all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_runs_while_no_call_is_made() {
+    let lab = Lab::with_members(2);
+    let client = lab.builder().build().expect("valid");
+    lab.set(1, Mode::Refuse);
+    for _ in 0..4 {
+        client.get("students", "Tom").await.expect("a hit");
+    }
+    drop(client);
+    tokio::time::sleep(ms(60_000)).await;
+    let handle = tokio::runtime::Handle::current();
+    let before = handle.metrics().num_alive_tasks();
+    tokio::time::sleep(ms(600_000)).await;
+    assert!(handle.metrics().num_alive_tasks() <= before);
+    // Two servers, at most one connection with its wire: no prober, no refresher.
+    assert!(before <= 8, "{before}");
+}
