@@ -360,7 +360,7 @@ impl Directory {
         members.sort_by_key(|m| m.is_down());
         for member in members.iter().take(RING_TRIES) {
             match self.ask_ring(member).await {
-                Ok(Some(ring)) => return self.take_ring(&ring, true),
+                Ok(Some(ring)) => return self.take_ring(&ring),
                 // A server without `Admin`: a sidecar, perhaps. Then any member serves.
                 Ok(None) => return,
                 Err(()) => {}
@@ -391,13 +391,14 @@ impl Directory {
     }
 
     /// Takes a ring that a member told, unless ours is newer.
-    fn take_ring(&self, told: &RingResponse, by_refresh: bool) {
+    fn take_ring(&self, told: &RingResponse) {
         let mut state = self.state.lock();
         let ours = state.ring.as_ref().map(|r| r.revision());
-        if by_refresh && !ring::supersedes(ours, told.revision, &mut state.lower_rings) {
+        if !ring::supersedes(ours, told.revision, &mut state.lower_rings) {
             return;
         }
-        match RingView::new(told, |address| self.member_at(address)) {
+        let last = state.ring.clone();
+        match RingView::new(told, last.as_deref(), |address| self.member_at(address)) {
             Ok(view) => state.ring = Some(Arc::new(view)),
             Err(reason) => {
                 tracing::warn!(reason, revision = told.revision, "ring not understood");
