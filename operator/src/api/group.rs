@@ -152,6 +152,16 @@ pub enum Policy {
     Lru,
 }
 
+impl Policy {
+    /// Its name, as in the resource and in the contract.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lru => "Lru",
+        }
+    }
+}
+
 /// How long an answer may be kept and used.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -1,0 +1,47 @@
+//! Owns the PodDisruptionBudget of a managed etcd.
+
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::super::labels::{self, Component};
+use super::super::{metadata, names};
+use crate::cluster::validate::{Cluster, ManagedEtcd};
+
+/// Keeps a quorum of ready voters. A single member has no quorum to keep: a budget would only make
+/// its Kubernetes node undrainable, and the registry can be made again.
+#[must_use]
+pub fn budget(cluster: &Cluster, etcd: &ManagedEtcd) -> Option<PodDisruptionBudget> {
+    let quorum = etcd.members / 2 + 1;
+    (etcd.members > 1).then(|| PodDisruptionBudget {
+        metadata: metadata(cluster, names::etcd(&cluster.name), Component::Etcd),
+        spec: Some(PodDisruptionBudgetSpec {
+            min_available: Some(IntOrString::Int(quorum)),
+            selector: Some(labels::label_selector(&cluster.name, Component::Etcd)),
+            // A voter that is not ready may be about to return; while the quorum hangs on it, it
+            // must not be evicted.
+            unhealthy_pod_eviction_policy: Some("IfHealthyBudget".into()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        ..PodDisruptionBudget::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::example;
+    use super::*;
+    use crate::cluster::validate::Etcd;
+
+    fn of(spec: &str) -> Option<PodDisruptionBudget> {
+        let cluster = example(spec);
+        let Etcd::Managed(etcd) = cluster.etcd.clone() else { panic!("managed") };
+        budget(&cluster, &etcd)
+    }
+
+    #[test]
+    fn quorum_of_three_stays_and_one_may_go() {
+        let budget = of("{memory: 64Mi}").expect("three members");
+        assert_eq!(budget.spec.unwrap().min_available, Some(IntOrString::Int(2)));
+        assert_eq!(of("{memory: 64Mi, etcd: {managed: {members: 1}}}"), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! Owns the members' configuration file: what a CacheCluster means to `larder-node`. What differs
+//! between pods (name, uid, address, zone) is not here but comes by environment.
+
+use larder_proto::config::{ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, Registry};
+
+use super::names;
+use crate::cluster::validate::{Cluster, Etcd, parse_bytes};
+
+/// Folder of the configuration file inside a member's pod.
+pub const CONFIG_DIRECTORY: &str = "/etc/larder/config";
+/// Name of the configuration file.
+pub const CONFIG_FILE: &str = "node.json";
+/// Folder of the origins' credentials inside a member's pod.
+pub const CREDENTIALS_DIRECTORY: &str = "/etc/larder/credentials";
+/// Folder of an external etcd's certificates inside a member's pod.
+pub const ETCD_TLS_DIRECTORY: &str = "/etc/larder/etcd-tls";
+/// Seconds that requests in flight are given after SIGTERM.
+pub const DRAIN_SECONDS: u64 = 20;
+
+/// Memory of the program itself: code, runtimes, connections, one load's buffers. An idle member
+/// takes 15 MB (promise P7); the rest is for connections.
+const PROGRAM_BYTES: u64 = 24 << 20;
+/// Share of the remaining memory that entries may use, percent. The rest is the allocator's slack,
+/// buffers of answers on their way and the page tables.
+const ENTRY_PERCENT: u64 = 80;
+
+/// Bytes that entries may use in a container that may use `memory_bytes`.
+#[must_use]
+pub fn capacity_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes.saturating_sub(PROGRAM_BYTES) / 100 * ENTRY_PERCENT
+}
+
+/// The file of every member of `cluster`.
+#[must_use]
+pub fn node_config(cluster: &Cluster) -> NodeConfig {
+    let (endpoints, tls_directory) = match &cluster.etcd {
+        Etcd::Managed(_) => (vec![names::etcd_url(&cluster.namespace, &cluster.name)], None),
+        Etcd::External(external) => (
+            external.endpoints.clone(),
+            external.tls_secret.as_ref().map(|_| ETCD_TLS_DIRECTORY.into()),
+        ),
+    };
+    NodeConfig {
+        cluster: ClusterRef { namespace: cluster.namespace.clone(), name: cluster.name.clone() },
+        mode: Mode::Member(MemberMode {
+            registry: Registry { endpoints, tls_directory, lease_ttl_seconds: 10 },
+            placement: cluster.placement.clone(),
+            capacity_bytes: capacity_bytes(cluster.memory_bytes),
+            hot_percent: 10,
+            hot_ttl_ms: 1_000,
+        }),
+        listen: Listen::default(),
+        limits: Limits { workers: workers(cluster), ..Limits::default() },
+        credentials_directory: CREDENTIALS_DIRECTORY.into(),
+        drain_seconds: DRAIN_SECONDS,
+    }
+}
+
+/// Serving threads: one per requested core, or 0, one per core of the machine, without a request.
+fn workers(cluster: &Cluster) -> usize {
+    let cores = cluster.cpu.as_ref().and_then(|cpu| parse_bytes(&cpu.0)).unwrap_or(0);
+    usize::try_from(cores).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example;
+    use super::*;
+
+    #[test]
+    fn capacity_leaves_room_for_the_program_and_a_fifth() {
+        assert_eq!(capacity_bytes(512 << 20), ((512 - 24) << 20) / 100 * 80);
+        assert_eq!(capacity_bytes(64 << 20), (40 << 20) / 100 * 80);
+        assert_eq!(capacity_bytes(1 << 20), 0);
+        for memory in [64u64 << 20, 1 << 30, 1 << 40] {
+            assert!(capacity_bytes(memory) + PROGRAM_BYTES < memory);
+        }
+    }
+
+    #[test]
+    fn managed_etcd_is_reached_by_its_client_service() {
+        let config = node_config(&example("{memory: 512Mi}"));
+        let Mode::Member(member) = config.mode else { panic!("a member") };
+        assert_eq!(member.registry.endpoints, ["http://shop-etcd.prod.svc:2379"]);
+        assert_eq!(member.registry.tls_directory, None);
+        assert_eq!(config.limits.workers, 0);
+    }
+
+    #[test]
+    fn external_etcd_brings_its_endpoints_and_certificates() {
+        let spec = "{memory: 64Mi, cpu: 1500m, etcd: {external: {endpoints: ['https://a:2379'],\
+                     tlsSecretRef: {name: etcd-client}}}}";
+        let config = node_config(&example(spec));
+        assert_eq!(config.limits.workers, 2);
+        let Mode::Member(member) = config.mode else { panic!("a member") };
+        assert_eq!(member.registry.endpoints, ["https://a:2379"]);
+        assert_eq!(member.registry.tls_directory.as_deref(), Some("/etc/larder/etcd-tls"));
+    }
+
+    #[test]
+    fn members_read_back_the_file_that_is_rendered() {
+        let config = node_config(&example("{memory: 1Gi, placement: {algorithm: Ring}}"));
+        let text = serde_json::to_string(&config).expect("plain data");
+        assert_eq!(serde_json::from_str::<NodeConfig>(&text).expect("own text"), config);
+        assert!(text.contains(r#""ring":{"virtualNodes":160,"hash":"Xxh3"}"#), "{text}");
+    }
+}

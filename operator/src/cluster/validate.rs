@@ -1,0 +1,355 @@
+//! Owns the step from what a user wrote to what builders may rely on: every quantity parsed, every
+//! default that is not in the schema filled in, every choice a Rust enum. It asks nobody.
+//!
+//! The API server has already refused what the CEL rules catch; what fails here is either newer
+//! than the installed CRD or was stored before a rule existed.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+use larder_proto::config::{Placement, RingHash};
+
+use crate::api::cluster::{
+    Algorithm, CacheCluster, EtcdSpec, PlacementSpec, RingHash as ApiRingHash, SchedulingSpec,
+    StorageSpec,
+};
+
+/// A CacheCluster whose every field has been read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Namespace of the CacheCluster and of every object made from it.
+    pub namespace: String,
+    /// Name of the CacheCluster.
+    pub name: String,
+    /// Uid of the CacheCluster; empty outside Kubernetes.
+    pub uid: String,
+    /// Generation that was read; 0 outside Kubernetes.
+    pub generation: i64,
+    /// What every child carries; none outside Kubernetes.
+    pub owner: Option<OwnerReference>,
+    /// Members wanted.
+    pub members: i32,
+    /// Request and limit of a member's container.
+    pub memory: Quantity,
+    /// The same in bytes.
+    pub memory_bytes: u64,
+    /// CPU request of a member's container.
+    pub cpu: Option<Quantity>,
+    /// Where members register.
+    pub etcd: Etcd,
+    /// How keys are placed.
+    pub placement: Placement,
+    /// Image of the members.
+    pub image: String,
+    /// Names of Secrets for pulling images.
+    pub image_pull_secrets: Vec<String>,
+    /// Where pods may run.
+    pub scheduling: SchedulingSpec,
+    /// Members that may be evicted at one time.
+    pub max_unavailable: i32,
+    /// The user's annotations for members' pods.
+    pub pod_annotations: BTreeMap<String, String>,
+}
+
+/// Where members register.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Etcd {
+    /// An etcd cluster that the operator runs.
+    Managed(ManagedEtcd),
+    /// An etcd cluster that somebody else runs.
+    External(ExternalEtcd),
+}
+
+/// An etcd cluster that the operator runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManagedEtcd {
+    /// Voters wanted: 1 or 3.
+    pub members: i32,
+    /// A volume for each, or none.
+    pub storage: Option<StorageSpec>,
+    /// Image of the etcd members.
+    pub image: String,
+}
+
+/// An etcd cluster that somebody else runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalEtcd {
+    /// URLs of its client port, at least one.
+    pub endpoints: Vec<String>,
+    /// Name of the Secret with `ca.crt`, and `tls.crt` with `tls.key`.
+    pub tls_secret: Option<String>,
+}
+
+/// Images for those who name none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Image of a member.
+    pub member: String,
+    /// Image of etcd, with `/etcd` inside.
+    pub etcd: String,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        Self { member: format!("larder-node:{version}"), etcd: format!("larder-etcd:{version}") }
+    }
+}
+
+/// Why a CacheCluster cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// The object has no name.
+    #[error("the object has no name")]
+    Name,
+    /// A quantity that is none.
+    #[error("{field}: {text:?} is not a quantity")]
+    Quantity {
+        /// Path of the field.
+        field: &'static str,
+        /// What stands there.
+        text: String,
+    },
+    /// Too little memory for a member's program.
+    #[error("spec.memory: {text} is less than 64Mi")]
+    Memory {
+        /// What stands there.
+        text: String,
+    },
+    /// Neither or both kinds of etcd.
+    #[error("spec.etcd: exactly one of managed and external must be set")]
+    EtcdKind,
+    /// An even or large number of voters.
+    #[error("spec.etcd.managed.members: {members} is neither 1 nor 3")]
+    EtcdMembers {
+        /// What stands there.
+        members: i32,
+    },
+    /// Nobody to ask.
+    #[error("spec.etcd.external.endpoints: at least one is needed")]
+    EtcdEndpoints,
+    /// A number of members out of range.
+    #[error("spec.members: {members} is not between 1 and 50")]
+    Members {
+        /// What stands there.
+        members: i32,
+    },
+    /// A number of virtual nodes out of range.
+    #[error("spec.placement.ring.virtualNodes: {virtual_nodes} is not between 1 and 4096")]
+    VirtualNodes {
+        /// What stands there.
+        virtual_nodes: i32,
+    },
+}
+
+/// Reads and checks every field.
+///
+/// # Errors
+/// The first field that cannot be used, by its path.
+pub fn validate(cluster: &CacheCluster, images: &Images) -> Result<Cluster, Error> {
+    let name = cluster.metadata.name.clone().ok_or(Error::Name)?;
+    let spec = &cluster.spec;
+    if !(1..=50).contains(&spec.members) {
+        return Err(Error::Members { members: spec.members });
+    }
+    let memory_bytes = bytes("spec.memory", &spec.memory)?;
+    if memory_bytes < 64 << 20 {
+        return Err(Error::Memory { text: spec.memory.0.clone() });
+    }
+    Ok(Cluster {
+        namespace: cluster.namespace().unwrap_or_else(|| "default".into()),
+        name,
+        uid: cluster.uid().unwrap_or_default(),
+        generation: cluster.metadata.generation.unwrap_or_default(),
+        owner: cluster.controller_owner_ref(&()),
+        members: spec.members,
+        memory: spec.memory.clone(),
+        memory_bytes,
+        cpu: spec.cpu.clone(),
+        etcd: etcd(&spec.etcd, images)?,
+        placement: placement(&spec.placement)?,
+        image: spec.image.clone().unwrap_or_else(|| images.member.clone()),
+        image_pull_secrets: spec.image_pull_secrets.iter().map(|s| s.name.clone()).collect(),
+        scheduling: spec.scheduling.clone().unwrap_or_default(),
+        max_unavailable: spec.pod_disruption.max_unavailable,
+        pod_annotations: spec.pod_annotations.clone(),
+    })
+}
+
+fn etcd(spec: &EtcdSpec, images: &Images) -> Result<Etcd, Error> {
+    match (&spec.managed, &spec.external) {
+        (Some(managed), None) => {
+            if !matches!(managed.members, 1 | 3) {
+                return Err(Error::EtcdMembers { members: managed.members });
+            }
+            if let Some(storage) = &managed.storage {
+                bytes("spec.etcd.managed.storage.size", &storage.size)?;
+            }
+            Ok(Etcd::Managed(ManagedEtcd {
+                members: managed.members,
+                storage: managed.storage.clone(),
+                image: managed.image.clone().unwrap_or_else(|| images.etcd.clone()),
+            }))
+        }
+        (None, Some(external)) if external.endpoints.is_empty() => Err(Error::EtcdEndpoints),
+        (None, Some(external)) => Ok(Etcd::External(ExternalEtcd {
+            endpoints: external.endpoints.clone(),
+            tls_secret: external.tls_secret_ref.as_ref().map(|secret| secret.name.clone()),
+        })),
+        (Some(_), Some(_)) | (None, None) => Err(Error::EtcdKind),
+    }
+}
+
+fn placement(spec: &PlacementSpec) -> Result<Placement, Error> {
+    let ring = match spec.algorithm {
+        Algorithm::Rendezvous => return Ok(Placement::Rendezvous {}),
+        Algorithm::Ring => spec.ring.clone().unwrap_or_default(),
+    };
+    let virtual_nodes = u32::try_from(ring.virtual_nodes)
+        .ok()
+        .filter(|points| (1..=4096).contains(points))
+        .ok_or(Error::VirtualNodes { virtual_nodes: ring.virtual_nodes })?;
+    let hash = match ring.hash {
+        ApiRingHash::Crc32 => RingHash::Crc32,
+        ApiRingHash::Xxh3 => RingHash::Xxh3,
+    };
+    Ok(Placement::Ring { virtual_nodes, hash })
+}
+
+fn bytes(field: &'static str, quantity: &Quantity) -> Result<u64, Error> {
+    parse_bytes(&quantity.0).ok_or_else(|| Error::Quantity { field, text: quantity.0.clone() })
+}
+
+/// The whole bytes of a Kubernetes quantity, rounded up as Kubernetes does; nothing for what is no
+/// quantity, is negative, or does not fit.
+#[must_use]
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || whole.len() > 19 || fraction.len() > 9 || fraction.contains('.') {
+        return None;
+    }
+    let mantissa: u128 = format!("{whole}{fraction}").parse().ok()?;
+    let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
+    let (up, down): (u128, u128) = match suffix {
+        "" => (1, 1),
+        "n" => (1, 1_000_000_000),
+        "u" => (1, 1_000_000),
+        "m" => (1, 1_000),
+        "k" => (1_000, 1),
+        "M" => (1_000_000, 1),
+        "G" => (1_000_000_000, 1),
+        "T" => (1_000_000_000_000, 1),
+        "P" => (1_000_000_000_000_000, 1),
+        "E" => (1_000_000_000_000_000_000, 1),
+        "Ki" => (1 << 10, 1),
+        "Mi" => (1 << 20, 1),
+        "Gi" => (1 << 30, 1),
+        "Ti" => (1 << 40, 1),
+        "Pi" => (1 << 50, 1),
+        "Ei" => (1 << 60, 1),
+        exponent => {
+            let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
+            let factor = 10u128.checked_pow(power.unsigned_abs()).filter(|f| *f <= 1 << 64)?;
+            if power < 0 { (1, factor) } else { (factor, 1) }
+        }
+    };
+    u64::try_from(mantissa.checked_mul(up)?.div_ceil(scale.checked_mul(down)?)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::cluster::{ExternalEtcdSpec, ManagedEtcdSpec};
+
+    /// The smallest CacheCluster, as it comes back from the API server.
+    fn shop(change: impl FnOnce(&mut CacheCluster)) -> CacheCluster {
+        let mut cluster: CacheCluster = serde_json::from_value(serde_json::json!({
+            "apiVersion": "larder.dev/v1alpha1", "kind": "CacheCluster",
+            "metadata": {"name": "shop", "namespace": "prod", "uid": "u1", "generation": 4},
+            "spec": {"memory": "512Mi"},
+        }))
+        .expect("valid");
+        change(&mut cluster);
+        cluster
+    }
+
+    #[test]
+    fn smallest_cluster_is_read_with_every_default() {
+        let cluster = validate(&shop(|_| {}), &Images::default()).expect("valid");
+        assert_eq!((cluster.members, cluster.memory_bytes), (3, 512 << 20));
+        assert_eq!(cluster.placement, Placement::Rendezvous {});
+        assert_eq!(cluster.generation, 4);
+        assert_eq!(cluster.owner.expect("has a uid").uid, "u1");
+        let Etcd::Managed(etcd) = cluster.etcd else { panic!("managed") };
+        assert_eq!((etcd.members, etcd.storage), (3, None));
+    }
+
+    #[test]
+    fn unusable_fields_are_named_by_their_path() {
+        type Change = fn(&mut CacheCluster);
+        let cases: [(Change, &str); 8] = [
+            (|c| c.metadata.name = None, "the object has no name"),
+            (|c| c.spec.members = 51, "spec.members: 51 is not between 1 and 50"),
+            (|c| c.spec.memory.0 = "much".into(), "spec.memory: \"much\" is not a quantity"),
+            (|c| c.spec.memory.0 = "63Mi".into(), "spec.memory: 63Mi is less than 64Mi"),
+            (
+                |c| c.spec.etcd.managed = None,
+                "spec.etcd: exactly one of managed and external must be set",
+            ),
+            (
+                |c| {
+                    c.spec.etcd.managed =
+                        Some(ManagedEtcdSpec { members: 2, ..ManagedEtcdSpec::default() });
+                },
+                "spec.etcd.managed.members: 2 is neither 1 nor 3",
+            ),
+            (
+                |c| {
+                    c.spec.etcd.managed = None;
+                    c.spec.etcd.external =
+                        Some(ExternalEtcdSpec { endpoints: Vec::new(), tls_secret_ref: None });
+                },
+                "spec.etcd.external.endpoints: at least one is needed",
+            ),
+            (
+                |c| {
+                    c.spec.placement.algorithm = Algorithm::Ring;
+                    c.spec.placement.ring.get_or_insert_default().virtual_nodes = -1;
+                },
+                "spec.placement.ring.virtualNodes: -1 is not between 1 and 4096",
+            ),
+        ];
+        for (change, message) in cases {
+            let error = validate(&shop(change), &Images::default()).expect_err(message);
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_reads_them() {
+        let cases = [
+            ("512Mi", Some(512 << 20)),
+            ("0.5Gi", Some(512 << 20)),
+            ("1.5Gi", Some(1536 << 20)),
+            ("1G", Some(1_000_000_000)),
+            ("1e3", Some(1_000)),
+            ("12e-1", Some(2)),
+            ("1500m", Some(2)),
+            ("0", Some(0)),
+            ("", None),
+            ("Mi", None),
+            ("-1", None),
+            ("1 Mi", None),
+            ("1.2.3", None),
+            ("1e40", None),
+            ("9999999999999999999E", None),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(parse_bytes(text), bytes, "{text}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Owns the step from a CacheGroup to the contract that members hold to. It is pure, and never
+//! sees a credential: the contract names the file in which the operator puts it.
+
+use larder_proto::contract::{
+    Freshness, GroupContract, HttpOrigin, Origin, OriginLimits, SqlOrigin,
+};
+
+use crate::api::group::{CacheGroup, FreshnessSpec, OriginLimitsSpec, OriginSpec};
+use crate::cluster::build::names;
+
+/// Why a CacheGroup cannot be used. The API server refuses what its schema and rules catch; what
+/// fails here was stored before they existed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// The object has no name.
+    #[error("the object has no name")]
+    Name,
+    /// Neither or both kinds of origin.
+    #[error("spec.origin: exactly one of sql and http must be set")]
+    Origin,
+    /// A number below zero or beyond its type.
+    #[error("{field}: {value} is out of range")]
+    Range {
+        /// Path of the field.
+        field: &'static str,
+        /// What stands there.
+        value: i64,
+    },
+}
+
+/// The contract of `group`.
+///
+/// # Errors
+/// The first field that cannot be used, by its path.
+pub fn contract(group: &CacheGroup) -> Result<GroupContract, Error> {
+    let name = group.metadata.name.as_deref().ok_or(Error::Name)?;
+    let spec = &group.spec;
+    Ok(GroupContract {
+        policy: spec.policy.name().into(),
+        origin: origin(name, &spec.origin)?,
+        freshness: freshness(&spec.freshness)?,
+        origin_limits: limits(&spec.origin_limits)?,
+        generation: group.metadata.generation.unwrap_or_default(),
+    })
+}
+
+fn origin(group: &str, spec: &OriginSpec) -> Result<Origin, Error> {
+    match (&spec.sql, &spec.http) {
+        (Some(sql), None) => Ok(Origin::Sql(SqlOrigin {
+            url_file: names::credential_file(group),
+            query: sql.query.clone(),
+        })),
+        (None, Some(http)) => {
+            Ok(Origin::Http(HttpOrigin { url_template: http.url_template.clone() }))
+        }
+        (Some(_), Some(_)) | (None, None) => Err(Error::Origin),
+    }
+}
+
+fn freshness(spec: &FreshnessSpec) -> Result<Freshness, Error> {
+    let at = |field, seconds| milliseconds(field, seconds, 1_000);
+    Ok(Freshness {
+        ttl_ms: at("spec.freshness.ttlSeconds", spec.ttl_seconds)?,
+        jitter_percent: count("spec.freshness.jitterPercent", spec.jitter_percent)?,
+        stale_while_revalidate_ms: at(
+            "spec.freshness.staleWhileRevalidateSeconds",
+            spec.stale_while_revalidate_seconds,
+        )?,
+        stale_if_error_ms: at("spec.freshness.staleIfErrorSeconds", spec.stale_if_error_seconds)?,
+        negative_ttl_ms: at("spec.freshness.negativeTtlSeconds", spec.negative_ttl_seconds)?,
+    })
+}
+
+fn limits(spec: &OriginLimitsSpec) -> Result<OriginLimits, Error> {
+    Ok(OriginLimits {
+        concurrency: count("spec.originLimits.concurrency", spec.concurrency)?,
+        timeout_ms: milliseconds(
+            "spec.originLimits.timeoutMilliseconds",
+            spec.timeout_milliseconds,
+            1,
+        )?,
+    })
+}
+
+fn milliseconds(field: &'static str, value: i64, factor: u64) -> Result<u64, Error> {
+    let whole = u64::try_from(value).ok().and_then(|value| value.checked_mul(factor));
+    whole.ok_or(Error::Range { field, value })
+}
+
+fn count(field: &'static str, value: i32) -> Result<u32, Error> {
+    u32::try_from(value).map_err(|_| Error::Range { field, value: value.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(spec: &str) -> CacheGroup {
+        let text = format!(
+            "apiVersion: larder.dev/v1alpha1\nkind: CacheGroup\n\
+             metadata: {{name: students, generation: 7}}\nspec: {spec}\n"
+        );
+        serde_saphyr::from_str(&text).expect("valid YAML")
+    }
+
+    const SQL: &str = "{clusterRef: {name: shop}, origin: {sql: {urlSecretRef: {name: db}, \
+                       query: 'SELECT 1 WHERE $1'}}}";
+
+    #[test]
+    fn durations_are_written_in_milliseconds_and_defaults_are_filled_in() {
+        let contract = contract(&group(SQL)).expect("valid");
+        assert_eq!(contract.policy, "Lru");
+        assert_eq!(contract.generation, 7);
+        assert_eq!(
+            (contract.freshness.ttl_ms, contract.freshness.negative_ttl_ms),
+            (60_000, 5_000)
+        );
+        assert_eq!(contract.origin_limits, OriginLimits { concurrency: 32, timeout_ms: 1_000 });
+    }
+
+    #[test]
+    fn sql_credentials_are_named_and_never_carried() {
+        let Origin::Sql(sql) = contract(&group(SQL)).expect("valid").origin else { panic!("sql") };
+        assert_eq!(sql.url_file, "students.url");
+    }
+
+    #[test]
+    fn http_origin_keeps_its_template() {
+        let spec = "{clusterRef: {name: shop}, origin: {http: {urlTemplate: 'http://a/{key}'}}}";
+        let Origin::Http(http) = contract(&group(spec)).expect("valid").origin else {
+            panic!("http")
+        };
+        assert_eq!(http.url_template, "http://a/{key}");
+    }
+
+    #[test]
+    fn what_an_older_schema_let_through_is_refused_by_its_path() {
+        let mut broken = group(SQL);
+        broken.spec.freshness.ttl_seconds = -1;
+        let error = contract(&broken).expect_err("negative");
+        assert_eq!(error.to_string(), "spec.freshness.ttlSeconds: -1 is out of range");
+        broken.spec.origin.sql = None;
+        assert_eq!(contract(&broken), Err(Error::Origin));
+    }
+}
