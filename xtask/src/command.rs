@@ -1,0 +1,119 @@
+//! Runs other programs and turns their failures into one readable line.
+//!
+//! It never decides what to run.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+/// How much of a failed program's words goes into the error.
+const WORDS: usize = 12;
+
+/// Runs to the end and returns what was printed.
+///
+/// # Errors
+/// When the program cannot be started, or ends with another status than 0; the error holds the
+/// command line and the last lines of its standard error.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    fed(command, "")
+}
+
+/// As [`output`], with something to read on standard input.
+pub(crate) fn fed(command: &mut Command, input: &str) -> Result<String> {
+    let line = line(command);
+    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not start `{line}`"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that ends before it has read everything says why on standard error.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let done = child.wait_with_output().with_context(|| format!("could not wait for `{line}`"))?;
+    if !done.status.success() {
+        let words = String::from_utf8_lossy(&done.stderr);
+        bail!("`{line}` failed ({}): {}", done.status, last_lines(words.trim(), WORDS));
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Runs with this process's own terminal: what it says is seen as it comes.
+///
+/// # Errors
+/// When the program cannot be started, or ends with another status than 0; the error holds the
+/// command line only, because the words have been seen.
+pub(crate) fn shown(command: &mut Command) -> Result<()> {
+    let line = line(command);
+    let status = command.status().with_context(|| format!("could not start `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// The cargo that runs this process, in the project's folder.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace::root());
+    cargo
+}
+
+/// The last `count` lines of a text.
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// The command as one would type it, cut where it gets long.
+pub(crate) fn line(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        let _ = write!(line, " {}", argument.to_string_lossy());
+    }
+    if line.chars().count() > 160 {
+        line = line.chars().take(160).chain("...".chars()).collect();
+    }
+    line
+}
+
+/// Finds a program on the PATH, or in the folders that a plain user's PATH often lacks.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    std::env::split_paths(&path)
+        .chain(usual.map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_command_and_its_last_words() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo first >&2; echo last >&2; exit 3"]);
+        let error = output(&mut command).expect_err("it exits 3").to_string();
+        assert!(error.contains("sh -c") && error.contains("exit status: 3"), "{error}");
+        assert!(error.ends_with("first\nlast"), "{error}");
+    }
+
+    #[test]
+    fn input_reaches_the_program() {
+        assert_eq!(fed(&mut Command::new("cat"), "a\nb").expect("cat reads"), "a\nb");
+    }
+
+    #[test]
+    fn only_the_last_lines_are_kept() {
+        assert_eq!(last_lines("a\nb\nc", 2), "b\nc");
+        assert_eq!(last_lines("", 2), "");
+    }
+}

@@ -1,0 +1,174 @@
+//! `kube down`: takes everything away again, from whatever state it is in.
+//!
+//! It trusts names and membership rather than a history: what runs in our control groups, lies in
+//! our namespaces and our folder is ours. Every step may be repeated; the mark goes last.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::plan::{CGROUP, HOME, NETNS_FOLDER, Plan};
+use super::record::{self, Owner, ProcessId, Started};
+use super::{cgroup, network, ownership};
+
+/// Removes the cluster that was made from `project`.
+///
+/// # Errors
+/// As [`ownership::ours`]; otherwise what could not be removed. Calling it again goes on.
+pub(crate) fn down(project: &Path) -> Result<()> {
+    let Some(owner) = ownership::ours(project)? else {
+        println!("no cluster stands here");
+        return remove_if_empty(Path::new(HOME));
+    };
+    let hierarchies = cgroup::hierarchies()?;
+    let started = if owner.before_boot() { vec![] } else { record::all_started() };
+    kill_all(&hierarchies, CGROUP, &started)?;
+    network::remove()?;
+    if !owner.netns_before {
+        remove_netns_folder()?;
+    }
+    unmount_below(Path::new(HOME))?;
+    cgroup::remove(&hierarchies)?;
+    if !owner.before_boot() {
+        owner.restore()?;
+    }
+    let shown = Plan::new(owner.nodes).shown;
+    for file in ["env.json", "admin.kubeconfig"] {
+        gone(fs::remove_file(shown.join(file))).context("remove the way to the cluster")?;
+    }
+    gone(fs::remove_dir_all(shown.join("bin"))).context("remove the wrappers")?;
+    remove_home()
+}
+
+/// Whether every process that `up` started still runs.
+pub(crate) fn whole(owner: &Owner) -> bool {
+    !owner.before_boot() && {
+        let started = record::all_started();
+        !started.is_empty() && super::status::newest(started).iter().all(|each| each.id.runs())
+    }
+}
+
+/// Kills all processes of a group, and those on a list, until none is left. What a dying kubelet
+/// or containerd starts in between is met in the next round.
+///
+/// # Errors
+/// When some are still there after twenty seconds.
+pub(crate) fn kill_all(
+    hierarchies: &[cgroup::Hierarchy],
+    group: &str,
+    started: &[Started],
+) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let members = cgroup::processes(hierarchies, group);
+        let left: Vec<ProcessId> = members
+            .into_iter()
+            .filter_map(ProcessId::of)
+            .chain(started.iter().map(|each| each.id))
+            .filter(|id| id.runs())
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("processes do not end: {:?}", left.iter().map(|id| id.pid).collect::<Vec<_>>());
+        }
+        for id in left {
+            id.kill();
+        }
+        thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// `ip netns` mounts its folder on itself when it first makes one. Others may use it by now.
+fn remove_netns_folder() -> Result<()> {
+    let folder = Path::new(NETNS_FOLDER);
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()) {
+        unmount_below(folder)?;
+        gone(fs::remove_dir(folder)).context("remove the namespaces' folder")?;
+    }
+    Ok(())
+}
+
+/// Detaches what is mounted below a folder in this process's own view. A node's mounts are in a
+/// namespace of its own and end with it; this is for what slipped out.
+fn unmount_below(folder: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
+    for point in mount_points(&mounts, folder) {
+        unmount(&point, UnmountFlags::DETACH)
+            .with_context(|| format!("unmount {}", point.display()))?;
+    }
+    Ok(())
+}
+
+/// The mount points below a folder, the newest first.
+fn mount_points(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut points: Vec<PathBuf> = points.filter(|point| point.starts_with(folder)).collect();
+    points.reverse();
+    points
+}
+
+fn remove_home() -> Result<()> {
+    let home = Path::new(HOME);
+    for entry in fs::read_dir(home).context("read the nodes' folder")? {
+        let entry = entry?;
+        if entry.file_name() == "owner.json" {
+            continue;
+        }
+        let path = entry.path();
+        let removed = if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        gone(removed).with_context(|| format!("remove {}", path.display()))?;
+    }
+    gone(fs::remove_file(home.join("owner.json"))).context("remove the mark")?;
+    remove_if_empty(home)
+}
+
+fn remove_if_empty(folder: &Path) -> Result<()> {
+    gone(fs::remove_dir_all(folder)).with_context(|| format!("remove {}", folder.display()))
+}
+
+/// Removing what is not there is a success.
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_undone_in_reverse_and_neighbours_are_left() {
+        let mounts = "\
+1 0 8:1 / / rw - ext4 /dev/a rw
+2 1 8:1 /x /var/lib/larder-kube/node1 rw - ext4 /dev/a rw
+3 2 0:9 / /var/lib/larder-kube/node1/deep rw - tmpfs none rw
+4 1 0:9 / /var/lib/larder-kube-other rw - tmpfs none rw
+";
+        let points = mount_points(mounts, Path::new(HOME));
+        let points: Vec<_> = points.iter().map(|point| point.display().to_string()).collect();
+        assert_eq!(points, ["/var/lib/larder-kube/node1/deep", "/var/lib/larder-kube/node1"]);
+    }
+
+    #[test]
+    fn a_listed_process_is_killed_though_it_never_joined_a_group() {
+        let mut child =
+            std::process::Command::new("sleep").arg("60").spawn().expect("sleep is there");
+        let id = ProcessId::of(child.id()).expect("it runs");
+        let listed = Started { name: "stray".into(), id };
+        kill_all(&[], "no-such-group", &[listed]).expect("it ends");
+        assert!(!child.wait().expect("it ended").success());
+    }
+}

@@ -1,0 +1,250 @@
+//! What was done to the machine, written down before it is done: who made the cluster, which
+//! settings it may change, which processes it started.
+//!
+//! A process is known by its id and its start, so that a recycled id is never mistaken for it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{HOME, NETNS_FOLDER};
+
+/// Settings of the whole machine that a kubelet changes when it starts.
+const SYSCTLS: [&str; 6] = [
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+];
+
+/// How far `up` came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// Still at work, or stopped in the middle.
+    Starting,
+    /// All nodes were Ready.
+    Ready,
+}
+
+/// The mark that says whose cluster this is; its file is made first and removed last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    /// The folder of the clone that made it.
+    pub(crate) project: PathBuf,
+    /// The kernel's id for the time since it was started.
+    pub(crate) boot: String,
+    /// The `up` that made it.
+    pub(crate) up: ProcessId,
+    /// How many nodes it has.
+    pub(crate) nodes: u8,
+    /// How far it came.
+    pub(crate) stage: Stage,
+    /// The machine's settings as they were, by their path below /proc/sys.
+    pub(crate) sysctls: BTreeMap<String, String>,
+    /// Whether anyone had named a network namespace before; the first to do so leaves a mount.
+    #[serde(default)]
+    pub(crate) netns_before: bool,
+}
+
+/// A process that can be told from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessId {
+    /// Its number.
+    pub(crate) pid: u32,
+    /// When it started, in clock ticks since the machine did.
+    pub(crate) start_ticks: u64,
+}
+
+/// A started process, one line of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// As in [`super::process::Process`].
+    pub(crate) name: String,
+    /// Who it is.
+    #[serde(flatten)]
+    pub(crate) id: ProcessId,
+}
+
+impl ProcessId {
+    /// The process that has this number now.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(Self { pid, start_ticks: start_ticks(&stat)? })
+    }
+
+    /// Whether it still runs. A zombie does not.
+    pub(crate) fn runs(self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        start_ticks(&stat) == Some(self.start_ticks)
+            && !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    }
+
+    /// Kills this process and no other: the handle is taken first, then the start is compared.
+    pub(crate) fn kill(self) {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let handle = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        if let Some(handle) = handle.filter(|_| self.runs()) {
+            // It may end by itself in this moment.
+            let _ = pidfd_send_signal(handle, Signal::KILL);
+        }
+    }
+}
+
+/// The 22nd field of /proc/PID/stat; the second, the name, may hold blanks and brackets.
+fn start_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(19)?.parse().ok()
+}
+
+impl Owner {
+    /// The mark of a cluster that this process is about to make.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub(crate) fn new(project: &Path, nodes: u8) -> Result<Self> {
+        let up = ProcessId::of(std::process::id()).context("read our own process")?;
+        let sysctls = SYSCTLS
+            .into_iter()
+            .filter_map(|name| {
+                let value = fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?;
+                Some((name.to_owned(), value.trim().to_owned()))
+            })
+            .collect();
+        let (project, stage) = (project.to_path_buf(), Stage::Starting);
+        let netns_before = Path::new(NETNS_FOLDER).exists();
+        Ok(Self { project, boot: boot()?, up, nodes, stage, sysctls, netns_before })
+    }
+
+    /// Reads the mark, if there is one.
+    ///
+    /// # Errors
+    /// When it is there, but cannot be understood.
+    pub(crate) fn read() -> Result<Option<Self>> {
+        match fs::read_to_string(file()) {
+            Ok(text) => Ok(Some(
+                serde_json::from_str(&text)
+                    .with_context(|| format!("{} is not a mark of this tool", file().display()))?,
+            )),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {}", file().display())),
+        }
+    }
+
+    /// Makes the mark, for the first of two that try at once. It appears whole or not at all.
+    ///
+    /// # Errors
+    /// When there is one already.
+    pub(crate) fn claim(&self) -> Result<()> {
+        fs::create_dir_all(HOME).with_context(|| format!("make {HOME}"))?;
+        let draft = Path::new(HOME).join(format!("owner.{}", self.up.pid));
+        fs::write(&draft, self.text()?)?;
+        let linked = fs::hard_link(&draft, file());
+        fs::remove_file(&draft)?;
+        linked.with_context(|| format!("make {}: is another `kube up` at work?", file().display()))
+    }
+
+    /// Writes the mark anew.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn write(&self) -> Result<()> {
+        let draft = Path::new(HOME).join("owner.draft");
+        fs::write(&draft, self.text()?)?;
+        fs::rename(&draft, file()).context("write who owns the cluster")
+    }
+
+    /// Gives the machine's settings back.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub(crate) fn restore(&self) -> Result<()> {
+        for (name, value) in &self.sysctls {
+            let path = Path::new("/proc/sys").join(name);
+            if fs::read_to_string(&path).is_ok_and(|now| now.trim() != value) {
+                fs::write(&path, value).with_context(|| format!("restore {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the machine was started again since the cluster was made.
+    pub(crate) fn before_boot(&self) -> bool {
+        boot().is_ok_and(|now| now != self.boot)
+    }
+
+    fn text(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+}
+
+fn file() -> PathBuf {
+    Path::new(HOME).join("owner.json")
+}
+
+fn boot() -> Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot id")?;
+    Ok(id.trim().to_owned())
+}
+
+fn list() -> PathBuf {
+    Path::new(HOME).join("processes.jsonl")
+}
+
+/// Adds a process to the list.
+///
+/// # Errors
+/// When it has ended already, or the list cannot be written.
+pub(crate) fn started(name: &str, pid: u32) -> Result<Started> {
+    let Some(id) = ProcessId::of(pid) else { bail!("{name} ended at once") };
+    let started = Started { name: name.to_owned(), id };
+    let mut list: File = OpenOptions::new().create(true).append(true).open(list())?;
+    writeln!(list, "{}", serde_json::to_string(&started)?)?;
+    Ok(started)
+}
+
+/// All processes on the list; a half-written last line is passed over.
+pub(crate) fn all_started() -> Vec<Started> {
+    parse_list(&fs::read_to_string(list()).unwrap_or_default())
+}
+
+fn parse_list(text: &str) -> Vec<Started> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_name_with_brackets_does_not_shift_the_fields() {
+        let stat = "42 (a) (b) c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(start_ticks(stat), Some(987_654));
+    }
+
+    #[test]
+    fn a_recycled_number_is_never_killed() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat");
+        let real = ProcessId::of(child.id()).expect("it runs");
+        let earlier = ProcessId { start_ticks: real.start_ticks - 1, ..real };
+        earlier.kill();
+        assert!(real.runs() && !earlier.runs());
+        real.kill();
+        assert!(!child.wait().expect("it ends").success());
+        assert!(!real.runs());
+    }
+
+    #[test]
+    fn a_torn_last_line_is_passed_over() {
+        let text = "{\"name\":\"etcd\",\"pid\":7,\"start_ticks\":9}\n{\"name\":\"kub";
+        let id = ProcessId { pid: 7, start_ticks: 9 };
+        assert_eq!(parse_list(text), [Started { name: "etcd".into(), id }]);
+    }
+}

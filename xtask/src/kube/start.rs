@@ -1,0 +1,151 @@
+//! Starts processes and watches over them while `up` waits: the thin edge below the pure plans.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::plan::{Node, Plan};
+use super::process::{self, Process};
+use super::{cgroup, record};
+use crate::command;
+use crate::tools::Binaries;
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Starts processes for one plan.
+pub(crate) struct Starter<'a> {
+    plan: &'a Plan,
+    tracking: PathBuf,
+    children: Vec<(String, Child)>,
+}
+
+impl<'a> Starter<'a> {
+    /// A starter that has started nothing.
+    pub(crate) fn new(plan: &'a Plan, hierarchies: &[cgroup::Hierarchy]) -> Self {
+        let tracking = cgroup::tracking(hierarchies).root.clone();
+        Self { plan, tracking, children: Vec::new() }
+    }
+
+    /// Starts a process, with its output going to a log of its name, and records it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(&mut self, process: &Process) -> Result<u32> {
+        let name = &process.name;
+        let log = File::create(self.plan.log(name)).with_context(|| format!("log of {name}"))?;
+        let line = process::launch(process, &self.tracking);
+        let child = Command::new(&line[0])
+            .args(&line[1..])
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {name}"))?;
+        let pid = child.id();
+        self.children.push((name.clone(), child));
+        record::started(name, pid)?;
+        Ok(pid)
+    }
+
+    /// Waits until something holds, and gives up when a process that we started has ended.
+    ///
+    /// # Errors
+    /// With the last lines of the log of `whose`, or of the process that ended.
+    pub(crate) fn wait(
+        &mut self,
+        what: &str,
+        whose: &str,
+        limit: Duration,
+        mut holds: impl FnMut() -> bool,
+    ) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !holds() {
+            for (name, child) in &mut self.children {
+                if let Some(status) = child.try_wait()? {
+                    bail!("{name} ended ({status}):\n{}", tail(self.plan, name));
+                }
+            }
+            if Instant::now() > deadline {
+                let limit = limit.as_secs();
+                bail!("{what}: not after {limit} s; {whose} says:\n{}", tail(self.plan, whose));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Starts the file system and the container runtime of a node and returns its holder's
+    /// process id.
+    ///
+    /// # Errors
+    /// When they do not come up.
+    pub(crate) fn boot(&mut self, node: Node, pause: &Path) -> Result<u32> {
+        let held = node.folder().join("held");
+        let holder_process = process::holder(node);
+        let holder = self.start(&holder_process)?;
+        let limit = Duration::from_secs(20);
+        self.wait("a node's mounts", &holder_process.name, limit, || held.exists())?;
+        let containerd = process::containerd(node, holder);
+        self.start(&containerd)?;
+        self.wait("containerd", &containerd.name, limit, || answers(node))?;
+        load(node, pause)?;
+        Ok(holder)
+    }
+
+    /// Starts what makes a booted node a part of the cluster.
+    ///
+    /// # Errors
+    /// When a process cannot be started.
+    pub(crate) fn join(&mut self, node: Node, holder: u32, binaries: &Binaries) -> Result<()> {
+        self.start(&process::kubelet(node, holder, binaries))?;
+        self.start(&process::proxy(node, holder, binaries))?;
+        Ok(())
+    }
+}
+
+/// Makes the empty disk of a node.
+///
+/// # Errors
+/// When a folder cannot be made.
+pub(crate) fn make_disk(node: Node) -> Result<()> {
+    for folder in ["lib/larder-kube", "log", "opt", "run", "volumes"] {
+        fs::create_dir_all(node.folder().join(folder)).context("make a node's disk")?;
+    }
+    // kubelet and containerd make their own; these two must be there to be written to.
+    for folder in ["lib/kubelet", "lib/cni"] {
+        fs::create_dir_all(node.folder().join(folder)).context("make a node's disk")?;
+    }
+    Ok(())
+}
+
+/// Puts a docker-archive into a node.
+///
+/// # Errors
+/// containerd's words.
+pub(crate) fn load(node: Node, archive: &Path) -> Result<()> {
+    command::output(ctr(node).args(["images", "import"]).arg(archive))
+        .with_context(|| format!("load {} into {}", archive.display(), node.name()))?;
+    Ok(())
+}
+
+fn answers(node: Node) -> bool {
+    node.containerd_socket().exists() && command::output(ctr(node).arg("version")).is_ok()
+}
+
+fn ctr(node: Node) -> Command {
+    let mut ctr = Command::new("ctr");
+    ctr.arg("--address").arg(node.containerd_socket()).args(["--namespace", "k8s.io"]);
+    ctr
+}
+
+fn tail(plan: &Plan, process: &str) -> String {
+    let log = plan.log(process);
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    format!("{}\n(whole log: {})", command::last_lines(text.trim_end(), 12), log.display())
+}

@@ -1,0 +1,56 @@
+//! `kube status`: what stands, what runs and what the API says. It changes nothing.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::plan::Plan;
+use super::record::{self, Stage, Started};
+use super::{ownership, up};
+use crate::workspace;
+
+/// Prints the state of the cluster.
+///
+/// # Errors
+/// As [`ownership::ours`].
+pub(crate) fn status() -> Result<()> {
+    let Some(owner) = ownership::ours(workspace::root())? else {
+        println!("no cluster: cargo xtask kube up");
+        return Ok(());
+    };
+    let plan = Plan::new(owner.nodes);
+    match owner.stage {
+        Stage::Starting => println!("a cluster that never became Ready (kube down removes it)"),
+        Stage::Ready if owner.before_boot() => println!("a cluster from before the last boot"),
+        Stage::Ready => println!("a cluster of {} nodes", owner.nodes),
+    }
+    for process in newest(record::all_started()) {
+        let state = if process.id.runs() { "runs" } else { "ended" };
+        println!("  {:26} {:>7}  {state}", process.name, process.id.pid);
+    }
+    println!("logs: {}", plan.shown.join("logs").display());
+    match up::kubectl(&plan, &["get", "nodes,pods", "--all-namespaces", "--output=wide"]) {
+        Ok(table) => print!("{table}"),
+        Err(error) => println!("the API does not answer: {error:#}"),
+    }
+    Ok(())
+}
+
+/// Of each name the last start, in the order of the names.
+pub(crate) fn newest(started: Vec<Started>) -> Vec<Started> {
+    let by_name: BTreeMap<String, Started> =
+        started.into_iter().map(|each| (each.name.clone(), each)).collect();
+    by_name.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::record::ProcessId;
+
+    #[test]
+    fn a_process_started_twice_is_shown_once_as_it_is_now() {
+        let start = |pid| Started { name: "etcd".into(), id: ProcessId { pid, start_ticks: 1 } };
+        assert_eq!(newest(vec![start(1), start(2)]), [start(2)]);
+    }
+}

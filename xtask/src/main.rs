@@ -1,0 +1,65 @@
+//! `cargo xtask <verb>`: the one door for a developer, the README and CI.
+//!
+//! This file only lists the verbs; each lives in the module of its name. It never holds logic.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "talking to a terminal is its work")]
+
+mod command;
+mod docker_archive;
+mod generate;
+mod image;
+mod kube;
+mod lint;
+mod packages;
+mod test;
+mod tools;
+mod up;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The one door to building, running and testing Larder.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Builds Larder and serves the sample on this machine; Ctrl-C ends it.
+    Up(up::Args),
+    /// Everything that must hold, tier by tier.
+    Test(test::Args),
+    /// Format and lints, warnings as errors.
+    Lint(lint::Args),
+    /// Writes the files that are made from others: custom resources, manifests.
+    Generate(generate::Args),
+    /// Container images from static programs, as docker-archives.
+    Image(image::Args),
+    /// A real Kubernetes on this machine, in network namespaces of its own.
+    Kube(kube::Args),
+    /// Builds the pinned Go tools (etcd, helm, kubectl, ...) and prints where they are.
+    Tools(tools::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().verb {
+        Verb::Up(args) => up::run(args),
+        Verb::Test(args) => return test::run(&args),
+        Verb::Lint(args) => lint::run(&args),
+        Verb::Generate(args) => generate::run(&args),
+        Verb::Image(args) => image::run(&args),
+        Verb::Kube(args) => kube::run(args),
+        Verb::Tools(args) => tools::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

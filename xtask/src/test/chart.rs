@@ -1,0 +1,194 @@
+//! The chart in all its shapes: linted strictly, rendered with every values file in `ci/`, closed
+//! against misspelt values; and the custom resources' size.
+//!
+//! It never talks to a cluster; the end-to-end tests install the chart.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::report::Count;
+use crate::tools::{self, Tool};
+use crate::{command, workspace};
+
+/// Larger objects fail with a plain `kubectl apply`, whose annotation holds a copy.
+const MAX_CRD_BYTES: u64 = 150 * 1024;
+
+/// Runs every check, shows each that fails, and counts.
+///
+/// # Errors
+/// When helm cannot be had or the chart cannot be read.
+pub(super) fn run() -> Result<Count> {
+    let root = workspace::root();
+    let chart = root.join("charts/larder");
+    let helm = tools::ensure(&[Tool::Helm])?;
+    let helm = Helm { program: helm.path(Tool::Helm).to_path_buf(), chart: chart.clone() };
+    let schema: Value = serde_json::from_str(
+        &fs::read_to_string(chart.join("values.schema.json")).context("read values.schema.json")?,
+    )
+    .context("values.schema.json is no JSON")?;
+
+    let mut checks = Checks::default();
+    checks.add("lint", helm.run("lint", &["--strict"]).map(drop));
+    let shapes = shapes(&chart.join("ci"))?;
+    checks.add(
+        "ten values files or more in ci/",
+        expect(shapes.len() >= 10, || format!("there are {}", shapes.len())),
+    );
+    for file in &shapes {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let values = ["--values", &file.to_string_lossy()].map(String::from);
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let lint = helm.run("lint", &[&["--strict"], values.as_slice()].concat());
+        checks.add(&format!("lint with {name}"), lint.map(drop));
+        checks.add(&format!("render with {name}"), helm.template(&values).map(drop));
+    }
+    let open = open_objects(&schema, "");
+    checks.add(
+        "every object in the values' schema is closed",
+        expect(open.is_empty(), || open.join(", ")),
+    );
+    for name in properties(&schema) {
+        let typo = misspelt(&name);
+        let set = format!("{typo}=1");
+        let refused =
+            helm.template(&["--set", &set]).is_err_and(|e| format!("{e:#}").contains(&typo));
+        checks.add(&format!("refuses the value {typo}"), expect(refused, || "accepted".into()));
+    }
+    for file in yaml_files(&root.join("manifests/crd"))? {
+        let bytes = fs::metadata(&file)?.len();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        checks.add(
+            &format!("{name} is small enough"),
+            expect(bytes < MAX_CRD_BYTES, || format!("{bytes} bytes")),
+        );
+    }
+    Ok(checks.count)
+}
+
+struct Helm {
+    program: PathBuf,
+    chart: PathBuf,
+}
+
+impl Helm {
+    fn run(&self, verb: &str, more: &[&str]) -> Result<String> {
+        command::output(Command::new(&self.program).arg(verb).arg(&self.chart).args(more))
+    }
+
+    fn template(&self, more: &[&str]) -> Result<String> {
+        self.run("template", &[&["--include-crds", "--namespace", "larder-system"], more].concat())
+    }
+}
+
+/// Counts, and shows each check with how it went.
+#[derive(Default)]
+struct Checks {
+    count: Count,
+}
+
+impl Checks {
+    fn add(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                println!("chart: {name} ... ok");
+                self.count = self.count.plus(Count::PASSED);
+            }
+            Err(error) => {
+                println!("chart: {name} ... FAILED\n{error:#}");
+                self.count = self.count.plus(Count::FAILED);
+            }
+        }
+    }
+}
+
+fn expect(holds: bool, why: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(anyhow::Error::msg(why())) }
+}
+
+fn shapes(folder: &Path) -> Result<Vec<PathBuf>> {
+    yaml_files(folder)
+}
+
+fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.retain(|file| file.extension().is_some_and(|end| end == "yaml"));
+    files.sort();
+    Ok(files)
+}
+
+/// The paths of objects that would take a property that nobody declared. An object that is a map by
+/// design says what its values are (`additionalProperties` is itself a schema).
+fn open_objects(schema: &Value, path: &str) -> Vec<String> {
+    let mut open = Vec::new();
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::Object(properties)) = fields.get("properties") {
+                if fields.get("additionalProperties") != Some(&Value::Bool(false)) {
+                    open.push(if path.is_empty() { "/".into() } else { path.into() });
+                }
+                for (name, property) in properties {
+                    open.extend(open_objects(property, &format!("{path}/{name}")));
+                }
+            }
+            for (name, inner) in fields.iter().filter(|(name, _)| *name != "properties") {
+                open.extend(open_objects(inner, &format!("{path}/{name}")));
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                open.extend(open_objects(item, &format!("{path}/{index}")));
+            }
+        }
+        _ => {}
+    }
+    open
+}
+
+/// The paths of all declared values, as `--set` takes them; below lists and maps nothing.
+fn properties(schema: &Value) -> Vec<String> {
+    let mut paths = Vec::new();
+    let Some(Value::Object(properties)) = schema.get("properties") else { return paths };
+    for (name, property) in properties {
+        paths.push(name.clone());
+        paths.extend(self::properties(property).into_iter().map(|inner| format!("{name}.{inner}")));
+    }
+    paths
+}
+
+/// The same path with its last letter doubled.
+fn misspelt(path: &str) -> String {
+    let last = path.chars().last().unwrap_or('x');
+    format!("{path}{last}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_object_without_a_lid_is_found_by_its_path() {
+        let schema = json!({
+            "additionalProperties": false,
+            "properties": {
+                "image": {"properties": {"tag": {}}, "additionalProperties": false},
+                "operator": {"properties": {"replicas": {}}},
+                "labels": {"additionalProperties": {"type": "string"}},
+                "list": {"items": {"properties": {"a": {}}}},
+            },
+        });
+        assert_eq!(open_objects(&schema, ""), ["/list/items", "/operator"]);
+    }
+
+    #[test]
+    fn every_declared_value_is_tried_with_a_typo() {
+        let schema = json!({"properties": {"image": {"properties": {"tag": {}}}}});
+        assert_eq!(properties(&schema), ["image", "image.tag"]);
+        assert_eq!(misspelt("image.tag"), "image.tagg");
+    }
+}

@@ -1,0 +1,219 @@
+//! Runs `go build` for one folder of `tools/`, under a lock, and shows how far it is.
+//!
+//! It never touches a folder's go.mod or go.sum: Go is told to refuse when they do not fit.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+
+use super::{Tool, module_file};
+use crate::{command, docker_archive::hex, workspace};
+
+/// Where Go is installed when it is not on the PATH.
+const USUAL_GO: [&str; 2] = ["/usr/local/go/bin/go", "/usr/lib/go/bin/go"];
+
+/// How often a log without a terminal gets a line.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// Builds the missing of `tools`, all of them in the same `folder`, and returns every path.
+pub(super) fn folder(folder: &str, tools: &[Tool]) -> Result<Vec<(Tool, PathBuf)>> {
+    let (source, flags, place) = prepare(folder)?;
+    let bin = place.join("bin");
+    let paths: Vec<_> = tools.iter().map(|tool| (*tool, bin.join(tool.name()))).collect();
+    if paths.iter().all(|(_, path)| path.exists()) {
+        return Ok(paths);
+    }
+    fs::create_dir_all(&bin).with_context(|| format!("make {}", bin.display()))?;
+    let lock = File::create(place.join("lock")).context("make the build's lock")?;
+    lock.lock().context("wait for another build")?;
+    let missing: Vec<Tool> =
+        paths.iter().filter(|(_, path)| !path.exists()).map(|(tool, _)| *tool).collect();
+    if !missing.is_empty() {
+        let unfinished = place.join("unfinished");
+        fs::create_dir_all(&unfinished)?;
+        go_build(&source, &flags, &unfinished, &missing)?;
+        for tool in missing {
+            fs::rename(unfinished.join(tool.built_as()), bin.join(tool.name()))
+                .with_context(|| format!("go build left no {}", tool.built_as()))?;
+        }
+        fs::remove_dir_all(&unfinished)?;
+    }
+    Ok(paths)
+}
+
+/// Where a program is, or will be once it is built.
+pub(super) fn place(tool: Tool) -> Result<PathBuf> {
+    Ok(prepare(tool.folder())?.2.join("bin").join(tool.name()))
+}
+
+/// A folder's source, the flags to build it with, and where the results go.
+fn prepare(folder: &str) -> Result<(PathBuf, Vec<String>, PathBuf)> {
+    let source = workspace::root().join("tools").join(folder);
+    let flags = flags(folder, &fs::read_to_string(module_file(folder))?);
+    let key = key(&source, &flags)?;
+    let place = workspace::target().join("tools").join(format!("{folder}-{key}"));
+    Ok((source, flags, place))
+}
+
+fn go_build(source: &Path, flags: &[String], into: &Path, tools: &[Tool]) -> Result<()> {
+    let names = tools.iter().map(|tool| tool.name()).collect::<Vec<_>>().join(", ");
+    let mut go = Command::new(go()?);
+    go.current_dir(source).env("CGO_ENABLED", "0").args(["build", "-v"]).args(flags);
+    // A folder as output makes Go name each program by its package.
+    go.arg("-o").arg(into.join("")).args(tools.iter().map(|tool| tool.package()));
+    go.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+
+    let started = Instant::now();
+    println!("building {names} (once per version)");
+    let mut child = go.spawn().context("could not start go")?;
+    let words = BufReader::new(child.stderr.take().expect("piped above"));
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(Duration::from_millis(120));
+    let (mut packages, mut said) = (0_u32, Instant::now());
+    let mut last = VecDeque::new();
+    for word in words.lines() {
+        let word = word.context("read what go says")?;
+        if is_package(&word) {
+            packages += 1;
+            bar.set_message(format!("{packages} packages, {word}"));
+        } else {
+            bar.set_message(word.clone());
+            last.push_back(word);
+            if last.len() > 20 {
+                last.pop_front();
+            }
+        }
+        if !std::io::stderr().is_terminal() && said.elapsed() > LINE_EVERY {
+            println!("  {packages} packages after {} s", started.elapsed().as_secs());
+            said = Instant::now();
+        }
+    }
+    bar.finish_and_clear();
+    let status = child.wait()?;
+    if !status.success() {
+        let words = last.into_iter().collect::<Vec<_>>().join("\n");
+        bail!("go could not build {names} ({status}):\n{words}");
+    }
+    println!("built {names} in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// `go build -v` prints one import path a line; everything else it says has a blank.
+fn is_package(line: &str) -> bool {
+    !line.is_empty() && !line.contains(' ')
+}
+
+fn go() -> Result<PathBuf> {
+    let usual = || USUAL_GO.iter().map(PathBuf::from).find(|file| file.is_file());
+    command::find("go").or_else(usual).context(
+        "Go is missing: install 1.21 or newer from https://go.dev/dl \
+         (Debian: apt-get install -t bookworm-backports golang-go)",
+    )
+}
+
+/// What `go build` is told besides the packages. Kubernetes learns its own version by the linker.
+fn flags(folder: &str, module: &str) -> Vec<String> {
+    let mut link = String::from("-s -w");
+    if let Some(version) =
+        version_of(module, "k8s.io/kubernetes").filter(|_| folder == "kubernetes")
+    {
+        let mut parts = version.trim_start_matches('v').split('.');
+        let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("0"));
+        for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+            for (name, value) in [
+                ("gitVersion", version),
+                ("gitMajor", major),
+                ("gitMinor", minor),
+                ("gitTreeState", "clean"),
+            ] {
+                link += &format!(" -X {package}.{name}={value}");
+            }
+        }
+    }
+    ["-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags"]
+        .map(String::from)
+        .into_iter()
+        .chain([link])
+        .collect()
+}
+
+/// The version that a go.mod requires of a module.
+fn version_of<'a>(module: &'a str, name: &str) -> Option<&'a str> {
+    module.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| *word == "require");
+        (words.next() == Some(name)).then(|| words.next())?
+    })
+}
+
+/// Changes whenever the programs would: the module's files, its own Go code, the flags.
+fn key(source: &Path, flags: &[String]) -> Result<String> {
+    let mut files = Vec::new();
+    go_files(source, &mut files).with_context(|| format!("read {}", source.display()))?;
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(file.strip_prefix(source).unwrap_or(&file).as_os_str().as_encoded_bytes());
+        hash.update(fs::read(&file)?);
+    }
+    hash.update(flags.join("\n"));
+    Ok(hex(&hash.finalize())[..12].to_owned())
+}
+
+fn go_files(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() {
+            go_files(&path, files)?;
+        } else if name == "go.mod"
+            || name == "go.sum"
+            || path.extension().is_some_and(|end| end == "go")
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubernetes_is_told_the_version_that_its_module_requires() {
+        let module = "module x\n\nrequire (\n\tk8s.io/kubernetes v1.34.4 // indirect\n)\n";
+        assert_eq!(version_of(module, "k8s.io/kubernetes"), Some("v1.34.4"));
+        let flags = flags("kubernetes", module).join(" ");
+        assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.34.4"), "{flags}");
+        assert!(flags.contains("-X k8s.io/client-go/pkg/version.gitMinor=34"), "{flags}");
+    }
+
+    #[test]
+    fn the_key_follows_the_sums_and_the_flags() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("go.mod"), "module x").expect("written");
+        fs::write(folder.path().join("go.sum"), "a").expect("written");
+        fs::write(folder.path().join("README.md"), "a").expect("written");
+        let of = |flag: &str| key(folder.path(), &[flag.to_owned()]).expect("a key");
+        let first = of("x");
+        fs::write(folder.path().join("README.md"), "b").expect("written");
+        assert_eq!(first, of("x"), "a page is no part of a build");
+        assert_ne!(first, of("y"));
+        fs::write(folder.path().join("go.sum"), "b").expect("written");
+        assert_ne!(first, of("x"));
+    }
+
+    #[test]
+    fn packages_are_told_from_complaints() {
+        assert!(is_package("k8s.io/api/core/v1"));
+        assert!(!is_package("go: downloading k8s.io/api v0.34.4"));
+        assert!(!is_package(""));
+    }
+}

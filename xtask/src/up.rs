@@ -1,0 +1,37 @@
+//! `cargo xtask up`: builds the `larder` command and becomes `larder up`.
+//!
+//! It never stands between the terminal and the program: after the build this process is replaced,
+//! so Ctrl-C and the exit code are the program's own.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::{command, workspace};
+
+/// `cargo xtask up`
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Args {
+    /// Handed to `larder up` as they are; `--help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Builds, then runs in place of this process.
+///
+/// # Errors
+/// When the build fails, or the program cannot be started.
+pub(crate) fn run(args: Args) -> Result<()> {
+    let program = workspace::target().join("debug").join("larder");
+    if !program.exists() {
+        // The dev profile: an optimised build serves no first look better and takes twice as long.
+        println!("building larder; the first time takes three to six minutes on two cores");
+    }
+    command::shown(command::cargo().args(["build", "--package", "larder-cli", "--bin", "larder"]))?;
+    let mut larder = Command::new(&program);
+    larder.arg("up").args(args.arguments);
+    Err(larder.exec()).with_context(|| format!("could not start {}", program.display()))
+}
