@@ -3,6 +3,7 @@
 //! It trusts names and membership rather than a history: what runs in our control groups, lies in
 //! our namespaces and our folder is ours. Every step may be repeated; the mark goes last.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,7 @@ pub(crate) fn kill_all(
     started: &[Started],
 ) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
+    let mut killed = BTreeSet::new();
     loop {
         let members = cgroup::processes(hierarchies, group);
         let left: Vec<ProcessId> = members
@@ -73,6 +75,11 @@ pub(crate) fn kill_all(
             .filter(|id| id.runs())
             .collect();
         if left.is_empty() {
+            // Their parent, mostly the machine's first process, reaps them in a moment.
+            let reaped = Instant::now() + Duration::from_millis(500);
+            while Instant::now() < reaped && killed.iter().any(|id: &ProcessId| id.lingers()) {
+                thread::sleep(Duration::from_millis(10));
+            }
             return Ok(());
         }
         if Instant::now() > deadline {
@@ -80,6 +87,7 @@ pub(crate) fn kill_all(
         }
         for id in left {
             id.kill();
+            killed.insert(id);
         }
         thread::sleep(Duration::from_millis(30));
     }

@@ -132,8 +132,8 @@ pub(crate) fn controller_manager(binaries: &Binaries) -> Process {
             "--leader-elect=false".into(),
             "--bind-address=127.0.0.1".into(),
             // It would make its folder in /usr otherwise.
-        format!("--flex-volume-plugin-dir={HOME}/volume-plugins"),
-        "--node-monitor-period=2s".into(),
+            format!("--flex-volume-plugin-dir={HOME}/volume-plugins"),
+            "--node-monitor-period=2s".into(),
             "--node-monitor-grace-period=12s".into(),
         ],
     )

@@ -54,7 +54,7 @@ pub(crate) struct Owner {
 }
 
 /// A process that can be told from a later one with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
     /// Its number.
     pub(crate) pid: u32,
@@ -84,6 +84,11 @@ impl ProcessId {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         start_ticks(&stat) == Some(self.start_ticks)
             && !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    }
+
+    /// Whether its number is still taken, be it by a zombie.
+    pub(crate) fn lingers(self) -> bool {
+        Self::of(self.pid) == Some(self)
     }
 
     /// Kills this process and no other: the handle is taken first, then the start is compared.
