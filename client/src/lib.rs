@@ -52,6 +52,7 @@ pub use client::{Client, Invalidated, MemberStatus, Stats};
 pub use error::{BuildError, Error, Failure};
 pub use key::Key;
 pub use retry::Retry;
+pub use ring::Ring;
 
 /// Where an answer came from, and the ring and state of members, as they travel.
 pub use larder_proto::v1::{

@@ -4,9 +4,44 @@ use std::sync::Arc;
 
 use larder_proto::config;
 use larder_proto::v1::{RingMember, RingResponse};
-use larder_ring::{DEFAULT_SLOTS, HashKind, Placement, Ring};
+use larder_ring::{DEFAULT_SLOTS, HashKind, Placement};
 
+use crate::error::Error;
 use crate::member::Member;
+
+/// A ring that a member told, for those who want to know who owns what.
+#[derive(Debug, Clone)]
+pub struct Ring {
+    /// In the order of the table's members.
+    members: Vec<RingMember>,
+    table: larder_ring::Ring,
+}
+
+impl Ring {
+    /// Builds the ring that the members use from what one of them told.
+    ///
+    /// # Errors
+    /// A placement that this version does not understand.
+    pub fn from_told(told: &RingResponse) -> Result<Self, Error> {
+        let table = build(told).map_err(|reason| Error::Nonsense { reason })?;
+        let member = |name: &str| told.members.iter().find(|m| m.name == name).cloned();
+        let members = table.members().iter().filter_map(|m| member(&m.name)).collect();
+        Ok(Self { members, table })
+    }
+
+    /// The member that owns a key; nothing in an empty ring.
+    #[must_use]
+    pub fn owner(&self, group: &str, key: &[u8]) -> Option<&RingMember> {
+        self.members.get(self.table.owner_index(group, key)?)
+    }
+
+    /// Each member, by name, with its part of all keys, 0 to 1.
+    #[must_use]
+    pub fn shares(&self) -> Vec<(&RingMember, f64)> {
+        let shares = self.table.shares().into_iter().map(|(_, share)| share);
+        self.members.iter().zip(shares).collect()
+    }
+}
 
 /// A ring with the channels to its members.
 pub(crate) struct RingView {
@@ -14,7 +49,7 @@ pub(crate) struct RingView {
     /// What it was built from, to tell whether another revision has another ring.
     told: Vec<RingMember>,
     placement_json: String,
-    ring: Arc<Ring>,
+    ring: Arc<larder_ring::Ring>,
     /// In the order of the ring's own members.
     members: Vec<Arc<Member>>,
 }
@@ -64,7 +99,7 @@ impl RingView {
     }
 }
 
-fn build(told: &RingResponse) -> Result<Ring, String> {
+fn build(told: &RingResponse) -> Result<larder_ring::Ring, String> {
     let placement: config::Placement = serde_json::from_str(&told.placement_json)
         .map_err(|error| format!("placement {:?}: {error}", told.placement_json))?;
     let placement = match placement {
@@ -82,7 +117,7 @@ fn build(told: &RingResponse) -> Result<Ring, String> {
         weight: m.weight,
         zone: Some(m.zone.clone()).filter(|zone| !zone.is_empty()),
     });
-    Ok(Ring::new(&placement, members))
+    Ok(larder_ring::Ring::new(&placement, members))
 }
 
 /// Whether a told ring takes the place of ours. A lower revision comes from a member that lags,
@@ -136,6 +171,17 @@ mod tests {
                 assert_eq!(owner(&one), owner(&other));
             }
         }
+    }
+
+    #[test]
+    fn shares_add_up_and_name_the_members() {
+        let told = told(1, &["b", "a"], r#"{"rendezvous":{}}"#);
+        let ring = Ring::from_told(&told).expect("understood");
+        let shares = ring.shares();
+        assert_eq!([&*shares[0].0.name, &*shares[1].0.name], ["a", "b"]);
+        assert!((shares.iter().map(|s| s.1).sum::<f64>() - 1.0).abs() < 1e-9);
+        let at = view(&told, None).expect("understood").owner("g", b"k").expect("an owner");
+        assert_eq!(ring.owner("g", b"k").expect("an owner").name, shares[at].0.name);
     }
 
     #[test]
