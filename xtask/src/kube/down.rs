@@ -76,7 +76,7 @@ pub(crate) fn kill_all(
             .collect();
         if left.is_empty() {
             // Their parent, mostly the machine's first process, reaps them in a moment.
-            let reaped = Instant::now() + Duration::from_millis(500);
+            let reaped = Instant::now() + Duration::from_secs(3);
             while Instant::now() < reaped && killed.iter().any(|id: &ProcessId| id.lingers()) {
                 thread::sleep(Duration::from_millis(10));
             }

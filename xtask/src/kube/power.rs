@@ -47,7 +47,7 @@ pub(crate) fn start(number: u8) -> Result<()> {
     let name = node.name();
     let kubelet = format!("kubelet-{name}");
     starter.wait("the node's return", &kubelet, up::PATIENCE, || {
-        up::kubectl(&plan, &["get", "node", &name, "--output=json"])
+        up::kubectl(&plan, &["get", "node", &name, "--output=json"], "")
             .is_ok_and(|node| up::is_ready(&serde_json::from_str(&node).unwrap_or_default()))
     })
 }

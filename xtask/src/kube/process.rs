@@ -55,16 +55,21 @@ impl Place {
 /// group first, so that nothing it becomes, or starts, can ever be lost. No step forks: the
 /// process id of the first is the process id of the last.
 pub(crate) fn launch(process: &Process, tracking: &Path) -> Vec<String> {
-    let procs = tracking.join(process.place.cgroup()).join("cgroup.procs");
-    let join = r#"echo 0 >"$0" && exec "$@""#;
-    let mut line: Vec<String> = ["setsid", "sh", "-c", join].map(String::from).to_vec();
-    line.push(procs.display().to_string());
+    let mut line = vec!["setsid".to_owned()];
+    line.extend(join(process.place, tracking));
     line.push("nsenter".into());
     line.extend(process.place.enter());
     line.push("--".into());
     line.push(process.program.display().to_string());
     line.extend(process.arguments.iter().cloned());
     line
+}
+
+/// The beginning of a command line that moves itself into the control group of a place.
+pub(crate) fn join(place: Place, tracking: &Path) -> Vec<String> {
+    let procs = tracking.join(place.cgroup()).join("cgroup.procs");
+    let script = r#"echo 0 >"$0" && exec "$@""#;
+    ["sh", "-c", script, &procs.display().to_string()].map(String::from).to_vec()
 }
 
 /// etcd: no fsync, because the cluster is thrown away anyway.

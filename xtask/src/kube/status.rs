@@ -29,7 +29,8 @@ pub(crate) fn status() -> Result<()> {
         println!("  {:26} {:>7}  {state}", process.name, process.id.pid);
     }
     println!("logs: {}", plan.shown.join("logs").display());
-    match up::kubectl(&plan, &["get", "nodes,pods", "--all-namespaces", "--output=wide"]) {
+    let table = ["get", "nodes,pods", "--all-namespaces", "--output=wide"];
+    match up::kubectl(&plan, &table, "") {
         Ok(table) => print!("{table}"),
         Err(error) => println!("the API does not answer: {error:#}"),
     }

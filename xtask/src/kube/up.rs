@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::plan::{Plan, secret, setting};
+use super::process::Place;
 use super::record::{Owner, Stage};
 use super::start::{self, Starter};
 use super::{cgroup, down, network, ownership, pki, process, settings};
@@ -109,20 +110,20 @@ fn make(plan: &Plan, binaries: &Binaries, pause: &Path) -> Result<()> {
         holders.push((*node, starter.boot(*node, pause)?));
     }
     let api = Tool::KubeApiserver.name();
-    starter.wait("the API", api, PATIENCE, || kubectl(plan, &["get", "--raw=/readyz"]).is_ok())?;
+    starter
+        .wait("the API", api, PATIENCE, || kubectl(plan, &["get", "--raw=/readyz"], "").is_ok())?;
     starter.start(&process::controller_manager(binaries))?;
     starter.start(&process::scheduler(binaries))?;
     for (node, holder) in holders {
         starter.join(node, holder, binaries)?;
     }
-    let mut apply = client(plan, &["apply", "--filename=-"]);
-    command::fed(&mut apply, &settings::first_objects())?;
+    kubectl(plan, &["apply", "--filename=-"], &settings::first_objects())?;
     starter.start(&process::local_provisioner(binaries))?;
     let coredns = process::coredns(binaries);
     let dns = starter.start(&coredns)?;
     let kubelet = format!("kubelet-{}", plan.first().name());
     starter.wait("nodes Ready", &kubelet, PATIENCE, || {
-        kubectl(plan, &["get", "nodes", "--output=json"])
+        kubectl(plan, &["get", "nodes", "--output=json"], "")
             .is_ok_and(|list| ready(&list) == plan.nodes.len())
     })?;
     starter.wait("the DNS", &coredns.name, PATIENCE, || {
@@ -131,7 +132,7 @@ fn make(plan: &Plan, binaries: &Binaries, pause: &Path) -> Result<()> {
     let controllers = Tool::KubeControllerManager.name();
     // A pod applied before its service account exists is refused.
     starter.wait("the first service account", controllers, PATIENCE, || {
-        kubectl(plan, &["get", "serviceaccount", "default"]).is_ok()
+        kubectl(plan, &["get", "serviceaccount", "default"], "").is_ok()
     })
 }
 
@@ -180,19 +181,17 @@ pub(crate) fn write_wrapper(plan: &Plan, name: &str, program: &str) -> Result<()
     Ok(())
 }
 
-/// kubectl as the administrator, inside the cluster's network.
-pub(crate) fn client(plan: &Plan, arguments: &[&str]) -> Command {
-    let mut kubectl = Command::new(plan.shown.join("bin/kubectl"));
-    kubectl.arg("--request-timeout=10s").args(arguments);
-    kubectl
-}
-
-/// Runs kubectl and returns what it printed.
+/// Runs kubectl as the administrator, inside the cluster's network, and returns what it printed.
+/// It runs in the cluster's control group: `down` ends it when nobody else will.
 ///
 /// # Errors
 /// kubectl's words.
-pub(crate) fn kubectl(plan: &Plan, arguments: &[&str]) -> Result<String> {
-    command::output(&mut client(plan, arguments))
+pub(crate) fn kubectl(plan: &Plan, arguments: &[&str], input: &str) -> Result<String> {
+    let hierarchies = cgroup::hierarchies()?;
+    let line = process::join(Place::Control, &cgroup::tracking(&hierarchies).root);
+    let mut kubectl = Command::new(&line[0]);
+    kubectl.args(&line[1..]).arg(plan.shown.join("bin/kubectl")).arg("--request-timeout=10s");
+    command::fed(kubectl.args(arguments), input)
 }
 
 /// How many nodes of a list are Ready.
