@@ -1,3 +1,25 @@
-//! See the crate's description.
+//! The `larder` command, also `kubectl larder` when it is called `kubectl-larder`.
 
-fn main() {}
+mod args;
+mod check;
+mod connect;
+mod exit;
+mod explain;
+mod get;
+mod invalidate;
+mod output;
+mod ring;
+mod status;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match args::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match args.run() {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}

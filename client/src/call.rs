@@ -242,6 +242,7 @@ fn miss(member: &Member, status: &Status) -> Miss {
     let address = member.address().to_owned();
     match judge(status) {
         Verdict::Unreachable => {
+            let message = root(status);
             Miss::Another { failure: Failure::Connection { address, message }, reached: false }
         }
         Verdict::TryAnother => {
@@ -253,6 +254,15 @@ fn miss(member: &Member, status: &Status) -> Miss {
         }
         Verdict::Final => Miss::Final(Error::from_answer(status.code(), message)),
     }
+}
+
+/// The text of the deepest cause: "connection refused" rather than "transport error".
+fn root(status: &Status) -> String {
+    let mut error: &dyn std::error::Error = status;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 fn give_up(ended: Round, progress: &mut Progress) -> Error {
