@@ -30,6 +30,7 @@ use clap::Subcommand;
 use crate::tools::{self, Tool};
 use crate::workspace;
 use plan::{Node, Plan};
+use process::Place;
 
 /// `cargo xtask kube`
 #[derive(clap::Args)]
@@ -50,7 +51,11 @@ enum Verb {
         keep: bool,
     },
     /// Removes the cluster and every trace of it, also one that stopped half-way.
-    Down,
+    Down {
+        /// The folder of the clone that made the cluster, when that was another one.
+        #[arg(long)]
+        made_by: Option<PathBuf>,
+    },
     /// Shows what stands and what runs.
     Status,
     /// Prints shell commands that give this shell a kubectl: eval "$(cargo xtask kube env)"
@@ -61,7 +66,8 @@ enum Verb {
         #[arg(required = true)]
         images: Vec<PathBuf>,
     },
-    /// Runs a command inside a node's network, where pods and services can be reached.
+    /// Runs a command inside a node's network, where pods and services can be reached. It ends
+    /// with the node.
     Exec {
         /// Which node's.
         #[arg(long, default_value_t = 1)]
@@ -91,9 +97,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let took = |what: &str| println!("{what} in {:.1} s", began.elapsed().as_secs_f64());
     match args.verb {
         Verb::Up { nodes, keep } => up::up(nodes, keep)?,
-        Verb::Down => {
-            down::down(workspace::root())?;
-            took("down");
+        Verb::Down { made_by } => {
+            if down::down(made_by.as_deref().unwrap_or(workspace::root()))? {
+                took("down");
+            } else {
+                println!("no cluster stands here");
+            }
         }
         Verb::Status => status::status()?,
         Verb::Env => env()?,
@@ -152,8 +161,11 @@ fn exec(number: u8, command: &[String]) -> Result<anyhow::Error> {
     if !plan.nodes.contains(&node) {
         bail!("there is no node {number}");
     }
-    let mut nsenter = Command::new("nsenter");
-    nsenter.arg(format!("--net={}", node.netns_file().display())).arg("--").args(command);
-    nsenter.env("KUBECONFIG", plan.kubeconfig());
-    Ok(nsenter.exec().into())
+    let hierarchies = cgroup::hierarchies()?;
+    let place = Place::Network(node);
+    let line = process::join(place, &cgroup::tracking(&hierarchies).root);
+    let mut shell = Command::new(&line[0]);
+    shell.args(&line[1..]).arg("nsenter").args(place.enter()).arg("--").args(command);
+    shell.env("KUBECONFIG", plan.kubeconfig());
+    Ok(shell.exec().into())
 }

@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::plan::{CGROUP, HOME, NETNS_FOLDER, Plan};
+use super::plan::{CGROUP, HOME, NETNS_FOLDER};
 use super::record::{self, Owner, ProcessId, Started};
 use super::{cgroup, network, ownership};
 
-/// Removes the cluster that was made from `project`.
+/// Removes the cluster that was made from `project`, and says whether there was one.
 ///
 /// # Errors
 /// As [`ownership::ours`]; otherwise what could not be removed. Calling it again goes on.
-pub(crate) fn down(project: &Path) -> Result<()> {
+pub(crate) fn down(project: &Path) -> Result<bool> {
     let Some(owner) = ownership::ours(project)? else {
-        println!("no cluster stands here");
-        return remove_if_empty(Path::new(HOME));
+        remove_with_drafts(Path::new(HOME))?;
+        return Ok(false);
     };
     let hierarchies = cgroup::hierarchies()?;
     let started = if owner.before_boot() { vec![] } else { record::all_started() };
@@ -38,12 +38,13 @@ pub(crate) fn down(project: &Path) -> Result<()> {
     if !owner.before_boot() {
         owner.restore()?;
     }
-    let shown = Plan::new(owner.nodes).shown;
+    let shown = owner.shown;
     for file in ["env.json", "admin.kubeconfig"] {
         gone(fs::remove_file(shown.join(file))).context("remove the way to the cluster")?;
     }
     gone(fs::remove_dir_all(shown.join("bin"))).context("remove the wrappers")?;
-    remove_home()
+    remove_home()?;
+    Ok(true)
 }
 
 /// Whether every process that `up` started still runs.
@@ -138,10 +139,10 @@ fn remove_home() -> Result<()> {
         gone(removed).with_context(|| format!("remove {}", path.display()))?;
     }
     gone(fs::remove_file(home.join("owner.json"))).context("remove the mark")?;
-    remove_if_empty(home)
+    remove_with_drafts(home)
 }
 
-fn remove_if_empty(folder: &Path) -> Result<()> {
+fn remove_with_drafts(folder: &Path) -> Result<()> {
     gone(fs::remove_dir_all(folder)).with_context(|| format!("remove {}", folder.display()))
 }
 

@@ -36,7 +36,10 @@ fn refusal(owner: Option<&Owner>, project: &Path, taken: &[String], busy: bool) 
         None => Some(format!("not ours, and its name is taken: {}", taken.join(", "))),
         Some(owner) if owner.project != project => {
             let other = owner.project.display();
-            Some(format!("the cluster here was made from {other}: use `kube down` there"))
+            Some(format!(
+                "the cluster here was made from {other}: \
+                 use `kube down` there, or `kube down --made-by {other}` if that clone is gone"
+            ))
         }
         Some(owner) if busy => {
             Some(format!("another `kube up` is at work (process {})", owner.up.pid))
@@ -67,10 +70,11 @@ fn taken() -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::plan::Plan;
 
     #[test]
     fn a_cluster_made_elsewhere_is_refused_by_name() {
-        let owner = Owner::new(Path::new("/somewhere/else"), 1).expect("a mark");
+        let owner = Owner::new(Path::new("/somewhere/else"), &Plan::new(1)).expect("a mark");
         let words = refusal(Some(&owner), Path::new("/here"), &[], false).expect("refused");
         assert!(words.contains("/somewhere/else"), "{words}");
         assert_eq!(refusal(Some(&owner), Path::new("/somewhere/else"), &[], false), None);
@@ -86,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_second_up_waits_for_nobody() {
-        let owner = Owner::new(Path::new("/here"), 1).expect("a mark");
+        let owner = Owner::new(Path::new("/here"), &Plan::new(1)).expect("a mark");
         let words = refusal(Some(&owner), Path::new("/here"), &[], true).expect("refused");
         assert!(words.contains("at work"), "{words}");
     }

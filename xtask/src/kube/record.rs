@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{HOME, NETNS_FOLDER};
+use super::plan::{HOME, NETNS_FOLDER, Plan};
 
 /// Settings of the whole machine that a kubelet changes when it starts.
 const SYSCTLS: [&str; 6] = [
@@ -38,6 +38,8 @@ pub(crate) enum Stage {
 pub(crate) struct Owner {
     /// The folder of the clone that made it.
     pub(crate) project: PathBuf,
+    /// Where it put the way to the cluster: kubeconfig, wrappers.
+    pub(crate) shown: PathBuf,
     /// The kernel's id for the time since it was started.
     pub(crate) boot: String,
     /// The `up` that made it.
@@ -113,7 +115,7 @@ impl Owner {
     ///
     /// # Errors
     /// When /proc cannot be read.
-    pub(crate) fn new(project: &Path, nodes: u8) -> Result<Self> {
+    pub(crate) fn new(project: &Path, plan: &Plan) -> Result<Self> {
         let up = ProcessId::of(std::process::id()).context("read our own process")?;
         let sysctls = SYSCTLS
             .into_iter()
@@ -124,7 +126,9 @@ impl Owner {
             .collect();
         let (project, stage) = (project.to_path_buf(), Stage::Starting);
         let netns_before = Path::new(NETNS_FOLDER).exists();
-        Ok(Self { project, boot: boot()?, up, nodes, stage, sysctls, netns_before })
+        let shown = plan.shown.clone();
+        let nodes = u8::try_from(plan.nodes.len()).context("count the nodes")?;
+        Ok(Self { project, shown, boot: boot()?, up, nodes, stage, sysctls, netns_before })
     }
 
     /// Reads the mark, if there is one.

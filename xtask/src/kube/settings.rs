@@ -1,8 +1,11 @@
 //! The text of every settings file and of the objects that a new cluster starts with. Pure.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::plan::{DOMAIN, Node, Plan, STORAGE_CLASS, secret};
+use super::process::Place;
 use crate::tools::PAUSE_IMAGE;
 
 /// A kubeconfig: JSON is YAML, too. The certificate files have the user's name.
@@ -198,6 +201,7 @@ pub(crate) fn environment(plan: &Plan) -> String {
     pretty(&json!({
         "kubeconfig": plan.kubeconfig(),
         "kubectl": plan.shown.join("bin/kubectl"),
+        "inCluster": plan.shown.join("bin/in-cluster"),
         "netns": plan.first().netns(),
         "netnsFile": plan.first().netns_file(),
         "dns": plan.first().address(),
@@ -207,15 +211,19 @@ pub(crate) fn environment(plan: &Plan) -> String {
     }))
 }
 
-/// A shell script that runs one program inside node 1's network.
-pub(crate) fn wrapper(plan: &Plan, program: &str) -> String {
-    let netns = plan.first().netns_file();
-    let kubeconfig = plan.kubeconfig();
+/// A shell script that runs one program inside node 1's network. It joins the cluster's control
+/// group first, so that `down` ends it, whatever became of the test that started it.
+pub(crate) fn wrapper(plan: &Plan, tracking: &Path, program: &str) -> String {
+    let procs = tracking.join(Place::Control.cgroup()).join("cgroup.procs");
     format!(
-        "#!/bin/sh\n# Runs inside the network of the throw-away cluster's first node.\n\
-         KUBECONFIG='{}' exec nsenter --net='{}' -- {program} \"$@\"\n",
-        kubeconfig.display(),
-        netns.display()
+        "#!/bin/sh
+# Runs inside the network of the throw-away cluster's first node, until `kube down` at the latest.
+echo 0 >'{}' || exit
+KUBECONFIG='{}' exec nsenter --net='{}' -- {program} \"$@\"
+",
+        procs.display(),
+        plan.kubeconfig().display(),
+        plan.first().netns_file().display()
     )
 }
 
@@ -260,5 +268,13 @@ mod tests {
         assert_eq!(env["netns"], "larder-node1");
         assert_eq!(env["nodes"].as_array().map(Vec::len), Some(3));
         assert!(env["kubeconfig"].as_str().expect("a path").ends_with("kube/admin.kubeconfig"));
+    }
+
+    #[test]
+    fn a_wrapper_joins_the_control_group_before_it_becomes_the_program() {
+        let text = wrapper(&Plan::new(1), Path::new("/sys/fs/cgroup/pids"), "'/b/helm'");
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        assert!(lines[0].contains("/sys/fs/cgroup/pids/larder-kube/control/cgroup.procs"));
+        assert!(lines[1].ends_with("--net='/run/netns/larder-node1' -- '/b/helm' \"$@\""));
     }
 }

@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::plan::{Plan, secret, setting};
-use super::process::Place;
 use super::record::{Owner, Stage};
 use super::start::{self, Starter};
 use super::{cgroup, down, network, ownership, pki, process, settings};
@@ -76,7 +75,7 @@ pub(crate) fn up(nodes: u8, keep: bool) -> Result<()> {
     let binaries = tools::ensure(&PROGRAMS)?;
     let pause = tools::pause_image()?;
     let built = Instant::now();
-    let mut owner = Owner::new(workspace::root(), nodes)?;
+    let mut owner = Owner::new(workspace::root(), &plan)?;
     owner.claim()?;
     let made = make(&plan, &binaries, &pause).and_then(|()| {
         owner.stage = Stage::Ready;
@@ -176,22 +175,20 @@ fn write_files(plan: &Plan, binaries: &Binaries) -> Result<()> {
 /// When it cannot be written.
 pub(crate) fn write_wrapper(plan: &Plan, name: &str, program: &str) -> Result<()> {
     let file = plan.shown.join("bin").join(name);
-    fs::write(&file, settings::wrapper(plan, program))?;
+    let hierarchies = cgroup::hierarchies()?;
+    let tracking = &cgroup::tracking(&hierarchies).root;
+    fs::write(&file, settings::wrapper(plan, tracking, program))?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
 /// Runs kubectl as the administrator, inside the cluster's network, and returns what it printed.
-/// It runs in the cluster's control group: `down` ends it when nobody else will.
 ///
 /// # Errors
 /// kubectl's words.
 pub(crate) fn kubectl(plan: &Plan, arguments: &[&str], input: &str) -> Result<String> {
-    let hierarchies = cgroup::hierarchies()?;
-    let line = process::join(Place::Control, &cgroup::tracking(&hierarchies).root);
-    let mut kubectl = Command::new(&line[0]);
-    kubectl.args(&line[1..]).arg(plan.shown.join("bin/kubectl")).arg("--request-timeout=10s");
-    command::fed(kubectl.args(arguments), input)
+    let mut kubectl = Command::new(plan.shown.join("bin/kubectl"));
+    command::fed(kubectl.arg("--request-timeout=10s").args(arguments), input)
 }
 
 /// How many nodes of a list are Ready.
