@@ -3,7 +3,7 @@
 //!
 //! The CRDs are generated from these types ([`crate::crd`]), so that a field has one place. Start
 //! at [`cluster`] or [`group`]; [`defaults`] holds every default, [`status`] the names of the
-//! conditions.
+//! conditions, and [`read`] reads what users write.
 
 #![allow(
     unreachable_pub,
@@ -13,11 +13,13 @@
 pub mod cluster;
 pub mod defaults;
 pub mod group;
+pub mod read;
 mod rules;
 pub mod status;
 
 pub use cluster::{CacheCluster, CacheClusterSpec, CacheClusterStatus};
 pub use group::{CacheGroup, CacheGroupSpec, CacheGroupStatus};
+pub use read::{Document, Problem, read_documents};
 
 /// The API group of both resources.
 pub const GROUP: &str = "larder.dev";

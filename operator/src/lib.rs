@@ -4,3 +4,7 @@
 //! other programs too; everything that reads or writes a Kubernetes cluster stands apart.
 
 pub mod api;
+pub mod cluster;
+pub mod crd;
+pub mod etcd;
+pub mod group;

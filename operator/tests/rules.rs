@@ -1,0 +1,238 @@
+//! Every CEL rule of the two definitions, failing and passing, evaluated without a server.
+
+use std::collections::BTreeSet;
+
+use kube::core::cel::{Validator, apply_defaults};
+use larder_operator::crd;
+use serde_json::{Value, json};
+
+/// A change to a good object, and the message of the rule that it must break.
+struct Case {
+    kind: &'static str,
+    message: &'static str,
+    /// Breaks the rule.
+    bad: fn(&mut Value),
+    /// Near to it, and allowed.
+    good: fn(&mut Value),
+    /// What the object was before, for rules of change.
+    old: Option<fn(&mut Value)>,
+}
+
+fn base(kind: &str) -> Value {
+    let spec = match kind {
+        "CacheCluster" => json!({"memory": "512Mi"}),
+        _ => json!({
+            "clusterRef": {"name": "shop"},
+            "origin": {"sql": {
+                "urlSecretRef": {"name": "db", "key": "url"},
+                "query": "SELECT score FROM students WHERE name = $1",
+            }},
+        }),
+    };
+    json!({
+        "apiVersion": "larder.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": "shop"}, "spec": spec,
+    })
+}
+
+fn messages(kind: &str, change: fn(&mut Value), old: Option<fn(&mut Value)>) -> Vec<String> {
+    let schema = crd::schema(kind).expect("known");
+    let made = |change: fn(&mut Value)| {
+        let mut object = base(kind);
+        change(&mut object);
+        apply_defaults(&schema, &object)
+    };
+    let old = old.map(made);
+    match Validator::new().validate(&schema, &made(change), old.as_ref()) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.into_iter().map(|error| error.message).collect(),
+    }
+}
+
+const CLUSTER: &str = "CacheCluster";
+const GROUP: &str = "CacheGroup";
+
+fn external(endpoints: Value) -> Value {
+    json!({"external": {"endpoints": endpoints}})
+}
+
+fn query(object: &mut Value, text: &str) {
+    object["spec"]["origin"]["sql"]["query"] = text.into();
+}
+
+fn url(object: &mut Value, text: &str) {
+    object["spec"]["origin"] = json!({"http": {"urlTemplate": text}});
+}
+
+fn cluster_cases() -> Vec<Case> {
+    let case = |message, bad, good, old| Case { kind: CLUSTER, message, bad, good, old };
+    vec![
+        case(
+            "the name may have at most 40 characters, because the names of child objects are made \
+             from it",
+            |o| o["metadata"]["name"] = "c".repeat(41).into(),
+            |o| o["metadata"]["name"] = "c".repeat(40).into(),
+            None,
+        ),
+        case(
+            "the name must begin with a letter and hold only lower-case letters, digits and \
+             hyphens, because Services are named after it",
+            |o| o["metadata"]["name"] = "1shop".into(),
+            |o| o["metadata"]["name"] = "shop-1".into(),
+            None,
+        ),
+        case(
+            "memory must be at least 64Mi",
+            |o| o["spec"]["memory"] = "63Mi".into(),
+            |o| o["spec"]["memory"] = "64Mi".into(),
+            None,
+        ),
+        case(
+            "memory must be at most 1Ti",
+            |o| o["spec"]["memory"] = "1025Gi".into(),
+            |o| o["spec"]["memory"] = 68_000_000.into(),
+            None,
+        ),
+        case(
+            "exactly one of managed and external must be set",
+            |o| o["spec"]["etcd"] = json!({}),
+            |o| o["spec"]["etcd"] = external(json!(["http://etcd:2379"])),
+            None,
+        ),
+        case(
+            "a cluster cannot change between managed and external etcd; make a new CacheCluster",
+            |o| o["spec"]["etcd"] = external(json!(["http://etcd:2379"])),
+            |o| o["spec"]["etcd"] = json!({"managed": {"members": 1}}),
+            Some(|_| {}),
+        ),
+        case(
+            "storage cannot be changed after the CacheCluster was made",
+            |o| o["spec"]["etcd"] = json!({"managed": {"storage": {"size": "2Gi"}}}),
+            |o| o["spec"]["etcd"] = json!({"managed": {"members": 1, "storage": {"size": "1Gi"}}}),
+            Some(|o| o["spec"]["etcd"] = json!({"managed": {"storage": {"size": "1Gi"}}})),
+        ),
+        case(
+            "etcd has 1 or 3 members",
+            |o| o["spec"]["etcd"] = json!({"managed": {"members": 2}}),
+            |o| o["spec"]["etcd"] = json!({"managed": {"members": 1}}),
+            None,
+        ),
+        case(
+            "size must be at least 256Mi",
+            |o| o["spec"]["etcd"] = json!({"managed": {"storage": {"size": "255Mi"}}}),
+            |o| o["spec"]["etcd"] = json!({"managed": {"storage": {"size": "0.25Gi"}}}),
+            None,
+        ),
+        case(
+            "https endpoints need tlsSecretRef, http endpoints take none",
+            |o| o["spec"]["etcd"] = external(json!(["http://a:2379", "https://b:2379"])),
+            |o| {
+                o["spec"]["etcd"] = external(json!(["https://a:2379", "https://b:2379"]));
+                o["spec"]["etcd"]["external"]["tlsSecretRef"] = json!({"name": "tls"});
+            },
+            None,
+        ),
+        case(
+            "ring can be set only with the algorithm Ring",
+            |o| o["spec"]["placement"] = json!({"ring": {"virtualNodes": 100}}),
+            |o| o["spec"]["placement"] = json!({"algorithm": "Ring", "ring": {}}),
+            None,
+        ),
+    ]
+}
+
+fn group_cases() -> Vec<Case> {
+    let case = |message, bad, good, old| Case { kind: GROUP, message, bad, good, old };
+    vec![
+        case(
+            "the name may have at most 63 characters, because it travels with every request",
+            |o| o["metadata"]["name"] = "g".repeat(64).into(),
+            |o| o["metadata"]["name"] = "g".repeat(63).into(),
+            None,
+        ),
+        case(
+            "clusterRef cannot be changed; make a new CacheGroup",
+            |o| o["spec"]["clusterRef"]["name"] = "other".into(),
+            |o| o["spec"]["policy"] = "Lru".into(),
+            Some(|_| {}),
+        ),
+        case(
+            "exactly one of sql and http must be set",
+            |o| o["spec"]["origin"]["http"] = json!({"urlTemplate": "http://a/{key}"}),
+            |o| url(o, "https://a/{key}"),
+            None,
+        ),
+        case(
+            "query must have one placeholder for the key: $1 (PostgreSQL, SQLite) or one ? (MySQL, \
+             SQLite)",
+            |o| query(o, "SELECT 1 WHERE a = ? OR b = ?"),
+            |o| query(o, "SELECT 1 WHERE a = ?"),
+            None,
+        ),
+        case(
+            "query may have no placeholder but $1: the key is the only parameter",
+            |o| query(o, "SELECT 1 WHERE a = $1 AND b = $2"),
+            |o| query(o, "SELECT 1 WHERE a = $1 OR b = $1"),
+            None,
+        ),
+        case(
+            "urlTemplate must hold {key}",
+            |o| url(o, "http://a/b"),
+            |o| url(o, "http://a/b?c={key}"),
+            None,
+        ),
+        case(
+            "urlTemplate may hold no user or password",
+            |o| url(o, "http://me:secret@a/{key}"),
+            |o| url(o, "http://a/@{key}"),
+            None,
+        ),
+    ]
+}
+
+fn cases() -> Vec<Case> {
+    cluster_cases().into_iter().chain(group_cases()).collect()
+}
+
+#[test]
+fn each_rule_refuses_what_it_is_for_and_only_that() {
+    for case in cases() {
+        let refused = messages(case.kind, case.bad, case.old);
+        assert_eq!(refused, [case.message], "{}", case.kind);
+        let passed = messages(case.kind, case.good, case.old);
+        assert_eq!(passed, [""; 0], "{}", case.message);
+    }
+}
+
+/// Both definitions' rules, by their messages.
+fn rules(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            let own = fields.get("x-kubernetes-validations").and_then(Value::as_array);
+            for rule in own.into_iter().flatten() {
+                found.insert(rule["message"].as_str().expect("a message").into());
+            }
+            fields.values().for_each(|inner| rules(inner, found));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| rules(inner, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn no_rule_is_without_a_case() {
+    let mut found = BTreeSet::new();
+    for kind in [CLUSTER, GROUP] {
+        rules(&crd::schema(kind).expect("known"), &mut found);
+    }
+    let shown: BTreeSet<String> = cases().iter().map(|case| case.message.into()).collect();
+    assert_eq!(found, shown);
+}
+
+#[test]
+fn plain_objects_pass_every_rule() {
+    for kind in [CLUSTER, GROUP] {
+        assert_eq!(messages(kind, |_| {}, None), [""; 0]);
+        assert_eq!(messages(kind, |_| {}, Some(|_| {})), [""; 0]);
+    }
+}
