@@ -1,3 +1,4 @@
+// The DNS of the throw-away cluster: never linked into Larder.
 module larder.dev/tools/coredns
 
 go 1.25.0

@@ -1,3 +1,4 @@
+// The real registry, as programs to run in tests: never linked into Larder.
 module larder.dev/tools/etcd
 
 go 1.26.0

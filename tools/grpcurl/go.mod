@@ -1,3 +1,4 @@
+// A stock gRPC client, as a program to run in tests: never linked into Larder.
 module larder.dev/tools/grpcurl
 
 go 1.25.0

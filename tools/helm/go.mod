@@ -1,3 +1,4 @@
+// The chart's installer, as a program to run in tests: never linked into Larder.
 module larder.dev/tools/helm
 
 go 1.26.0
