@@ -63,7 +63,7 @@ pub(crate) fn build(output: Option<&Path>) -> Result<Vec<Archive>> {
     let folder = output.map_or_else(|| workspace::target().join("images"), Path::to_path_buf);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let etcd = tools::ensure(&[Tool::Etcd, Tool::Etcdctl])?;
-    let ours = compile()?;
+    let ours = programs()?;
     let mut archives = Vec::new();
     for (name, programs) in [
         ("larder-node", vec![ours.join("larder-node")]),
@@ -82,15 +82,28 @@ pub(crate) fn build(output: Option<&Path>) -> Result<Vec<Archive>> {
     Ok(archives)
 }
 
-/// Static programs of the release profile; the folder in which they are.
-fn compile() -> Result<PathBuf> {
+/// The product's programs as the images hold them; the folder in which they are.
+///
+/// # Errors
+/// When they cannot be built; cargo has said why.
+pub(crate) fn programs() -> Result<PathBuf> {
+    compile(&["larder-node", "larder-operator", "larder-cli"])
+}
+
+/// Builds all programs of some crates, static, in the release profile.
+///
+/// # Errors
+/// As [`programs`].
+pub(crate) fn compile(packages: &[&str]) -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    println!("building the static programs; the first time takes five to ten minutes on two cores");
+    let names = packages.join(", ");
+    println!("building {names}; the first time takes five to ten minutes on two cores");
     let begin = Instant::now();
     let mut cargo = command::cargo();
-    cargo.args(["build", "--release", "--target", &target]);
-    cargo.args(["--package", "larder-node", "--package", "larder-operator"]);
-    cargo.args(["--package", "larder-cli", "--bins"]);
+    cargo.args(["build", "--release", "--bins", "--target", &target]);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
     // Flags of a named target reach no build script and leave the caches of other builds alone. The
     // project's path must not be in the programs, or two clones give two digests.
     cargo.arg("--config").arg(format!(

@@ -3,6 +3,7 @@
 //! This file only lists the verbs; each lives in the module of its name. It never holds logic.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "talking to a terminal is its work")]
 
+mod bench;
 mod command;
 mod docker_archive;
 mod generate;
@@ -37,6 +38,8 @@ enum Verb {
     Lint(lint::Args),
     /// Writes the files that are made from others: custom resources, manifests.
     Generate(generate::Args),
+    /// Compares a member with a bare tonic echo and memcached, and rewrites docs/benchmarks.md.
+    Bench(bench::Args),
     /// Container images from static programs, as docker-archives.
     Image(image::Args),
     /// A real Kubernetes on this machine, in network namespaces of its own.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => return test::run(&args),
         Verb::Lint(args) => lint::run(&args),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Image(args) => image::run(&args),
         Verb::Kube(args) => kube::run(args),
         Verb::Tools(args) => tools::run(args),
