@@ -95,8 +95,9 @@ impl<'s> Quorum<'s> {
         let answers = || current.iter().filter_map(|slot| slot.answer.as_ref());
         // After a partition an old leader may still believe in himself; the one who has applied
         // more is the newer, and only he can have a majority behind him.
-        let leads =
-            answers().filter(|a| a.leader == a.member_id && a.leader != 0).max_by_key(|a| a.applied)?;
+        let leads = answers()
+            .filter(|a| a.leader == a.member_id && a.leader != 0)
+            .max_by_key(|a| a.applied)?;
         let follows = |answer: &Answer| {
             answer.leader == leads.member_id && answer.cluster_id == leads.cluster_id
         };

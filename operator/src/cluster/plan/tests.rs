@@ -145,8 +145,7 @@ fn two_of_three_wiped_begins_the_next_incarnation_from_one_seed() {
     world.kubelet();
     let first = plan(&world.seen());
     assert_eq!(first.health, Health::Rebuilding);
-    let seed =
-        EtcdMember { name: "shop-etcd-3".into(), incarnation: 2, start: Start::Seed };
+    let seed = EtcdMember { name: "shop-etcd-3".into(), incarnation: 2, start: Start::Seed };
     assert_eq!(first.members, [seed]);
     assert_eq!(steps(&mut world).len(), 4);
 }

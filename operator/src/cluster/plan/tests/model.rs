@@ -115,7 +115,9 @@ impl World {
 
     /// The volume is emptied under a stable identity.
     fn wipe(&mut self, name: &str) {
-        if self.durable && let Some(volume) = self.volumes.get_mut(name) {
+        if self.durable
+            && let Some(volume) = self.volumes.get_mut(name)
+        {
             volume.data = None;
             self.pods.remove(name);
         }
@@ -242,9 +244,8 @@ impl World {
     }
 
     fn lives(&self, incarnation: u64, id: u64) -> bool {
-        let holds = |name: &str| {
-            self.volumes.get(name).is_some_and(|v| v.data == Some((incarnation, id)))
-        };
+        let holds =
+            |name: &str| self.volumes.get(name).is_some_and(|v| v.data == Some((incarnation, id)));
         self.pods.iter().any(|(name, pod)| pod.running && holds(name))
     }
 
