@@ -71,7 +71,7 @@ fn go_build(source: &Path, flags: &[String], into: &Path, tools: &[Tool]) -> Res
     go.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
 
     let started = Instant::now();
-    println!("building {names} (once per version)");
+    eprintln!("building {names} (once per version)");
     let mut child = go.spawn().context("could not start go")?;
     let words = BufReader::new(child.stderr.take().expect("piped above"));
     let bar = ProgressBar::new_spinner();
@@ -91,7 +91,7 @@ fn go_build(source: &Path, flags: &[String], into: &Path, tools: &[Tool]) -> Res
             }
         }
         if !std::io::stderr().is_terminal() && said.elapsed() > LINE_EVERY {
-            println!("  {packages} packages after {} s", started.elapsed().as_secs());
+            eprintln!("  {packages} packages after {} s", started.elapsed().as_secs());
             said = Instant::now();
         }
     }
@@ -101,7 +101,7 @@ fn go_build(source: &Path, flags: &[String], into: &Path, tools: &[Tool]) -> Res
         let words = last.into_iter().collect::<Vec<_>>().join("\n");
         bail!("go could not build {names} ({status}):\n{words}");
     }
-    println!("built {names} in {:.0} s", started.elapsed().as_secs_f64());
+    eprintln!("built {names} in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
