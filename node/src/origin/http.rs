@@ -1,0 +1,148 @@
+//! Values from an HTTP server: 200 is the value, 404 is absent, anything else is an error.
+//!
+//! Redirects are not followed: they would let the origin send members anywhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use larder_proto::contract::{HttpOrigin, OriginLimits};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use reqwest::{Client, StatusCode, Url};
+
+use super::{Error, Loaded, Loader};
+
+/// Stands for the key in a template.
+const PLACEHOLDER: &str = "{key}";
+/// Everything but RFC 3986's unreserved characters.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Connections that are idle longer are closed.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// Loads keys by GET.
+#[derive(Debug)]
+pub struct HttpLoader {
+    client: Client,
+    template: String,
+    /// Parts of the path that a URL of this template has, whatever the key.
+    path_segments: usize,
+    max_value_bytes: usize,
+}
+
+impl HttpLoader {
+    /// A loader of what `origin` describes. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// The template is no `http` or `https` URL with `{key}` in its path or query.
+    pub fn new(
+        origin: &HttpOrigin,
+        limits: &OriginLimits,
+        max_value_bytes: usize,
+    ) -> Result<Self, Error> {
+        let template = origin.url_template.clone();
+        let path_segments = check(&template)?;
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls())
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_millis(limits.timeout_ms))
+            .pool_max_idle_per_host(limits.concurrency as usize)
+            .pool_idle_timeout(IDLE)
+            .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::Template { problem: error.to_string() })?;
+        Ok(Self { client, template, path_segments, max_value_bytes })
+    }
+
+    fn url(&self, key: &[u8]) -> Result<Url, Error> {
+        let url = Url::parse(&expand(&self.template, key)).map_err(|_| Error::Key)?;
+        // A key of dots would be read as a step up or down the path, also when escaped.
+        let steps = key == b"." || segments(&url) != self.path_segments;
+        if steps { Err(Error::Key) } else { Ok(url) }
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Loaded, Error> {
+        let mut response = self.client.get(self.url(key)?).send().await.map_err(failed)?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(Loaded::Absent),
+            status => return Err(Error::Status { status: status.as_u16() }),
+        }
+        let max = self.max_value_bytes;
+        let announced = response.content_length().unwrap_or(0);
+        if announced > max as u64 {
+            return Err(Error::TooLarge { max });
+        }
+        let mut value = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if value.len() + chunk.len() > max {
+                return Err(Error::TooLarge { max });
+            }
+            if value.is_empty() && chunk.len() as u64 == announced {
+                return Ok(Loaded::Value(chunk));
+            }
+            value.extend_from_slice(&chunk);
+        }
+        Ok(Loaded::Value(Bytes::from(value)))
+    }
+}
+
+impl Loader for HttpLoader {
+    fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>> {
+        self.get(key).boxed()
+    }
+}
+
+/// Checks a template and counts the segments of its path.
+fn check(template: &str) -> Result<usize, Error> {
+    let refuse = |problem: &str| Err(Error::Template { problem: problem.to_owned() });
+    if !template.contains(PLACEHOLDER) {
+        return refuse("it has no {key}");
+    }
+    let (Ok(one), Ok(other)) =
+        (Url::parse(&expand(template, b"k")), Url::parse(&expand(template, b"kk")))
+    else {
+        return refuse("it is not a URL");
+    };
+    if !matches!(one.scheme(), "http" | "https") {
+        return refuse("its scheme is neither http nor https");
+    }
+    if one.authority() != other.authority() {
+        return refuse("{key} stands in its host or user");
+    }
+    if (one.path(), one.query()) == (other.path(), other.query()) {
+        return refuse("{key} stands neither in its path nor in its query");
+    }
+    Ok(segments(&one))
+}
+
+fn expand(template: &str, key: &[u8]) -> String {
+    template.replace(PLACEHOLDER, &percent_encode(key, ESCAPED).to_string())
+}
+
+fn segments(url: &Url) -> usize {
+    url.path_segments().map_or(0, Iterator::count)
+}
+
+/// The error without its URL, which may carry a password or a key.
+fn failed(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    if error.is_connect() { Error::Connect(error.into()) } else { Error::Ask(error.into()) }
+}
+
+/// The web's own roots, compiled in: an image from scratch has no others.
+fn tls() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
+}
+
+#[cfg(test)]
+mod tests;

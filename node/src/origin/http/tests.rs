@@ -1,0 +1,105 @@
+//! Against a small server on loopback.
+
+use std::collections::HashMap;
+
+use axum::Router;
+use axum::extract::{Query, Request};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::*;
+
+const LIMITS: OriginLimits = OriginLimits { concurrency: 4, timeout_ms: 2_000 };
+
+/// Answers with the path that it saw, or as the path's name says.
+async fn serve() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let answer = |query: Query<HashMap<String, String>>, request: Request| async move {
+        let path = request.uri().path().to_owned();
+        match path.as_str() {
+            "/missing" => StatusCode::NOT_FOUND.into_response(),
+            "/broken" => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            "/moved" => Redirect::temporary("/elsewhere").into_response(),
+            "/empty" => StatusCode::OK.into_response(),
+            "/big" => vec![b'x'; 2_000].into_response(),
+            "/chunked" => {
+                let parts = (0..20).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 100]));
+                Response::new(axum::body::Body::from_stream(futures::stream::iter(parts)))
+            }
+            "/query" => query.0["k"].clone().into_response(),
+            _ => path.into_response(),
+        }
+    };
+    tokio::spawn(async move {
+        axum::serve(listener, Router::new().fallback(answer)).await.expect("served");
+    });
+    format!("http://{address}")
+}
+
+fn loader(template: String) -> Result<HttpLoader, Error> {
+    HttpLoader::new(&HttpOrigin { url_template: template }, &LIMITS, 1_000)
+}
+
+#[tokio::test]
+async fn answers_become_values_absences_and_errors() {
+    let loader = loader(format!("{}/{{key}}", serve().await)).expect("a good template");
+    let value = |text: &'static str| Loaded::Value(text.into());
+    assert_eq!(loader.load(b"tom").await.expect("200"), value("/tom"));
+    assert_eq!(loader.load(b"empty").await.expect("200"), value(""));
+    assert_eq!(loader.load(b"missing").await.expect("404"), Loaded::Absent);
+    let status = |key: &'static str| {
+        let loader = &loader;
+        async move { loader.load(key.as_bytes()).await.expect_err("neither 200 nor 404") }
+    };
+    assert!(matches!(status("broken").await, Error::Status { status: 503 }));
+    assert!(matches!(status("moved").await, Error::Status { status: 307 }));
+    assert!(matches!(status("big").await, Error::TooLarge { max: 1_000 }));
+    assert!(matches!(status("chunked").await, Error::TooLarge { max: 1_000 }));
+}
+
+#[tokio::test]
+async fn a_key_never_leaves_its_place_in_the_url() {
+    let base = serve().await;
+    let loader = loader(format!("{base}/users/{{key}}")).expect("a good template");
+    let seen = loader.load("a/b?c#d%e ü".as_bytes()).await.expect("200");
+    assert_eq!(seen, Loaded::Value("/users/a%2Fb%3Fc%23d%25e%20%C3%BC".into()));
+    assert_eq!(loader.load(b"\xff\0").await.expect("200"), Loaded::Value("/users/%FF%00".into()));
+    for key in [".", ".."] {
+        let error = loader.load(key.as_bytes()).await.expect_err("a step");
+        assert!(matches!(error, Error::Key), "{key}");
+    }
+    assert_eq!(loader.load(b"...").await.expect("200"), Loaded::Value("/users/...".into()));
+    let loader = self::loader(format!("{base}/query?k={{key}}&other=1")).expect("good");
+    let key = "a&b=c+d e";
+    assert_eq!(loader.load(key.as_bytes()).await.expect("200"), Loaded::Value(key.into()));
+}
+
+#[test]
+fn templates_are_checked_where_they_are_written() {
+    for (template, problem) in [
+        ("http://o/k", "{key}"),
+        ("o/{key}", "not a URL"),
+        ("ftp://o/{key}", "scheme"),
+        ("http://{key}.o/", "host"),
+        ("http://{key}@o/", "user"),
+        ("http://o/#{key}", "neither"),
+    ] {
+        let error = loader(template.to_owned()).expect_err(template);
+        assert!(error.to_string().contains(problem), "{template}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn errors_never_carry_the_url() {
+    let template = "http://user:hunter2@127.0.0.1:1/{key}".to_owned();
+    let error = loader(template).expect("good").load(b"k").await.expect_err("nobody listens");
+    assert_eq!(error.kind(), "connect");
+    let mut text = format!("{error:?}");
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(deeper) = cause.source() {
+        text += &deeper.to_string();
+        cause = deeper;
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+}

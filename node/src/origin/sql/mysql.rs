@@ -1,0 +1,64 @@
+//! MySQL and MariaDB. The server takes a text for whatever the parameter is compared with.
+
+use std::str::FromStr;
+
+use larder_proto::contract::OriginLimits;
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row, TypeInfo, ValueRef};
+
+use super::super::Error;
+use super::{Statement, failed, pool};
+
+/// A MySQL database with the query for it.
+pub(super) struct MySqlSource {
+    pool: MySqlPool,
+    sql: String,
+    /// In how many places the key is bound: MySQL's parameters have no numbers.
+    places: usize,
+}
+
+impl MySqlSource {
+    /// Nothing when `url` is not understood.
+    pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
+        let options = MySqlConnectOptions::from_str(url).ok()?.disable_statement_logging();
+        let pool = pool::<sqlx::MySql>(limits, options);
+        Some(Self { pool, sql: statement.with("?"), places: statement.places() })
+    }
+
+    pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mut query = sqlx::query(AssertSqlSafe(self.sql.as_str()));
+        for _ in 0..self.places {
+            query = match str::from_utf8(key) {
+                Ok(text) => query.bind(text),
+                Err(_) => query.bind(key),
+            };
+        }
+        let row = query.fetch_optional(&self.pool).await.map_err(failed)?;
+        row.map_or(Ok(None), |row| value(&row))
+    }
+}
+
+fn value(row: &MySqlRow) -> Result<Option<Vec<u8>>, Error> {
+    let raw = row.try_get_raw(0).map_err(failed)?;
+    if raw.is_null() {
+        return Ok(None);
+    }
+    let type_name = raw.type_info().name().to_owned();
+    let text = |text: String| text.into_bytes();
+    let read = match type_name.as_str() {
+        "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => {
+            row.try_get_unchecked::<i64, _>(0).map(|n| text(n.to_string()))
+        }
+        "FLOAT" => row.try_get_unchecked::<f32, _>(0).map(|n| text(n.to_string())),
+        "DOUBLE" => row.try_get_unchecked::<f64, _>(0).map(|n| text(n.to_string())),
+        unsigned if unsigned.ends_with(" UNSIGNED") => {
+            row.try_get_unchecked::<u64, _>(0).map(|n| text(n.to_string()))
+        }
+        "DATE" | "TIME" | "DATETIME" | "TIMESTAMP" | "YEAR" | "BIT" | "GEOMETRY" => {
+            return Err(Error::Type { type_name });
+        }
+        // Everything else, DECIMAL and JSON too, travels as its bytes.
+        _ => row.try_get_unchecked::<Vec<u8>, _>(0),
+    };
+    read.map(Some).map_err(failed)
+}

@@ -1,0 +1,149 @@
+//! Against SQLite files; `tests/services.rs` asks a real PostgreSQL.
+
+use std::path::Path;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+
+use super::*;
+
+const LIMITS: OriginLimits = OriginLimits { concurrency: 4, timeout_ms: 2_000 };
+
+/// A database with a table of students, and a credentials folder that names it.
+struct Demo {
+    folder: tempfile::TempDir,
+}
+
+impl Demo {
+    async fn new() -> Self {
+        let demo = Self { folder: tempfile::tempdir().expect("a folder") };
+        demo.database("a.db", "630").await;
+        demo.name("a.db");
+        demo
+    }
+
+    fn path(&self, file: &str) -> std::path::PathBuf {
+        self.folder.path().join(file)
+    }
+
+    fn name(&self, database: &str) {
+        let url = format!("sqlite://{}\n", self.path(database).display());
+        std::fs::write(self.path("students.url"), url).expect("written");
+    }
+
+    async fn database(&self, file: &str, tom: &str) {
+        let options = SqliteConnectOptions::new().filename(self.path(file)).create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.expect("a new file");
+        let setup = format!(
+            "CREATE TABLE students (name TEXT PRIMARY KEY, score, id INTEGER UNIQUE);
+             INSERT INTO students VALUES ('Tom', {tom}, 1), ('Zoë', 'text', 2),
+                ('half', 0.5, 3), ('raw', x'00ff', 4), ('none', NULL, 5), ('empty', '', 6),
+                ('big', zeroblob(2000), 7), (x'ff00', 'blob key', 8);"
+        );
+        sqlx::raw_sql(AssertSqlSafe(setup)).execute(&pool).await.expect("new tables");
+        pool.close().await;
+    }
+
+    fn loader(&self, query: &str) -> SqlLoader {
+        let origin = SqlOrigin { url_file: "students.url".into(), query: query.into() };
+        let credentials = Credentials::new(self.folder.path());
+        SqlLoader::new(&origin, &LIMITS, &credentials, 1_000).expect("a good query")
+    }
+}
+
+use sqlx::AssertSqlSafe;
+
+const QUERY: &str = "SELECT score FROM students WHERE name = $1";
+
+fn value(bytes: &[u8]) -> Loaded {
+    Loaded::Value(Bytes::copy_from_slice(bytes))
+}
+
+#[tokio::test]
+async fn rows_become_values_whatever_their_type() {
+    let demo = Demo::new().await;
+    let loader = demo.loader(QUERY);
+    for (key, expected) in [
+        ("Tom".as_bytes(), value(b"630")),
+        ("Zoë".as_bytes(), value(b"text")),
+        (b"half", value(b"0.5")),
+        (b"raw", value(b"\x00\xff")),
+        (b"none", Loaded::Absent),
+        (b"empty", value(b"")),
+        (b"nobody", Loaded::Absent),
+        (b"\xff\x00", value(b"blob key")),
+    ] {
+        assert_eq!(loader.load(key).await.expect("a row or none"), expected, "{key:?}");
+    }
+    let error = loader.load(b"big").await.expect_err("more than a value may have");
+    assert!(matches!(error, Error::TooLarge { max: 1_000 }));
+}
+
+#[tokio::test]
+async fn a_key_is_data_and_never_a_part_of_the_query() {
+    let demo = Demo::new().await;
+    let loader = demo.loader("SELECT score FROM students WHERE name = ?");
+    for key in ["Tom' OR '1'='1", "'; DROP TABLE students; --", "$1", "?", "%"] {
+        assert_eq!(loader.load(key.as_bytes()).await.expect("no row"), Loaded::Absent, "{key}");
+    }
+    assert_eq!(loader.load(b"Tom").await.expect("still there"), value(b"630"));
+}
+
+#[tokio::test]
+async fn an_integer_column_takes_a_textual_key() {
+    let demo = Demo::new().await;
+    let loader = demo.loader("SELECT name FROM students WHERE id = $1 OR id = $1");
+    assert_eq!(loader.load(b"1").await.expect("a row"), value(b"Tom"));
+    assert_eq!(loader.load(b"one").await.expect("none"), Loaded::Absent);
+}
+
+#[tokio::test]
+async fn a_changed_credential_is_used_within_a_second() {
+    let demo = Demo::new().await;
+    demo.database("b.db", "640").await;
+    let loader = demo.loader(QUERY);
+    assert_eq!(loader.load(b"Tom").await.expect("a row"), value(b"630"));
+    demo.name("b.db");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let loaded = loader.load(b"Tom").await.expect("one of the two");
+        if loaded == value(b"640") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "still the old database");
+        tokio::task::yield_now().await;
+    }
+    // Half-written: what works is kept.
+    std::fs::remove_file(demo.path("students.url")).expect("there");
+    assert_eq!(loader.load(b"Tom").await.expect("kept"), value(b"640"));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_told_without_the_credential() {
+    let demo = Demo::new().await;
+    let loader = demo.loader("SELECT nothing FROM students WHERE name = $1");
+    assert_eq!(loader.load(b"Tom").await.expect_err("no such column").kind(), "ask");
+
+    let loader = demo.loader(QUERY);
+    let url = demo.path("students.url");
+    for (text, kind, shown) in [
+        ("mongodb://user:hunter2@host/db", "url", "none of postgres, mysql and sqlite"),
+        ("postgres://user:hunter2@host:port/db", "url", "not a PostgreSQL URL"),
+        ("hunter2", "url", "not a URL"),
+    ] {
+        std::fs::write(&url, text).expect("written");
+        let error = loader.load(b"Tom").await.expect_err("no database");
+        assert_eq!(error.kind(), kind);
+        let told = format!("{error} {error:?}");
+        assert!(told.contains(shown) && !told.contains("hunter2"), "{told}");
+    }
+    std::fs::remove_file(&url).expect("there");
+    assert_eq!(loader.load(b"Tom").await.expect_err("no credential").kind(), "credential");
+    // It came late.
+    demo.name("a.db");
+    assert_eq!(loader.load(b"Tom").await.expect("a row"), value(b"630"));
+
+    let missing = format!("sqlite://{}", Path::new("/nonexistent/hunter2.db").display());
+    std::fs::write(&url, missing).expect("written");
+    let error = demo.loader(QUERY).load(b"Tom").await.expect_err("no file");
+    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+}
