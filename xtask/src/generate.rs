@@ -14,7 +14,7 @@ use crate::tools::{self, Tool};
 use crate::{command, workspace};
 
 /// Where the custom resources are kept: for readers, and for the chart.
-const CRD_FOLDERS: [&str; 2] = ["manifests/crd", "charts/larder/crds"];
+const CRD_FOLDERS: [&str; 2] = ["manifests/crd", "charts/larder/files/crds"];
 /// The operator without helm.
 const OPERATOR: &str = "manifests/operator.yaml";
 /// The namespace that `manifests/operator.yaml` installs into.
@@ -121,7 +121,7 @@ fn operator_manifest() -> Result<Files> {
     let helm = tools::ensure(&[Tool::Helm])?;
     let mut template = Command::new(helm.path(Tool::Helm));
     template.args(["template", "larder"]).arg(&chart);
-    template.args(["--namespace", NAMESPACE, "--include-crds", "--skip-tests"]);
+    template.args(["--namespace", NAMESPACE, "--skip-tests"]);
     let text = command::output(&mut template)?;
     let head = format!(
         "# The operator without helm, made from charts/larder by `cargo xtask generate`.\n\

@@ -80,7 +80,7 @@ impl Helm {
     }
 
     fn template(&self, more: &[&str]) -> Result<String> {
-        self.run("template", &[&["--include-crds", "--namespace", "larder-system"], more].concat())
+        self.run("template", &[&["--namespace", "larder-system"], more].concat())
     }
 }
 
