@@ -74,12 +74,10 @@ pub struct SecretKeyReference {
     pub key: String,
 }
 
-/// The schema of a quantity: a number or text such as `512Mi`, in the form that Kubernetes' own
-/// generator writes.
+/// The schema of a quantity: a number or a text such as `512Mi`.
 pub(crate) fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "x-kubernetes-int-or-string": true,
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
         "pattern": "^[0-9]+(\\.[0-9]+)?(([KMGTPE]i)|[numkMGTPE]|([eE][-+]?[0-9]+))?$",
         "maxLength": 32,
     })

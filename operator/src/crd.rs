@@ -13,6 +13,10 @@ use serde_json::Value;
 
 use crate::api::{CacheCluster, CacheGroup};
 
+/// Where the files are checked in, below the project's root: for readers and `kubectl`, and for the
+/// chart. Not the chart's `crds/`, which helm installs once and never updates.
+pub const FOLDERS: [&str; 2] = ["manifests/crd", "charts/larder/files/crds"];
+
 /// Why the files could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,32 +61,25 @@ pub fn yaml() -> String {
     all().iter().map(|crd| format!("---\n{}", to_yaml(crd))).collect()
 }
 
-/// Every generated file: its path below the project's root, and its text.
+/// The generated files: name and text.
 #[must_use]
-pub fn files() -> Vec<(PathBuf, String)> {
-    let mut files = Vec::new();
-    for crd in all() {
-        let text = format!("# Generated from operator/src/api. Do not edit.\n{}", to_yaml(&crd));
-        let name = format!("{}.yaml", crd.spec.names.plural);
-        for folder in ["manifests/crd", "charts/larder/files/crds"] {
-            files.push((Path::new(folder).join(&name), text.clone()));
-        }
-    }
-    files
+pub fn files() -> Vec<(String, String)> {
+    let file = |crd: &CustomResourceDefinition| {
+        let text = format!("# Generated from operator/src/api. Do not edit.\n{}", to_yaml(crd));
+        (format!("{}.yaml", crd.spec.names.plural), text)
+    };
+    all().iter().map(file).collect()
 }
 
-/// Writes every generated file below `root` and says which.
+/// Writes the generated files into `folder` and says which.
 ///
 /// # Errors
-/// The first folder or file that cannot be written; earlier ones stay written.
-pub fn write(root: &Path) -> Result<Vec<PathBuf>, Error> {
+/// When the folder cannot be made, or at the first file that cannot be written; earlier ones stay.
+pub fn write(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.into(), source })?;
     let mut written = Vec::new();
-    for (path, text) in files() {
-        let path = root.join(path);
-        if let Some(folder) = path.parent() {
-            let at = |source| Error::Folder { path: folder.into(), source };
-            fs::create_dir_all(folder).map_err(at)?;
-        }
+    for (name, text) in files() {
+        let path = folder.join(name);
         fs::write(&path, text).map_err(|source| Error::File { path: path.clone(), source })?;
         written.push(path);
     }

@@ -93,8 +93,8 @@ pub struct Images {
 
 impl Default for Images {
     fn default() -> Self {
-        let version = env!("CARGO_PKG_VERSION");
-        Self { member: format!("larder-node:{version}"), etcd: format!("larder-etcd:{version}") }
+        // As `cargo xtask image` names them; the chart gives the names of a release.
+        Self { member: "larder-node:dev".into(), etcd: "larder-etcd:dev".into() }
     }
 }
 

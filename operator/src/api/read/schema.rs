@@ -100,6 +100,9 @@ fn closed(schema: &Value) -> Value {
 
 fn close(schema: &mut Value) {
     let Some(fields) = schema.as_object_mut() else { return };
+    if fields.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        fields.insert("type".into(), json!(["integer", "string"]));
+    }
     let open = fields.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
     if fields.contains_key("properties") && !fields.contains_key("additionalProperties") && !open {
         fields.insert("additionalProperties".into(), Value::Bool(false));
@@ -159,7 +162,9 @@ fn sentence(error: &jsonschema::ValidationError<'_>) -> String {
         Kind::Type { kind: TypeKind::Single(wanted) } => {
             format!("must be {}, is {value}", article(&wanted.to_string()))
         }
-        Kind::AnyOf { .. } => format!("must be a number or a text, is {value}"),
+        Kind::Type { kind: TypeKind::Multiple(_) } => {
+            format!("must be a whole number or a text, is {value}")
+        }
         Kind::Enum { options } => {
             let options: Vec<&str> =
                 options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();

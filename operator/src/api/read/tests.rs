@@ -68,7 +68,7 @@ fn wrong_values_are_told_in_plain_words() {
         ("  members: 0\n", "spec.members: must be at least 1, is 0"),
         ("  members: 51\n", "spec.members: must be at most 50, is 51"),
         ("  cpu: lots\n", "spec.cpu: must be a quantity such as 512Mi, is \"lots\""),
-        ("  cpu: [1]\n", "spec.cpu: must be a number or a text, is [1]"),
+        ("  cpu: [1]\n", "spec.cpu: must be a whole number or a text, is [1]"),
         (
             "  placement: {algorithm: rendezvous}\n",
             "spec.placement.algorithm: must be Rendezvous or Ring, is \"rendezvous\", \
@@ -104,7 +104,8 @@ fn rules_speak_after_the_schema_with_defaults_filled_in() {
 #[test]
 fn good_documents_come_back_with_defaults_and_strangers_are_left_alone() {
     let text = format!(
-        "# a comment\n---\n{SHOP}  etcd:\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n---\n"
+        "# a comment\n---\n{SHOP}  etcd:\n---\napiVersion: v1\nkind: Secret\n\
+         metadata: {{name: s}}\n---\n"
     );
     let documents = read_documents(&text).expect("valid");
     let [Document::Cluster(cluster), Document::Other { kind, name, .. }] = documents.as_slice()
