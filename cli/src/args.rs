@@ -15,6 +15,7 @@ use crate::get::Get;
 use crate::invalidate::Invalidate;
 use crate::ring::ShowRing;
 use crate::status::Status;
+use crate::up::Up;
 
 /// The name under which kubectl finds the program as a plugin.
 const PLUGIN: &str = "kubectl-larder";
@@ -62,6 +63,14 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run a whole cluster on this machine: members, registry, demo database, in one process
+    #[command(after_help = concat_help!(
+        "larder up",
+        "larder up -f my.yaml --secret orders-db/url=postgres://user:password@host/orders",
+        "larder up --members 1 --port-base 0"
+    ))]
+    Up(Up),
+
     /// Read one key
     #[command(after_help = concat_help!(
         "larder get students Tom",
@@ -126,6 +135,7 @@ impl Args {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let endpoint = &self.endpoint;
         match self.verb {
+            Verb::Up(verb) => verb.run(),
             Verb::Get(verb) => verb.run(endpoint),
             Verb::Explain(verb) => verb.run(endpoint),
             Verb::Status(verb) => verb.run(endpoint),

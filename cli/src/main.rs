@@ -10,6 +10,7 @@ mod invalidate;
 mod output;
 mod ring;
 mod status;
+mod up;
 
 use std::process::ExitCode;
 

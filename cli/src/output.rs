@@ -52,10 +52,12 @@ pub(crate) fn answer(group: &str, key: &str, answer: &Answer) -> Value {
     object.insert("key".into(), key.into());
     object.insert("found".into(), answer.value().is_some().into());
     if let Some(value) = answer.value() {
-        match std::str::from_utf8(value) {
-            Ok(text) => object.insert("value".into(), text.into()),
-            Err(_) => object.insert("valueBase64".into(), STANDARD.encode(value).into()),
+        let (text, encoding) = match std::str::from_utf8(value) {
+            Ok(text) => (text.to_owned(), "utf-8"),
+            Err(_) => (STANDARD.encode(value), "base64"),
         };
+        object.insert("value".into(), text.into());
+        object.insert("encoding".into(), encoding.into());
         object.insert("stale".into(), answer.is_stale().into());
     }
     if let Some(explanation) = answer.explanation() {
@@ -152,8 +154,7 @@ mod tests {
         let found =
             Answer::Found { value: vec![0xff, 0x00].into(), stale: false, explanation: None };
         let value = answer("g", "k", &found);
-        assert_eq!(value["valueBase64"], "/wA=");
-        assert_eq!(value.get("value"), None);
+        assert_eq!((&value["value"], &value["encoding"]), (&"/wA=".into(), &"base64".into()));
     }
 
     #[test]

@@ -62,9 +62,14 @@ impl Totals {
         self.bytes += group.bytes;
     }
 
-    /// Reads that were judged a hit or a miss.
+    /// Reads by applications.
     pub(crate) fn reads(&self) -> u64 {
-        self.hits + self.misses
+        self.hits + self.stale + self.misses
+    }
+
+    /// Share of reads for which nobody waited for the origin; stale ones among them.
+    pub(crate) fn hit_ratio(&self) -> String {
+        percent(self.hits + self.stale, self.reads())
     }
 }
 
@@ -104,7 +109,7 @@ fn summary(told: &[MemberStatus]) -> String {
         "{}/{} members answer, {ring}, hit ratio {}, memory {}, up {}",
         up.len(),
         told.len(),
-        percent(totals.hits, totals.reads()),
+        totals.hit_ratio(),
         percent(used, capacity),
         duration(oldest * 1_000),
     )
@@ -149,7 +154,7 @@ fn group_row(name: &str, (policy, t): &(&str, Totals)) -> Vec<String> {
         t.entries.to_string(),
         bytes(t.bytes),
         t.reads().to_string(),
-        percent(t.hits, t.reads()),
+        t.hit_ratio(),
         t.stale.to_string(),
         t.loads.to_string(),
         t.load_errors.to_string(),

@@ -2,8 +2,43 @@
 
 use std::path::Path;
 
-use super::Finding;
+use larder_operator::api::{Document, read_documents};
 
-pub(super) fn check(_path: &Path) -> anyhow::Result<Vec<Finding>> {
-    anyhow::bail!("pending")
+use super::Finding;
+use crate::exit::BadConfiguration;
+
+/// One finding a document, or one a problem.
+pub(super) fn check(path: &Path) -> anyhow::Result<Vec<Finding>> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| BadConfiguration(format!("{file} cannot be read: {error}")))?;
+    Ok(match read_documents(&text) {
+        Ok(documents) if documents.is_empty() => {
+            vec![Finding::warn("documents", format!("{file} holds none"), "is it the right file?")]
+        }
+        Ok(documents) => documents.iter().map(finding).collect(),
+        Err(problems) => problems
+            .iter()
+            .map(|problem| Finding::fail("schema-and-rules", problem.in_file(&file), ""))
+            .collect(),
+    })
+}
+
+fn finding(document: &Document) -> Finding {
+    let name = |name: &Option<String>| name.clone().unwrap_or_default();
+    match document {
+        Document::Cluster(cluster) => Finding::ok(
+            format!("CacheCluster {}", name(&cluster.metadata.name)),
+            format!("{} members of {}", cluster.spec.members, cluster.spec.memory.0),
+        ),
+        Document::Group(group) => Finding::ok(
+            format!("CacheGroup {}", name(&group.metadata.name)),
+            format!("served by CacheCluster {}", group.spec.cluster_ref.name),
+        ),
+        Document::Other { api_version, kind, name } => Finding::warn(
+            format!("{kind} {name}"),
+            format!("{api_version} is not Larder's"),
+            "it was not checked",
+        ),
+    }
 }
