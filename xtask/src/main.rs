@@ -7,6 +7,7 @@ mod bench;
 mod command;
 mod docker_archive;
 mod generate;
+mod http;
 mod image;
 mod kube;
 mod lint;

@@ -6,6 +6,8 @@
 
 mod cargo_test;
 mod chart;
+mod checks;
+mod first_look;
 mod kubernetes;
 mod postgres;
 mod report;
@@ -47,6 +49,8 @@ enum Tier {
     Tests,
     /// The examples in the documentation compile and hold.
     Docs,
+    /// `up` serves, what it prints works, and Prometheus finds no fault with its metrics.
+    FirstLook,
     /// The chart renders in all its shapes and refuses misspelt values.
     Chart,
     /// The end-to-end tests, on a real Kubernetes.
@@ -61,6 +65,7 @@ impl Tier {
             Self::Generated => "generated files",
             Self::Tests => "unit and integration",
             Self::Docs => "documentation",
+            Self::FirstLook => "first look",
             Self::Chart => "chart",
             Self::Kubernetes => "kubernetes",
         }
@@ -117,6 +122,7 @@ fn tier_outcomes(tier: Tier, filters: &[String]) -> Vec<(&'static str, Outcome)>
         Tier::Generated => one(check(generate::check)),
         Tier::Tests => tests(filters),
         Tier::Docs => one(documentation(filters)),
+        Tier::FirstLook => one(counted(first_look::run())),
         Tier::Chart => one(counted(chart::run())),
         Tier::Kubernetes => one(kubernetes::run(filters)),
     }

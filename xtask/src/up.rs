@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -25,13 +26,22 @@ pub(crate) struct Args {
 /// # Errors
 /// When the build fails, or the program cannot be started.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let program = workspace::target().join("debug").join("larder");
-    if !program.exists() {
-        // The dev profile: an optimised build serves no first look better and takes twice as long.
-        println!("building larder; the first time takes three to six minutes on two cores");
-    }
-    command::shown(command::cargo().args(["build", "--package", "larder-cli", "--bin", "larder"]))?;
+    let program = build()?;
     let mut larder = Command::new(&program);
     larder.arg("up").args(args.arguments);
     Err(larder.exec()).with_context(|| format!("could not start {}", program.display()))
+}
+
+/// Builds the `larder` command and says where it is.
+///
+/// # Errors
+/// When the build fails; cargo has said why.
+pub(crate) fn build() -> Result<PathBuf> {
+    let program = workspace::target().join("debug").join("larder");
+    if !program.exists() {
+        // The dev profile: an optimised build makes no first look better and takes twice as long.
+        println!("building larder; the first time takes three to six minutes on two cores");
+    }
+    command::shown(command::cargo().args(["build", "--package", "larder-cli", "--bin", "larder"]))?;
+    Ok(program)
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::command;
+use crate::{command, http};
 
 /// How the tables call them.
 pub(crate) const MEMBER: &str = "larder-node";
@@ -101,7 +101,7 @@ pub(crate) fn load(generator: &Path, server: &Server, how: &[String]) -> Result<
 
 /// A member with one worker, ready, and what it holds resident before anyone asked it anything.
 fn member(program: &Path, folder: &Path, registry: &str) -> Result<(Server, u64)> {
-    let (grpc, peer, http, admin) =
+    let (grpc, peer, gateway, admin) =
         (free_address()?, free_address()?, free_address()?, free_address()?);
     let config = json!({
         "cluster": {"namespace": "bench", "name": "bench"},
@@ -112,7 +112,7 @@ fn member(program: &Path, folder: &Path, registry: &str) -> Result<(Server, u64)
         }},
         "listen": {
             "grpc": grpc.to_string(), "peer": peer.to_string(),
-            "http": http.to_string(), "admin": admin.to_string(),
+            "http": gateway.to_string(), "admin": admin.to_string(),
         },
         "limits": {"workers": 1},
         "credentialsDirectory": folder,
@@ -125,7 +125,9 @@ fn member(program: &Path, folder: &Path, registry: &str) -> Result<(Server, u64)
     node.env("LARDER_POD_IP", Ipv4Addr::LOCALHOST.to_string());
     let server = start(MEMBER, "grpc", grpc, &mut node)?;
     // Ready is more than listening: registered, and in the ring.
-    wait_for("the member to be ready", || ready(admin))?;
+    wait_for("the member to be ready", || {
+        http::get(admin, "/readyz").is_ok_and(|(status, _)| status == 200)
+    })?;
     let status = fs::read_to_string(format!("/proc/{}/status", server.child.id()))?;
     let idle = resident_bytes(&status).context("the kernel does not say what is resident")?;
     Ok((server, idle))
@@ -184,17 +186,6 @@ fn wait_for(what: &str, mut there: impl FnMut() -> bool) -> Result<()> {
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
-}
-
-/// Whether the readiness probe says 200.
-fn ready(admin: SocketAddr) -> bool {
-    use std::io::{Read as _, Write as _};
-    let Ok(mut stream) = TcpStream::connect(admin) else { return false };
-    let request = b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
-    let mut answer = String::new();
-    stream.write_all(request).is_ok()
-        && stream.read_to_string(&mut answer).is_ok()
-        && answer.starts_with("HTTP/1.1 200")
 }
 
 fn free_address() -> Result<SocketAddr> {

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use super::checks::{Checks, expect};
 use super::report::Count;
 use crate::tools::{self, Tool};
 use crate::{command, workspace};
@@ -31,7 +32,7 @@ pub(super) fn run() -> Result<Count> {
     )
     .context("values.schema.json is no JSON")?;
 
-    let mut checks = Checks::default();
+    let mut checks = Checks::of("chart");
     checks.add("lint", helm.run("lint", &["--strict"]).map(drop));
     let shapes = shapes(&chart.join("ci"))?;
     checks.add(
@@ -82,31 +83,6 @@ impl Helm {
     fn template(&self, more: &[&str]) -> Result<String> {
         self.run("template", &[&["--namespace", "larder-system"], more].concat())
     }
-}
-
-/// Counts, and shows each check with how it went.
-#[derive(Default)]
-struct Checks {
-    count: Count,
-}
-
-impl Checks {
-    fn add(&mut self, name: &str, result: Result<()>) {
-        match result {
-            Ok(()) => {
-                println!("chart: {name} ... ok");
-                self.count = self.count.plus(Count::PASSED);
-            }
-            Err(error) => {
-                println!("chart: {name} ... FAILED\n{error:#}");
-                self.count = self.count.plus(Count::FAILED);
-            }
-        }
-    }
-}
-
-fn expect(holds: bool, why: impl FnOnce() -> String) -> Result<()> {
-    if holds { Ok(()) } else { Err(anyhow::Error::msg(why())) }
 }
 
 fn shapes(folder: &Path) -> Result<Vec<PathBuf>> {
