@@ -5,6 +5,9 @@
 
 pub mod api;
 pub mod cluster;
+pub mod conditions;
+pub mod context;
 pub mod crd;
 pub mod etcd;
 pub mod group;
+pub mod metrics;

@@ -19,6 +19,7 @@
 //! Each step is chosen afresh from what is seen, so it does not matter where the last operator died.
 
 mod decide;
+pub mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -168,6 +169,21 @@ pub enum Removal {
     Surplus,
     /// A member with the newest configuration has taken its place.
     Outdated,
+}
+
+impl Removal {
+    /// The reason for people.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Lost(Loss::Data) => "its data is gone",
+            Self::Lost(Loss::Crashes) => "it fails again and again",
+            Self::Lost(Loss::Place) => "its pod finds no place to run",
+            Self::Vanished => "its StatefulSet is gone",
+            Self::Surplus => "there are more voters than wanted",
+            Self::Outdated => "a member with the newest configuration took its place",
+        }
+    }
 }
 
 /// How a managed etcd cluster is.

@@ -1,0 +1,183 @@
+//! Owns what a CacheGroup's status says: a pure judgement, and the one patch that writes it, when it
+//! changed.
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::contract;
+use super::observe::{ClusterState, Credential, Observed};
+use crate::api::status::{ACCEPTED, READY, WRITTEN};
+use crate::api::{CacheGroup, CacheGroupStatus};
+use crate::cluster::build::labels::MANAGER;
+use crate::conditions::{Finding, chain};
+use crate::etcd;
+
+/// How far the contract is.
+#[derive(Debug)]
+pub enum Written {
+    /// It stands in the registry, since this revision.
+    At(i64),
+    /// It was not tried, because the group is not accepted.
+    NotTried,
+    /// The members' Secret does not have the credential yet.
+    WaitsForCredential,
+    /// The registry does not take it.
+    Failed(etcd::Error),
+}
+
+/// Whether the group can be served at all.
+#[must_use]
+pub fn accepted(observed: &Observed, contract: Result<(), &contract::Error>) -> Finding {
+    let cluster = &observed.group.spec.cluster_ref.name;
+    if let Err(error) = contract {
+        return Finding::no("Invalid", error.to_string());
+    }
+    match (observed.cluster, &observed.credential) {
+        (ClusterState::Missing, _) => Finding::no(
+            "ClusterNotFound",
+            format!("there is no CacheCluster {cluster} in this namespace; create it"),
+        ),
+        (ClusterState::Unusable, _) => Finding::no(
+            "ClusterNotUsable",
+            format!("the CacheCluster {cluster} is being deleted or cannot be read"),
+        ),
+        (ClusterState::Exists, Credential::NoSecret { name }) => Finding::no(
+            "SecretNotFound",
+            format!("there is no Secret {name} in this namespace; create it with the origin's URL"),
+        ),
+        (ClusterState::Exists, Credential::NoKey { name, key }) => {
+            Finding::no("SecretKeyNotFound", format!("the Secret {name} has no key {key}; add it"))
+        }
+        (ClusterState::Exists, Credential::NotNeeded | Credential::Found { .. }) => {
+            Finding::yes("Accepted", "the cluster and what the origin needs exist")
+        }
+    }
+}
+
+/// The whole status.
+#[must_use]
+pub fn status(observed: &Observed, accepted: &Finding, written: &Written) -> CacheGroupStatus {
+    let cluster = &observed.group.spec.cluster_ref.name;
+    let found = match written {
+        Written::At(_) => Finding::yes("Written", "members have been told"),
+        Written::NotTried => Finding::no(accepted.reason, accepted.message.clone()),
+        Written::WaitsForCredential => Finding::no(
+            "WaitsForCredential",
+            format!("the origin's URL is not in the members' Secret of {cluster} yet"),
+        ),
+        Written::Failed(error) => Finding::no(
+            "RegistryUnavailable",
+            format!(
+                "{}; members keep the last contract. See the condition EtcdReady of {cluster}",
+                chain(error)
+            ),
+        ),
+    };
+    let generation = observed.group.metadata.generation;
+    let standing = observed.group.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let ready = Finding::all(&[accepted, &found], Finding::yes("Ready", "members serve it"));
+    let all = [(READY, &ready), (ACCEPTED, accepted), (WRITTEN, &found)];
+    let conditions =
+        all.map(|(type_, finding)| finding.condition(type_, standing, generation, &observed.now));
+    CacheGroupStatus {
+        observed_generation: generation,
+        conditions: conditions.into(),
+        registry_revision: match written {
+            Written::At(revision) => Some(*revision),
+            _ => None,
+        },
+    }
+}
+
+/// Writes `status` unless it stands; tells whether it wrote.
+///
+/// # Errors
+/// When the API server does not take it.
+pub async fn write(
+    client: &Client,
+    group: &CacheGroup,
+    status: &CacheGroupStatus,
+) -> Result<bool, kube::Error> {
+    if group.status.as_ref() == Some(status) {
+        return Ok(false);
+    }
+    let api: Api<CacheGroup> =
+        Api::namespaced(client.clone(), &group.namespace().unwrap_or_default());
+    let patch = json!({
+        "apiVersion": "larder.dev/v1alpha1",
+        "kind": "CacheGroup",
+        "metadata": {"name": group.name_any(), "uid": group.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    api.patch_status(&group.name_any(), &params, &Patch::Apply(&patch)).await?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::etcd::Access;
+
+    fn observed(cluster: ClusterState, credential: Credential) -> Observed {
+        let text = "apiVersion: larder.dev/v1alpha1\nkind: CacheGroup\n\
+             metadata: {name: students, namespace: prod, generation: 7}\n\
+             spec: {clusterRef: {name: shop}, origin: {http: {urlTemplate: 'http://a/{key}'}}}\n";
+        Observed {
+            group: serde_saphyr::from_str(text).expect("valid YAML"),
+            now: Time(Timestamp::UNIX_EPOCH),
+            cluster,
+            credential,
+            entry: Ok(None),
+            key: String::new(),
+            access: Access { endpoints: Vec::new(), tls: None },
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let name = || "db".to_owned();
+        let cases = [
+            (ClusterState::Missing, Credential::NotNeeded, Some("ClusterNotFound")),
+            (ClusterState::Unusable, Credential::NotNeeded, Some("ClusterNotUsable")),
+            (ClusterState::Exists, Credential::NoSecret { name: name() }, Some("SecretNotFound")),
+            (
+                ClusterState::Exists,
+                Credential::NoKey { name: name(), key: "url".into() },
+                Some("SecretKeyNotFound"),
+            ),
+            (ClusterState::Exists, Credential::Found { delivered: false }, None),
+        ];
+        for (cluster, credential, reason) in cases {
+            let found = accepted(&observed(cluster, credential), Ok(()));
+            assert_eq!((!found.holds).then_some(found.reason), reason);
+        }
+        let broken = accepted(
+            &observed(ClusterState::Exists, Credential::NotNeeded),
+            Err(&contract::Error::Origin),
+        );
+        assert_eq!(broken.reason, "Invalid");
+    }
+
+    #[test]
+    fn ready_needs_the_contract_in_the_registry() {
+        let observed = observed(ClusterState::Exists, Credential::Found { delivered: true });
+        let fine = accepted(&observed, Ok(()));
+        let ready = |written: &Written| {
+            let status = status(&observed, &fine, written);
+            let top = status.conditions[0].clone();
+            assert_eq!(top.observed_generation, Some(7));
+            (top.status, top.reason, status.registry_revision)
+        };
+        assert_eq!(ready(&Written::At(9)), ("True".into(), "Ready".into(), Some(9)));
+        assert_eq!(
+            ready(&Written::WaitsForCredential),
+            ("False".into(), "WaitsForCredential".into(), None)
+        );
+        assert_eq!(ready(&Written::Failed(etcd::Error::Nobody)).1, "RegistryUnavailable");
+    }
+}

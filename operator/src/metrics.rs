@@ -1,0 +1,144 @@
+//! Owns the operator's own metrics. It only counts; nothing is decided by a metric.
+
+use std::time::Duration;
+
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::api::CacheClusterStatus;
+
+/// Which resource a reconcile is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A CacheCluster.
+    CacheCluster,
+    /// A CacheGroup.
+    CacheGroup,
+}
+
+impl Kind {
+    /// The label's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CacheCluster => "CacheCluster",
+            Self::CacheGroup => "CacheGroup",
+        }
+    }
+}
+
+/// The operator's metrics. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    reconciles: IntCounterVec,
+    seconds: HistogramVec,
+    conditions: GaugeVec,
+    writes: IntCounterVec,
+    leader: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// When `registry` has one of the names already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let this = Self {
+            reconciles: IntCounterVec::new(
+                Opts::new(
+                    "larder_operator_reconcile_total",
+                    "Reconciles by kind and result: ok, or the stable word of an error.",
+                ),
+                &["kind", "result"],
+            )?,
+            seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "larder_operator_reconcile_duration_seconds",
+                    "Time of one reconcile.",
+                )
+                .buckets(vec![0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]),
+                &["kind"],
+            )?,
+            conditions: GaugeVec::new(
+                Opts::new(
+                    "larder_cluster_condition",
+                    "Conditions of each CacheCluster: 1 when true, 0 when false.",
+                ),
+                &["namespace", "name", "type"],
+            )?,
+            writes: IntCounterVec::new(
+                Opts::new(
+                    "larder_operator_writes_total",
+                    "Writes to the API server by kind of the reconciled object; none for a settled cluster.",
+                ),
+                &["kind"],
+            )?,
+            leader: IntGauge::new(
+                "larder_operator_leader",
+                "1 while this replica holds the lease and reconciles.",
+            )?,
+        };
+        registry.register(Box::new(this.reconciles.clone()))?;
+        registry.register(Box::new(this.seconds.clone()))?;
+        registry.register(Box::new(this.conditions.clone()))?;
+        registry.register(Box::new(this.writes.clone()))?;
+        registry.register(Box::new(this.leader.clone()))?;
+        Ok(this)
+    }
+
+    /// One reconcile ended.
+    pub fn reconciled(&self, kind: Kind, result: &'static str, took: Duration) {
+        self.reconciles.with_label_values(&[kind.name(), result]).inc();
+        self.seconds.with_label_values(&[kind.name()]).observe(took.as_secs_f64());
+    }
+
+    /// So many writes were made.
+    pub fn wrote(&self, kind: Kind, writes: usize) {
+        self.writes.with_label_values(&[kind.name()]).inc_by(writes as u64);
+    }
+
+    /// The conditions of a CacheCluster are now these.
+    pub fn conditions(&self, namespace: &str, name: &str, status: &CacheClusterStatus) {
+        for condition in &status.conditions {
+            let value = f64::from(u8::from(condition.status == "True"));
+            self.conditions.with_label_values(&[namespace, name, &condition.type_]).set(value);
+        }
+    }
+
+    /// A CacheCluster is gone, and so are its series.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        use crate::api::status::{ETCD_READY, MEMBERS_READY, READY};
+        for type_ in [READY, ETCD_READY, MEMBERS_READY] {
+            // An error means that there was no such series.
+            let _ = self.conditions.remove_label_values(&[namespace, name, type_]);
+        }
+    }
+
+    /// This replica leads, or not.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditions::Finding;
+
+    #[test]
+    fn series_of_a_deleted_cluster_go_with_it() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).expect("new names");
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        );
+        let ready = Finding::yes("Ready", "").condition("Ready", &[], Some(1), &now);
+        let status =
+            CacheClusterStatus { conditions: vec![ready], ..CacheClusterStatus::default() };
+        metrics.conditions("prod", "shop", &status);
+        let families =
+            || registry.gather().iter().filter(|f| f.name() == "larder_cluster_condition").count();
+        assert_eq!(families(), 1);
+        metrics.forget("prod", "shop");
+        assert_eq!(families(), 0);
+    }
+}
