@@ -17,8 +17,18 @@
 //! [`membership`] publishes what the registry says as a View; [`app`] hands it to `peers` (members)
 //! and `cache` (groups). Nothing on the read path asks the registry.
 
+pub mod app;
+pub mod args;
+pub mod cache;
 pub mod config;
 pub mod flight;
 pub mod freshness;
+pub mod grpc;
+pub mod http;
 pub mod membership;
+pub mod metrics;
 pub mod origin;
+pub mod peers;
+pub mod program;
+mod serve;
+pub mod sidecar;

@@ -1,3 +1,7 @@
-//! See the crate's description.
+//! A cache member or a sidecar as a process: parse, build, spawn, wait, drain.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    larder_node::program::run(std::env::args_os())
+}

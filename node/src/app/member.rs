@@ -1,0 +1,192 @@
+//! A member: its cache, peers, registration and doors.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use larder_proto::groupcachepb::group_cache_server::GroupCacheServer;
+use larder_proto::keys::Keys;
+use larder_proto::registry::{Metadata, Registration};
+use larder_proto::v1::admin_server::AdminServer;
+use larder_proto::v1::cache_server::CacheServer;
+use larder_proto::v1::peer_server::PeerServer;
+use larder_runtime::tasks::Tasks;
+use tonic::service::Routes;
+
+use super::{Addresses, Core, Listeners, Made, Options, follow};
+use crate::cache::{Cache, Parts};
+use crate::config::{Config, Member};
+use crate::grpc::admin::AdminService;
+use crate::grpc::cache::CacheService;
+use crate::grpc::groupcache::GroupcacheService;
+use crate::grpc::peer::PeerService;
+use crate::grpc::{Door, common};
+use crate::http;
+use crate::membership::{self, Membership, MembershipOptions};
+use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
+use crate::peers::{Context, Peers};
+use crate::serve::{self, CLIENTS, MEMBERS, Port};
+
+/// Messages that peers send: a batch of the longest keys.
+const MAX_PEER_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+/// Between two rounds of housekeeping.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Makes the parts and starts what runs in the background.
+pub(super) fn make(
+    config: &Config,
+    settings: &Member,
+    options: Options,
+    core: &Core,
+    addresses: Addresses,
+    listeners: Listeners,
+    tasks: &Tasks,
+) -> Made {
+    let name: Arc<str> = config.identity.name.as_str().into();
+    let ring_metrics = RingMetrics::register(&core.registry);
+    let peers = Peers::new(
+        settings.placement.clone(),
+        Context {
+            me: name.clone(),
+            tasks: tasks.clone(),
+            random: core.random.clone(),
+            metrics: ring_metrics.clone(),
+            patience: Duration::from_millis(config.limits.default_timeout_ms),
+            reporter: OnceLock::new(),
+        },
+    );
+    let cache = Cache::new(
+        settings,
+        Parts {
+            member: name,
+            limits: config.limits.clone(),
+            clock: core.clock,
+            random: core.random.clone(),
+            tasks: tasks.clone(),
+            peers,
+            metrics: CacheMetrics::register(&core.registry),
+        },
+    );
+    EngineCollector::register(&core.registry, cache.clone());
+    tasks.spawn("sweep", sweep(cache.clone(), tasks.clone()));
+    let membership = join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
+    Made { ports: ports(&cache, core, listeners, ring_metrics), cache: Some(cache), membership }
+}
+
+/// Joins the cluster or, without a registry, a cluster of one.
+#[expect(clippy::too_many_arguments, reason = "the one place where everything meets")]
+fn join(
+    config: &Config,
+    settings: &Member,
+    options: Options,
+    core: &Core,
+    addresses: Addresses,
+    cache: &Cache,
+    tasks: &Tasks,
+    metrics: &RingMetrics,
+) -> Option<Membership> {
+    let registration = registration(config, settings, addresses);
+    let groups = follow::Groups::new(config, options.groups);
+    let Some(registry) = &settings.registry else {
+        let alone = BTreeMap::from([(config.identity.name.clone(), registration)]);
+        // Loaders may want a runtime around them when they are made.
+        let _runtime = tasks.handle().enter();
+        cache.peers().update(1, &alone);
+        groups.apply(cache, &BTreeMap::new());
+        return None;
+    };
+    let lease_seconds = i64::try_from(registry.lease_ttl.as_secs()).unwrap_or(i64::MAX);
+    metrics.lease_ttl_seconds.set(lease_seconds);
+    let gates = follow::Gates::new(&core.ready);
+    let membership = membership::start(
+        MembershipOptions {
+            endpoints: registry.endpoints.clone(),
+            tls_directory: registry.tls_directory.clone(),
+            keys: Keys::new(&config.cluster.namespace, &config.cluster.name),
+            name: config.identity.name.clone(),
+            registration,
+            lease_ttl: registry.lease_ttl,
+        },
+        tasks,
+        core.random.clone(),
+        core.clock,
+    );
+    cache.peers().report_to(membership.reporter());
+    let follower = follow::Follower {
+        views: membership.views.clone(),
+        registered: membership.registered.clone(),
+        connected: membership.connected.clone(),
+        identity: config.identity.clone(),
+        cache: cache.clone(),
+        groups,
+        metrics: metrics.clone(),
+        applied: None,
+    };
+    tasks.spawn("follow", follower.run(gates, tasks.stopping().clone()));
+    Some(membership)
+}
+
+fn registration(config: &Config, settings: &Member, addresses: Addresses) -> Registration {
+    let advertised = |address: Option<std::net::SocketAddr>| {
+        address.map(|address| config.advertised(address.port())).unwrap_or_default()
+    };
+    Registration {
+        op: 0,
+        address: advertised(Some(addresses.grpc)),
+        metadata: Metadata {
+            uid: config.identity.uid.clone(),
+            peer_address: advertised(addresses.peer),
+            http_address: advertised(addresses.http),
+            weight: settings.weight(),
+            zone: config.identity.zone.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+    }
+}
+
+/// The doors, one of each for every serving thread.
+fn ports(
+    cache: &Cache,
+    core: &Core,
+    listeners: Listeners,
+    ring_metrics: RingMetrics,
+) -> Vec<Vec<Port>> {
+    let metrics = GrpcMetrics::register(&core.registry);
+    let groupcache = GroupcacheService::new(cache.clone(), metrics.clone());
+    let rest: Routes = common(&core.health)
+        .add_service(GroupCacheServer::new(groupcache))
+        .add_service(AdminServer::new(AdminService::new(cache.clone(), ring_metrics)))
+        .prepare();
+    let service = CacheServer::new(CacheService::new(cache.clone(), metrics.clone()));
+    let door = Door::new(service, "/larder.v1.Cache/", rest);
+    let service = PeerServer::new(PeerService::new(cache.clone(), metrics))
+        .max_decoding_message_size(MAX_PEER_REQUEST_BYTES);
+    let peer_door = Door::new(service, "/larder.v1.Peer/", common(&core.health).prepare());
+    let routes = http::routes(cache.clone());
+
+    let Listeners { grpc, peer, http } = listeners;
+    grpc.into_iter()
+        .zip(peer)
+        .zip(http)
+        .map(|((grpc, peer), http)| {
+            vec![
+                serve::grpc(grpc, door.clone(), CLIENTS),
+                serve::grpc(peer, peer_door.clone(), MEMBERS),
+                serve::web(http, routes.clone()),
+            ]
+        })
+        .collect()
+}
+
+async fn sweep(cache: Cache, tasks: Tasks) {
+    let stopping = tasks.stopping().clone();
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+        }
+        while cache.sweep() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

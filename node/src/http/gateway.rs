@@ -1,0 +1,133 @@
+//! `GET /api?group=students&key=Tom`: one key as JSON.
+//!
+//! A value that is UTF-8 stands as it is, another one in base64; `encoding` says which. Absent is
+//! 404 with `"found": false`; errors carry the gRPC code's name.
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use larder_engine::Value;
+use larder_proto::v1::Explanation;
+use serde_json::{Map, json};
+
+use super::{read as read_key, unescape};
+use crate::cache::{Answer, Cache};
+use crate::grpc::status;
+
+/// What was asked for; keys are bytes, so the query is not read as text.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    group: String,
+    key: Vec<u8>,
+    explain: bool,
+}
+
+/// Serves the route.
+pub(super) async fn read(
+    State(cache): State<Cache>,
+    RawQuery(query): RawQuery,
+) -> (StatusCode, Json<serde_json::Value>) {
+    let asked = match parse(query.as_deref().unwrap_or_default()) {
+        Ok(asked) => asked,
+        Err(problem) => {
+            let body = json!({"error": "InvalidArgument", "message": problem});
+            return (StatusCode::BAD_REQUEST, Json(body));
+        }
+    };
+    match read_key(&cache, &asked.group, &asked.key).await {
+        Ok(answer) => {
+            let explanation =
+                asked.explain.then(|| cache.explain(&asked.group, &asked.key, &answer));
+            found(&asked, &answer, explanation.as_ref())
+        }
+        Err(error) => {
+            let code = status::code(&error);
+            let body = json!({
+                "group": asked.group,
+                "error": format!("{code:?}"),
+                "message": error.to_string(),
+            });
+            (status::http(code), Json(body))
+        }
+    }
+}
+
+fn found(
+    asked: &Asked,
+    answer: &Answer,
+    explanation: Option<&Explanation>,
+) -> (StatusCode, Json<serde_json::Value>) {
+    let mut body = Map::new();
+    body.insert("group".into(), asked.group.as_str().into());
+    body.insert("key".into(), String::from_utf8_lossy(&asked.key).into());
+    let status = match &answer.value {
+        Value::Present(value) => {
+            let (text, encoding) = match std::str::from_utf8(value) {
+                Ok(text) => (text.to_owned(), "utf-8"),
+                Err(_) => (BASE64_STANDARD.encode(value), "base64"),
+            };
+            body.insert("found".into(), true.into());
+            body.insert("value".into(), text.into());
+            body.insert("encoding".into(), encoding.into());
+            body.insert("stale".into(), answer.stale.into());
+            StatusCode::OK
+        }
+        Value::Absent => {
+            body.insert("found".into(), false.into());
+            StatusCode::NOT_FOUND
+        }
+    };
+    if let Some(e) = explanation {
+        let told = json!({
+            "source": e.source().as_str_name().trim_start_matches("SOURCE_"),
+            "owner": e.owner,
+            "servedBy": e.served_by,
+            "ringRevision": e.ring_revision,
+            "ageMs": e.age_ms,
+            "remainingMs": e.remaining_ms,
+            "version": e.version,
+            "stale": e.stale,
+            "policy": e.policy,
+        });
+        body.insert("explanation".into(), told);
+    }
+    (status, Json(body.into()))
+}
+
+fn parse(query: &str) -> Result<Asked, String> {
+    let (mut group, mut key, mut explain) = (None, None, false);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = unescape(&value.replace('+', " "));
+        match name {
+            "group" => group = Some(value),
+            "key" => key = Some(value),
+            "explain" => explain = matches!(value.as_slice(), b"" | b"1" | b"true"),
+            _ => {}
+        }
+    }
+    let usage = "ask with /api?group=<group>&key=<key>";
+    let group = group.ok_or_else(|| format!("no group: {usage}"))?;
+    let group = String::from_utf8(group).map_err(|_| "the group's name is not text".to_owned())?;
+    let key = key.ok_or_else(|| format!("no key: {usage}"))?;
+    Ok(Asked { group, key, explain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read_as_bytes() {
+        let asked = parse("group=students&key=a%2Fb%00%ff+c&explain=true").expect("whole");
+        assert_eq!(asked.key, b"a/b\0\xff c");
+        assert!(asked.explain && asked.group == "students");
+        assert!(parse("key=Tom").expect_err("no group").contains("/api?group="));
+        assert!(parse("group=g").expect_err("no key").contains("no key"));
+        assert!(
+            parse("group=g&key=").expect("an empty key is the cache's to judge").key.is_empty()
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! gRPC calls under the names of the Go middleware, so that existing dashboards work.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+};
+use std::time::Instant;
+use tonic::Code;
+
+use super::register;
+
+/// Upper bounds of a call's time, seconds.
+const BUCKETS: &[f64] = &[0.0001, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0];
+/// gRPC's codes are 0 to 16.
+const CODES: usize = 17;
+
+/// The methods that are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `larder.v1.Cache/Get`.
+    Get,
+    /// `larder.v1.Cache/GetMany`.
+    GetMany,
+    /// `larder.v1.Cache/Invalidate`.
+    Invalidate,
+    /// `larder.v1.Peer/Fetch`.
+    Fetch,
+    /// `larder.v1.Peer/Drop`.
+    Drop,
+    /// `groupcachepb.GroupCache/Get`.
+    GroupcacheGet,
+}
+
+impl Method {
+    const ALL: [Self; 6] =
+        [Self::Get, Self::GetMany, Self::Invalidate, Self::Fetch, Self::Drop, Self::GroupcacheGet];
+
+    fn labels(self) -> [&'static str; 2] {
+        match self {
+            Self::Get => ["larder.v1.Cache", "Get"],
+            Self::GetMany => ["larder.v1.Cache", "GetMany"],
+            Self::Invalidate => ["larder.v1.Cache", "Invalidate"],
+            Self::Fetch => ["larder.v1.Peer", "Fetch"],
+            Self::Drop => ["larder.v1.Peer", "Drop"],
+            Self::GroupcacheGet => ["groupcachepb.GroupCache", "Get"],
+        }
+    }
+}
+
+/// The area's metrics. Clones share them.
+#[derive(Clone)]
+pub struct GrpcMetrics(Arc<[MethodMetrics; 6]>);
+
+struct MethodMetrics {
+    method: Method,
+    started: IntCounter,
+    handled_ok: IntCounter,
+    /// The other codes' children, made when first met.
+    handled: Mutex<[Option<IntCounter>; CODES]>,
+    vec: IntCounterVec,
+    seconds: Histogram,
+}
+
+/// One call from its start; measured when it ends, also when its caller went away.
+pub struct Timed<'m> {
+    metrics: &'m MethodMetrics,
+    began: Instant,
+    code: Code,
+}
+
+impl GrpcMetrics {
+    /// Registers the area.
+    #[must_use]
+    pub fn register(registry: &Registry) -> Self {
+        let labels = ["grpc_service", "grpc_method"];
+        let started =
+            IntCounterVec::new(Opts::new("grpc_server_started_total", "Calls begun."), &labels);
+        let started = register(registry, started.expect("valid names"));
+        let handled = IntCounterVec::new(
+            Opts::new("grpc_server_handled_total", "Calls ended, by code."),
+            &["grpc_service", "grpc_method", "grpc_code"],
+        );
+        let handled = register(registry, handled.expect("valid names"));
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("grpc_server_handling_seconds", "Time of a call.")
+                .buckets(BUCKETS.to_vec()),
+            &labels,
+        );
+        let seconds = register(registry, seconds.expect("valid names"));
+        Self(Arc::new(Method::ALL.map(|method| {
+            let [service, name] = method.labels();
+            MethodMetrics {
+                method,
+                started: started.with_label_values(&[service, name]),
+                handled_ok: handled.with_label_values(&[service, name, "OK"]),
+                handled: Mutex::default(),
+                vec: handled.clone(),
+                seconds: seconds.with_label_values(&[service, name]),
+            }
+        })))
+    }
+
+    /// Begins to measure a call. One that ends without [`Timed::end`] was cancelled.
+    #[must_use]
+    pub fn begin(&self, method: Method) -> Timed<'_> {
+        let metrics = &self.0[method as usize];
+        metrics.started.inc();
+        Timed { metrics, began: Instant::now(), code: Code::Cancelled }
+    }
+}
+
+impl Timed<'_> {
+    /// Ends the call with a result.
+    pub fn end<T>(mut self, result: Result<T, tonic::Status>) -> Result<T, tonic::Status> {
+        self.code = result.as_ref().err().map_or(Code::Ok, tonic::Status::code);
+        result
+    }
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.metrics.seconds.observe(self.began.elapsed().as_secs_f64());
+        self.metrics.count(self.code);
+    }
+}
+
+impl MethodMetrics {
+    fn count(&self, code: Code) {
+        if code == Code::Ok {
+            self.handled_ok.inc();
+            return;
+        }
+        let mut handled = self.handled.lock();
+        let child = handled[code as usize].get_or_insert_with(|| {
+            let [service, method] = self.method.labels();
+            self.vec.with_label_values(&[service, method, &format!("{code:?}")])
+        });
+        child.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_counted_by_its_code_and_one_that_is_dropped_as_cancelled() {
+        let registry = Registry::new();
+        let metrics = GrpcMetrics::register(&registry);
+        metrics.begin(Method::Get).end(Ok(())).expect("ok");
+        metrics.begin(Method::Get).end::<()>(Err(tonic::Status::not_found("a"))).expect_err("404");
+        drop(metrics.begin(Method::Get));
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather());
+        let text = text.expect("text");
+        for code in ["OK", "NotFound", "Cancelled"] {
+            let line = format!(
+                "grpc_server_handled_total{{grpc_code=\"{code}\",grpc_method=\"Get\",\
+                 grpc_service=\"larder.v1.Cache\"}} 1"
+            );
+            assert!(text.contains(&line), "{line} in\n{text}");
+        }
+        for (index, method) in Method::ALL.into_iter().enumerate() {
+            assert_eq!(method as usize, index);
+        }
+    }
+}

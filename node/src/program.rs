@@ -1,0 +1,86 @@
+//! The program around the library: flags, logs, signals, exit codes.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::Parser;
+use larder_runtime::drain::Shutdown;
+use larder_runtime::{exit, log};
+
+use crate::app::{App, Options};
+use crate::args::Args;
+use crate::config::{Config, Identity, Mode};
+
+/// Runs a node until a signal asks it to stop. What is wrong with flags or configuration is told
+/// in one plain line.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or("bad flags");
+            return refuse(format_args!("{}; see --help", line.trim_start_matches("error: ")));
+        }
+        Err(help) => {
+            _ = help.print();
+            return exit::OK.into();
+        }
+    };
+    let config = match Config::read(&args.config, args.identity()) {
+        Ok(config) => config,
+        Err(error) => return refuse(error),
+    };
+    if args.check_config {
+        return exit::OK.into();
+    }
+    if let Err(error) = log::init(args.log_format, &args.log) {
+        return refuse(error);
+    }
+    match serve(config) {
+        Ok(true) => exit::OK.into(),
+        Ok(false) => exit::FAILURE.into(),
+        Err(Failure::Configuration(error)) => refuse(format_args!("{error:#}")),
+        Err(Failure::System(error)) => {
+            tracing::error!(error = format!("{error:#}"), "node failed");
+            exit::FAILURE.into()
+        }
+    }
+}
+
+enum Failure {
+    /// A port in use, a sidecar's member that is no address.
+    Configuration(anyhow::Error),
+    System(anyhow::Error),
+}
+
+fn serve(config: Config) -> Result<bool, Failure> {
+    let system = |error: std::io::Error| Failure::System(error.into());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().map_err(system)?;
+        let Identity { name, uid, .. } = config.identity.clone();
+        let mode = if matches!(config.mode, Mode::Member(_)) { "member" } else { "sidecar" };
+        let app = App::build(config, Options::default()).map_err(Failure::Configuration)?;
+        let running = app.spawn().map_err(Failure::System)?;
+        let addresses = running.addresses();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            mode, name, uid,
+            grpc = %addresses.grpc,
+            admin = %addresses.admin,
+            "started"
+        );
+        shutdown.wait().await;
+        let clean = running.drain().await;
+        tracing::info!(clean, "stopped");
+        Ok(clean)
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "logs may not be set up yet, and a person reads this")]
+fn refuse(problem: impl Display) -> ExitCode {
+    eprintln!("larder-node: {problem}");
+    exit::BAD_CONFIGURATION.into()
+}
