@@ -4,7 +4,18 @@
 //! To add one: a file under `policy/`, a variant and a line in [`PolicyKind`], and nothing else;
 //! the shared test suite runs over [`PolicyKind::ALL`].
 
+mod arc;
+mod fifo;
+mod ghost;
+mod lfu;
 mod lru;
+mod lru2;
+mod s3fifo;
+mod segments;
+mod sieve;
+mod sketch;
+mod tinylfu;
+mod trials;
 
 pub(crate) use lru::Lru;
 
@@ -14,25 +25,62 @@ use crate::slab::{Slab, Slot};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum PolicyKind {
     /// Least recently used.
-    #[default]
     Lru,
+    /// Least frequently used, with ageing.
+    Lfu,
+    /// First in, first out.
+    Fifo,
+    /// By the second-last use, with watermarks.
+    Lru2,
+    /// Recency and frequency with a border that moves by itself.
+    Arc,
+    /// A small queue for newcomers before the main one.
+    S3Fifo,
+    /// One queue and a hand that passes what was used.
+    Sieve,
+    /// Admission by frequency behind a window for newcomers, whose size adapts. The default.
+    #[default]
+    TinyLfu,
 }
 
 impl PolicyKind {
     /// Every policy there is.
-    pub const ALL: &[PolicyKind] = &[PolicyKind::Lru];
+    pub const ALL: &[PolicyKind] = &[
+        PolicyKind::Lru,
+        PolicyKind::Lfu,
+        PolicyKind::Fifo,
+        PolicyKind::Lru2,
+        PolicyKind::Arc,
+        PolicyKind::S3Fifo,
+        PolicyKind::Sieve,
+        PolicyKind::TinyLfu,
+    ];
 
     /// The name as written in a `CacheGroup`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             PolicyKind::Lru => "Lru",
+            PolicyKind::Lfu => "Lfu",
+            PolicyKind::Fifo => "Fifo",
+            PolicyKind::Lru2 => "Lru2",
+            PolicyKind::Arc => "Arc",
+            PolicyKind::S3Fifo => "S3Fifo",
+            PolicyKind::Sieve => "Sieve",
+            PolicyKind::TinyLfu => "TinyLfu",
         }
     }
 
     pub(crate) fn build(self, capacity_bytes: u64) -> Box<dyn Policy> {
         match self {
             PolicyKind::Lru => Box::new(Lru::new(capacity_bytes)),
+            PolicyKind::Lfu => Box::new(lfu::Lfu::new(capacity_bytes)),
+            PolicyKind::Fifo => Box::new(fifo::Fifo::new(capacity_bytes)),
+            PolicyKind::Lru2 => Box::new(lru2::Lru2::new(capacity_bytes)),
+            PolicyKind::Arc => Box::new(arc::Arc::new(capacity_bytes)),
+            PolicyKind::S3Fifo => Box::new(s3fifo::S3Fifo::new(capacity_bytes)),
+            PolicyKind::Sieve => Box::new(sieve::Sieve::new(capacity_bytes)),
+            PolicyKind::TinyLfu => Box::new(tinylfu::TinyLfu::new(capacity_bytes)),
         }
     }
 }

@@ -3,6 +3,53 @@
 
 use crate::slab::{NIL, Slab, Slot};
 
+/// Slots that lists can be made over: the slab's, and the lighter ones of a trial
+/// (`policy/trials.rs`).
+pub(crate) trait Arena {
+    fn prev(&self, slot: Slot) -> Slot;
+    fn next(&self, slot: Slot) -> Slot;
+    fn set_prev(&mut self, slot: Slot, prev: Slot);
+    fn set_next(&mut self, slot: Slot, next: Slot);
+    fn weight(&self, slot: Slot) -> u32;
+    fn hash(&self, slot: Slot) -> u32;
+    fn mark(&self, slot: Slot) -> u32;
+    fn set_mark(&mut self, slot: Slot, mark: u32);
+}
+
+impl Arena for Slab {
+    fn prev(&self, slot: Slot) -> Slot {
+        self[slot].prev
+    }
+
+    fn next(&self, slot: Slot) -> Slot {
+        self[slot].next
+    }
+
+    fn set_prev(&mut self, slot: Slot, prev: Slot) {
+        self[slot].prev = prev;
+    }
+
+    fn set_next(&mut self, slot: Slot, next: Slot) {
+        self[slot].next = next;
+    }
+
+    fn weight(&self, slot: Slot) -> u32 {
+        self[slot].entry.weight
+    }
+
+    fn hash(&self, slot: Slot) -> u32 {
+        self[slot].hash
+    }
+
+    fn mark(&self, slot: Slot) -> u32 {
+        self[slot].mark
+    }
+
+    fn set_mark(&mut self, slot: Slot, mark: u32) {
+        self[slot].mark = mark;
+    }
+}
+
 /// A list of slots with a front (newest by convention) and a back (oldest).
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
@@ -29,56 +76,70 @@ impl Queue {
         self.bytes
     }
 
+    pub(crate) fn front(&self) -> Option<Slot> {
+        (self.front != NIL).then_some(self.front)
+    }
+
     pub(crate) fn back(&self) -> Option<Slot> {
         (self.back != NIL).then_some(self.back)
     }
 
-    pub(crate) fn push_front(&mut self, slab: &mut Slab, slot: Slot) {
-        let node = &mut slab[slot];
-        node.prev = NIL;
-        node.next = self.front;
+    pub(crate) fn push_front(&mut self, arena: &mut impl Arena, slot: Slot) {
+        arena.set_prev(slot, NIL);
+        arena.set_next(slot, self.front);
         self.len += 1;
-        self.bytes += u64::from(node.entry.weight);
+        self.bytes += u64::from(arena.weight(slot));
         match self.front {
             NIL => self.back = slot,
-            front => slab[front].prev = slot,
+            front => arena.set_prev(front, slot),
         }
         self.front = slot;
     }
 
+    pub(crate) fn push_back(&mut self, arena: &mut impl Arena, slot: Slot) {
+        arena.set_prev(slot, self.back);
+        arena.set_next(slot, NIL);
+        self.len += 1;
+        self.bytes += u64::from(arena.weight(slot));
+        match self.back {
+            NIL => self.front = slot,
+            back => arena.set_next(back, slot),
+        }
+        self.back = slot;
+    }
+
     /// Takes a slot out. It must be in this list: the links do not say whose they are.
-    pub(crate) fn unlink(&mut self, slab: &mut Slab, slot: Slot) {
-        let node = &slab[slot];
-        let (prev, next) = (node.prev, node.next);
+    pub(crate) fn unlink(&mut self, arena: &mut impl Arena, slot: Slot) {
+        let (prev, next) = (arena.prev(slot), arena.next(slot));
         self.len -= 1;
-        self.bytes -= u64::from(node.entry.weight);
+        self.bytes -= u64::from(arena.weight(slot));
         match prev {
             NIL => self.front = next,
-            prev => slab[prev].next = next,
+            prev => arena.set_next(prev, next),
         }
         match next {
             NIL => self.back = prev,
-            next => slab[next].prev = prev,
+            next => arena.set_prev(next, prev),
         }
     }
 
-    pub(crate) fn pop_back(&mut self, slab: &mut Slab) -> Option<Slot> {
+    pub(crate) fn pop_back(&mut self, arena: &mut impl Arena) -> Option<Slot> {
         let slot = self.back()?;
-        self.unlink(slab, slot);
+        self.unlink(arena, slot);
         Some(slot)
     }
 
     /// Moves a slot of this list to its front.
-    pub(crate) fn touch(&mut self, slab: &mut Slab, slot: Slot) {
+    pub(crate) fn touch(&mut self, arena: &mut impl Arena, slot: Slot) {
         if self.front != slot {
-            self.unlink(slab, slot);
-            self.push_front(slab, slot);
+            self.unlink(arena, slot);
+            self.push_front(arena, slot);
         }
     }
 
     /// The weight of a slot of this list changed from `old` to what the slab says now.
-    pub(crate) fn reweigh(&mut self, slab: &Slab, slot: Slot, old: u32) {
-        self.bytes = self.bytes - u64::from(old) + u64::from(slab[slot].entry.weight);
+    pub(crate) fn reweigh(&mut self, arena: &impl Arena, slot: Slot, old: u32) {
+        self.bytes = self.bytes - u64::from(old) + u64::from(arena.weight(slot));
     }
 
     /// Slots from front to back.

@@ -153,7 +153,9 @@ impl Model {
         // A replacement by something too large removes without storing.
         assert!(stats.entries + gone >= stats.insertions);
         assert!(stats.entries + gone <= stats.insertions + stats.refused_too_large);
-        assert!(stats.bytes <= self.cache.capacity_bytes(), "{stats:?}");
+        // Without entries a policy's own memory may exceed a tiny capacity.
+        let fits = stats.bytes <= self.cache.capacity_bytes() || stats.entries == 0;
+        assert!(fits, "{stats:?}");
         assert_eq!(self.group.bytes(), stats.bytes);
     }
 }

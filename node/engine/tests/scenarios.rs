@@ -92,7 +92,7 @@ fn absent_is_remembered_apart_from_empty_and_gone_when_invalidated() {
 #[test]
 fn a_flood_of_absent_keys_pushes_no_value_out() {
     let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
-    let count = u32::try_from((1u64 << 20) * 9 / 10 / weight(4, 100)).unwrap();
+    let count = u32::try_from((1u64 << 20) * 8 / 10 / weight(4, 100)).unwrap();
     fill(&group, 0..count, 100);
     for key in 1_000_000..1_100_000u32 {
         let absent = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 1);

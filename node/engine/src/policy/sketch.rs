@@ -1,0 +1,124 @@
+//! Owns a small, ageing count of how often each key was asked for lately: a count-min sketch of
+//! 4-bit counters (Cormode and Muthukrishnan 2005) that halves all counts after a while (Einziger,
+//! Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM ToS 13(4), 2017). It
+//! never under-counts between two halvings.
+
+/// Counts end here.
+const MAX_COUNT: u64 = 15;
+/// After this many increments per entry all counts are halved. The paper's sample of ten.
+const SAMPLE: u64 = 10;
+/// Words of 16 counters in a block: one cache line, so that a key touches one line.
+const BLOCK: usize = 8;
+const ONES: u64 = 0x1111_1111_1111_1111;
+const LOW_BITS: u64 = 0x7777_7777_7777_7777;
+
+/// See the module. 8 to 16 bytes per entry that it is made for.
+#[derive(Debug, Default)]
+pub(crate) struct Sketch {
+    words: Vec<u64>,
+    increments: u64,
+}
+
+impl Sketch {
+    pub(crate) fn overhead_bytes(&self) -> u64 {
+        self.words.len() as u64 * 8
+    }
+
+    /// Makes it large enough for so many entries; what it knows stays.
+    pub(crate) fn ensure(&mut self, entries: usize) {
+        if self.words.is_empty() {
+            self.words = vec![0; BLOCK * 2];
+        }
+        while self.words.len() < entries {
+            // A key's block is chosen by the low bits of its hash: with one bit more it lands in
+            // either half, and finds its counts in both.
+            self.words.extend_from_within(..);
+            self.increments *= 2;
+        }
+    }
+
+    /// How often the key was counted lately, at most 15. Nothing before the first `ensure`.
+    pub(crate) fn count(&self, hash: u32) -> u8 {
+        if self.words.is_empty() {
+            return 0;
+        }
+        let counts = self.places(hash).map(|(word, shift)| (self.words[word] >> shift) & MAX_COUNT);
+        let least = counts.into_iter().min().unwrap_or(0);
+        u8::try_from(least).expect("four bits")
+    }
+
+    pub(crate) fn increment(&mut self, hash: u32) {
+        if self.words.is_empty() {
+            return;
+        }
+        let mut added = false;
+        for (word, shift) in self.places(hash) {
+            if (self.words[word] >> shift) & MAX_COUNT < MAX_COUNT {
+                self.words[word] += 1 << shift;
+                added = true;
+            }
+        }
+        self.increments += u64::from(added);
+        if self.increments >= SAMPLE * self.words.len() as u64 {
+            self.halve();
+        }
+    }
+
+    fn halve(&mut self) {
+        let mut odd = 0;
+        for word in &mut self.words {
+            odd += u64::from((*word & ONES).count_ones());
+            *word = (*word >> 1) & LOW_BITS;
+        }
+        // Each lost half was counted in four places.
+        self.increments = (self.increments - odd / 4) / 2;
+    }
+
+    /// Four counters: one in each pair of words of the key's block.
+    fn places(&self, hash: u32) -> [(usize, u32); 4] {
+        let block = (hash as usize & (self.words.len() / BLOCK - 1)) * BLOCK;
+        let mixed = u64::from(hash).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        let mixed = mixed ^ (mixed >> 32);
+        std::array::from_fn(|row| {
+            let bits = (mixed >> (row * 8)) & 0xFF;
+            let word = block + row * 2 + usize::from(bits & 1 == 1);
+            (word, u32::try_from((bits >> 1) & 15).expect("four bits") * 4)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_seldom_too_high_and_never_too_low() {
+        let mut sketch = Sketch::default();
+        sketch.ensure(1_024);
+        let key = |id: u32| id.wrapping_mul(0x9E37_79B9);
+        for round in 1..=3u8 {
+            (0..500).for_each(|id| sketch.increment(key(id)));
+            assert!((0..500).all(|id| sketch.count(key(id)) >= round));
+        }
+        let ghosts = (10_000..20_000).filter(|&id| sketch.count(key(id)) > 0).count();
+        assert!(ghosts < 500, "{ghosts} of 10,000 unknown keys have a count");
+    }
+
+    #[test]
+    fn growing_keeps_what_is_known() {
+        let mut sketch = Sketch::default();
+        sketch.ensure(1);
+        (0..5).for_each(|_| sketch.increment(0xABCD_EF01));
+        sketch.ensure(5_000);
+        assert_eq!(sketch.count(0xABCD_EF01), 5);
+    }
+
+    #[test]
+    fn old_counts_fade() {
+        let mut sketch = Sketch::default();
+        sketch.ensure(64);
+        (0..15).for_each(|_| sketch.increment(1));
+        (0..2_000u32).for_each(|id| sketch.increment(id.wrapping_mul(0x9E37_79B9) | 1));
+        assert!(sketch.count(1) < 15);
+    }
+}
