@@ -21,6 +21,7 @@ pub(crate) struct Endpoint {
         short,
         global = true,
         env = "LARDER_ENDPOINT",
+        hide_env_values = true,
         default_value = DEFAULT_ENDPOINT,
         value_name = "HOST:PORT"
     )]

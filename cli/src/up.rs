@@ -68,7 +68,13 @@ pub(crate) struct Up {
     data: Option<PathBuf>,
 
     /// What the members log to standard error, such as info or larder_node=debug
-    #[arg(long, value_name = "FILTER", env = "LARDER_LOG", default_value = "warn")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "LARDER_LOG",
+        hide_env_values = true,
+        default_value = "warn"
+    )]
     log: String,
 }
 
@@ -103,6 +109,9 @@ impl Up {
             ended = serve(&plan, &databases, &endpoint, &members) => ended,
             () = &mut stop => Ok(()),
         };
+        if served.is_ok() {
+            print("\nstopping: requests in flight are finished\n")?;
+        }
         members.drain().await;
         // Nothing waits for the registry any more.
         _ = tasks.stop(REGISTRY_GRACE).await;

@@ -103,7 +103,7 @@ mod tests {
 
         // The sample's query, word for word, with the key as its only parameter.
         let mut connection = options(&path).connect().await.expect("opens");
-        for (name, expected) in [("Tom", Some(630)), ("student-0001", Some(490)), ("Nobody", None)]
+        for (name, expected) in [("Tom", Some(630)), ("student-0001", Some(488)), ("Nobody", None)]
         {
             let score: Option<i64> =
                 sqlx::query_scalar("SELECT score FROM students WHERE name = $1")
