@@ -305,7 +305,8 @@ impl Teller {
     async fn time_to_live(&mut self, name: &str, lease: i64) {
         let options = LeaseTimeToLiveOptions::new().with_keys();
         let told = self.client.lease_time_to_live(lease, Some(options)).await.expect("told");
-        let mut keys: Vec<_> = told.keys().iter().map(|key| key.escape_ascii().to_string()).collect();
+        let mut keys: Vec<_> =
+            told.keys().iter().map(|key| key.escape_ascii().to_string()).collect();
         // etcd tells them in no order.
         keys.sort();
         let (granted, stands) = (told.granted_ttl(), told.ttl() >= 0);

@@ -1,0 +1,195 @@
+//! The SQL origin against a real PostgreSQL.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use larder_node::origin::{Credentials, Error, Loaded, Loader, build};
+use larder_proto::contract::{Origin, OriginLimits, SqlOrigin};
+use sqlx::{AssertSqlSafe, PgPool};
+
+use super::{PATIENCE, service};
+
+/// A schema of its own in the server, dropped at the end.
+struct Schema {
+    name: String,
+    pool: PgPool,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Schema {
+    /// Nothing when no server is named.
+    async fn new(name: &str, setup: &str) -> Option<Self> {
+        let url = service("LARDER_POSTGRES")?;
+        let pool = PgPool::connect(&url).await.expect("LARDER_POSTGRES names a server");
+        let name = format!("larder_{name}_{}", std::process::id());
+        let folder = tempfile::tempdir().expect("a folder");
+        let schema = Self { name, pool, url, folder };
+        let name = &schema.name;
+        let setup = format!("CREATE SCHEMA {name}; SET search_path TO {name}; {setup};");
+        sqlx::raw_sql(AssertSqlSafe(setup)).execute(&schema.pool).await.expect("a new schema");
+        let joint = if schema.url.contains('?') { '&' } else { '?' };
+        let options = format!("options[search_path]={name}&application_name={name}");
+        let url = format!("{}{joint}{options}", schema.url);
+        std::fs::write(schema.folder.path().join("db.url"), url).expect("written");
+        Some(schema)
+    }
+
+    fn loader(&self, query: &str, concurrency: u32) -> std::sync::Arc<dyn Loader> {
+        let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
+        let limits = OriginLimits { concurrency, timeout_ms: 5_000 };
+        let credentials = Credentials::new(self.folder.path());
+        build(&origin, &limits, &credentials, 1_000).expect("a good query")
+    }
+
+    /// Loads one key with a query of its own.
+    async fn load(&self, query: &str, key: &[u8]) -> Result<Loaded, Error> {
+        self.loader(query, 1).load(key).await
+    }
+
+    async fn drop(self) {
+        let drop = format!("DROP SCHEMA {} CASCADE", self.name);
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&self.pool).await.expect("dropped");
+    }
+}
+
+fn value(text: &str) -> Loaded {
+    Loaded::Value(bytes::Bytes::copy_from_slice(text.as_bytes()))
+}
+
+#[tokio::test]
+async fn values_of_every_type_become_bytes() {
+    let Some(schema) = Schema::new("types", "CREATE TYPE mood AS ENUM ('fine')").await else {
+        return;
+    };
+    for (expression, expected) in [
+        ("'text'::text", "text"),
+        ("'char'::varchar(9)", "char"),
+        ("7::int2", "7"),
+        ("-70000::int4", "-70000"),
+        ("9007199254740993::int8", "9007199254740993"),
+        ("0.1::float8", "0.1"),
+        ("123456789012345678901234567890.5::numeric", "123456789012345678901234567890.5"),
+        ("true", "true"),
+        ("'{\"a\": 1}'::json", "{\"a\": 1}"),
+        ("'{\"a\":1}'::jsonb", "{\"a\": 1}"),
+        ("'6ba7b810-9dad-11d1-80b4-00c04fd430c8'::uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+        ("'2026-11-21 14:00:00'::timestamp", "2026-11-21 14:00:00"),
+        ("ARRAY[1,2]", "{1,2}"),
+        ("'fine'::mood", "fine"),
+        ("''::text", ""),
+        ("'\\x6869'::bytea", "hi"),
+    ] {
+        let query = format!("SELECT {expression}, 'more' WHERE $1 = 'k' -- the end");
+        let loaded = schema.load(&query, b"k").await.expect(expression);
+        assert_eq!(loaded, value(expected), "{expression}");
+    }
+    let raw = schema.load("SELECT '\\x00ff'::bytea WHERE $1 <> ''", b"k").await.expect("a row");
+    assert_eq!(raw, Loaded::Value(bytes::Bytes::from_static(b"\x00\xff")));
+    let null = schema.load("SELECT NULL::int WHERE $1 <> ''", b"k").await.expect("a row");
+    assert_eq!(null, Loaded::Absent);
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn keys_of_every_type_find_their_row() {
+    let setup = "CREATE TABLE t (name text, id int4 UNIQUE, wide int8, raw bytea, uid uuid,
+            amount numeric, day date);
+        INSERT INTO t VALUES ('Zoë', 42, 5000000000, '\\xff00',
+            '6ba7b810-9dad-11d1-80b4-00c04fd430c8', 1.50, '2026-11-21')";
+    let Some(schema) = Schema::new("keys", setup).await else { return };
+    for (column, key) in [
+        ("name", "Zoë".as_bytes()),
+        ("id", b"42"),
+        ("wide", b"5000000000"),
+        ("raw", b"\xff\x00"),
+        ("uid", b"6BA7B810-9DAD-11D1-80B4-00C04FD430C8"),
+        ("amount", b"1.5"),
+        ("day", b"2026-11-21"),
+    ] {
+        let query = format!("SELECT name FROM t WHERE {column} = $1;");
+        assert_eq!(schema.load(&query, key).await.expect(column), value("Zoë"), "{column}");
+        for stranger in ["", "x' OR 'a' = 'a", "99999999999999999999", "2026-02-31", "$1"] {
+            let loaded = schema.load(&query, stranger.as_bytes()).await.expect(stranger);
+            assert_eq!(loaded, Loaded::Absent, "{column} = {stranger}");
+        }
+        let loaded = schema.load(&query, b"\xfe\0").await.expect("no such key");
+        assert_eq!(loaded, Loaded::Absent, "{column}");
+    }
+    let twice = "SELECT name FROM t WHERE id = $1 OR wide = $1";
+    assert_eq!(schema.load(twice, b"42").await.expect("a row"), value("Zoë"));
+    // A primary key's index serves a key of another type.
+    let explain = "EXPLAIN SELECT name FROM t WHERE id = ((42::text)::int4)";
+    let plan: Vec<(String,)> = {
+        let set = format!("SET enable_seqscan = off; SET search_path TO {}", schema.name);
+        let mut connection = schema.pool.acquire().await.expect("up");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *connection).await.expect("set");
+        sqlx::query_as(explain).fetch_all(&mut *connection).await.expect("a plan")
+    };
+    assert!(plan.iter().any(|(line,)| line.contains("Index Scan")), "{plan:?}");
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn an_origin_can_only_read() {
+    let setup = "CREATE TABLE t (k text); INSERT INTO t VALUES ('a')";
+    let Some(schema) = Schema::new("reads", setup).await else { return };
+    for query in [
+        "DELETE FROM t WHERE k = $1 RETURNING k",
+        "WITH gone AS (DELETE FROM t WHERE k = $1 RETURNING k) SELECT k FROM gone",
+        "SELECT k FROM t WHERE k = $1) AS x(y); DELETE FROM t WHERE (true",
+    ] {
+        let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
+        let limits = OriginLimits { concurrency: 1, timeout_ms: 5_000 };
+        let credentials = Credentials::new(schema.folder.path());
+        if let Ok(loader) = build(&origin, &limits, &credentials, 1_000) {
+            let error = loader.load(b"a").await.expect_err(query);
+            assert_eq!(error.kind(), "ask", "{query}");
+        }
+    }
+    let left = schema.load("SELECT count(*) FROM t WHERE $1 <> ''", b"k").await.expect("a row");
+    assert_eq!(left, value("1"));
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn no_more_connections_are_opened_than_loads_may_run() {
+    let Some(schema) = Schema::new("pool", "").await else { return };
+    let query = "SELECT (SELECT count(*) FROM pg_stat_activity
+            WHERE application_name = current_setting('application_name'))
+        FROM pg_sleep(0.02) WHERE $1 <> ''";
+    let loader = schema.loader(query, 3);
+    let keys: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+    let loads = join_all(keys.iter().map(|key| loader.load(key.as_bytes()))).await;
+    let counts: Vec<u32> = loads
+        .into_iter()
+        .map(|loaded| match loaded.expect("a row") {
+            Loaded::Value(count) => str::from_utf8(&count).expect("text").parse().expect("a count"),
+            Loaded::Absent => panic!("one row always"),
+        })
+        .collect();
+    assert_eq!(counts.len(), 30);
+    assert_eq!(counts.iter().max(), Some(&3), "{counts:?}");
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn loads_go_on_after_the_server_dropped_its_connections() {
+    let Some(schema) = Schema::new("drops", "").await else { return };
+    let loader = schema.loader("SELECT 'v' WHERE $1 = 'k'", 2);
+    assert_eq!(loader.load(b"k").await.expect("a row"), value("v"));
+    let kill = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{}'",
+        schema.name
+    );
+    sqlx::raw_sql(AssertSqlSafe(kill)).execute(&schema.pool).await.expect("killed");
+    let deadline = Instant::now() + PATIENCE;
+    let mut failed = 0;
+    while let Err(error) = loader.load(b"k").await {
+        failed += 1;
+        assert!(Instant::now() < deadline, "{error}");
+        assert!(failed <= 2, "each broken connection fails one load at most: {error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    schema.drop().await;
+}
