@@ -41,10 +41,13 @@ pub(super) fn run() -> Result<Count> {
     let mut checks = Checks::of("first look");
     let commands = commands(&running.words);
     checks.add("two commands to copy", expect(commands.len() == 2, || running.words.clone()));
+    let mut answers = Vec::new();
     for line in &commands {
         let result = command::output(Command::new("sh").args(["-c", line]));
-        checks.add(line, result.map(|answer| print!("{answer}")));
+        checks.add(line, result.map(|answer| answers.push(answer.trim().to_owned())));
     }
+    let same = answers.len() == 2 && !answers[0].is_empty() && answers[1].contains(&answers[0]);
+    checks.add("both answer the same row", expect(same, || answers.join("\n")));
     let members = metrics_addresses(&running.words);
     checks.add("three members with metrics", expect(members.len() == 3, || running.words.clone()));
     for address in members {
