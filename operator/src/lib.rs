@@ -4,10 +4,13 @@
 //! other programs too; everything that reads or writes a Kubernetes cluster stands apart.
 
 pub mod api;
+pub mod args;
 pub mod cluster;
 pub mod conditions;
 pub mod context;
 pub mod crd;
 pub mod etcd;
 pub mod group;
+pub mod lease;
 pub mod metrics;
+pub mod run;

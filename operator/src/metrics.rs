@@ -1,10 +1,14 @@
 //! Owns the operator's own metrics. It only counts; nothing is decided by a metric.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::api::CacheClusterStatus;
+use crate::api::status::{ETCD_READY, MEMBERS_READY, READY};
 
 /// Which resource a reconcile is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct Metrics {
     reconciles: IntCounterVec,
     seconds: HistogramVec,
     conditions: GaugeVec,
+    /// Namespace and name of each CacheCluster that has series.
+    known: Arc<Mutex<BTreeSet<(String, String)>>>,
     writes: IntCounterVec,
     leader: IntGauge,
 }
@@ -65,6 +71,7 @@ impl Metrics {
                 ),
                 &["namespace", "name", "type"],
             )?,
+            known: Arc::default(),
             writes: IntCounterVec::new(
                 Opts::new(
                     "larder_operator_writes_total",
@@ -98,15 +105,24 @@ impl Metrics {
 
     /// The conditions of a CacheCluster are now these.
     pub fn conditions(&self, namespace: &str, name: &str, status: &CacheClusterStatus) {
+        self.known.lock().insert((namespace.into(), name.into()));
         for condition in &status.conditions {
             let value = f64::from(u8::from(condition.status == "True"));
             self.conditions.with_label_values(&[namespace, name, &condition.type_]).set(value);
         }
     }
 
+    /// Series of CacheClusters that are not kept go.
+    pub fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
+        let known = self.known.lock().clone();
+        for (namespace, name) in known.iter().filter(|(namespace, name)| !keep(namespace, name)) {
+            self.forget(namespace, name);
+        }
+    }
+
     /// A CacheCluster is gone, and so are its series.
     pub fn forget(&self, namespace: &str, name: &str) {
-        use crate::api::status::{ETCD_READY, MEMBERS_READY, READY};
+        self.known.lock().remove(&(namespace.to_owned(), name.to_owned()));
         for type_ in [READY, ETCD_READY, MEMBERS_READY] {
             // An error means that there was no such series.
             let _ = self.conditions.remove_label_values(&[namespace, name, type_]);
@@ -138,7 +154,9 @@ mod tests {
         let families =
             || registry.gather().iter().filter(|f| f.name() == "larder_cluster_condition").count();
         assert_eq!(families(), 1);
-        metrics.forget("prod", "shop");
+        metrics.retain(|namespace, name| (namespace, name) == ("prod", "shop"));
+        assert_eq!(families(), 1);
+        metrics.retain(|_, _| false);
         assert_eq!(families(), 0);
     }
 }
