@@ -1,1 +1,324 @@
+//! The read path of one member, on a paused clock, with an origin that does as it is told.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_engine::PolicyKind;
+use larder_proto::config::Placement;
+use larder_proto::contract::{Freshness, OriginLimits};
+use prometheus::Registry;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, advance, sleep};
+
+use super::*;
+use crate::metrics::RingMetrics;
+use crate::origin::{self, Loaded};
+use crate::peers::Context;
+
+/// What the origin does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Works,
+    Says404,
+    Fails,
+    Panics,
+    Hangs,
+}
+
+/// An origin whose value is the number of the load.
+struct Origin {
+    loads: AtomicUsize,
+    mood: parking_lot::Mutex<Mood>,
+    delay: Duration,
+}
+
+struct Rig {
+    cache: Cache,
+    origin: Arc<Origin>,
+    loader: Arc<dyn origin::Loader>,
+    tasks: Tasks,
+}
+
+const FRESHNESS: Freshness = Freshness {
+    ttl_ms: 1_000,
+    jitter_percent: 0,
+    stale_while_revalidate_ms: 500,
+    stale_if_error_ms: 10_000,
+    negative_ttl_ms: 300,
+};
+
+fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
+    let tasks = Tasks::new(Handle::current());
+    let registry = Registry::new();
+    let member: Arc<str> = "shop-0".into();
+    let context = Context {
+        me: member.clone(),
+        tasks: tasks.clone(),
+        random: Random::seeded(1),
+        metrics: RingMetrics::register(&registry),
+        patience: Duration::from_secs(5),
+        reporter: OnceLock::new(),
+    };
+    let settings = config::Member {
+        registry: None,
+        placement: Placement::Rendezvous {},
+        main_bytes: 8 << 20,
+        hot_bytes: 1 << 20,
+        hot_ttl_ms: 1_000,
+    };
+    let parts = Parts {
+        member,
+        limits,
+        clock: Clock::start(),
+        random: Random::seeded(2),
+        tasks: tasks.clone(),
+        peers: Peers::new(Placement::Rendezvous {}, context),
+        metrics: CacheMetrics::register(&registry),
+    };
+    let cache = Cache::new(&settings, parts);
+    let origin = Arc::new(Origin {
+        loads: AtomicUsize::new(0),
+        mood: parking_lot::Mutex::new(Mood::Works),
+        delay,
+    });
+    let asked = origin.clone();
+    let loader = Arc::new(origin::from_fn(move |_| load(asked.clone())));
+    let rig = Rig { cache, origin, loader, tasks };
+    rig.agree(freshness);
+    rig
+}
+
+fn plain() -> Rig {
+    rig(FRESHNESS, Limits::default(), Duration::from_millis(20))
+}
+
+impl Rig {
+    /// Puts another contract in force over the same origin.
+    fn agree(&self, freshness: Freshness) {
+        let plan = Plan {
+            policy: PolicyKind::default(),
+            freshness,
+            limits: OriginLimits { concurrency: 8, timeout_ms: 60_000 },
+            origin: Source::Given(self.loader.clone()),
+        };
+        self.cache.set_groups(&[("g".to_owned(), plan)].into(), &|plan| match &plan.origin {
+            Source::Given(loader) => Ok(loader.clone()),
+            Source::Described(_) => Err("not here".into()),
+        });
+    }
+
+    async fn read(&self, key: &str) -> Result<Answer, Error> {
+        self.cache.read("g", key.as_bytes()).await
+    }
+
+    /// The value as text.
+    async fn text(&self, key: &str) -> String {
+        let answer = self.read(key).await.expect("an answer");
+        String::from_utf8(answer.present().expect("present").to_vec()).expect("text")
+    }
+
+    fn mood(&self, mood: Mood) {
+        *self.origin.mood.lock() = mood;
+    }
+
+    fn loads(&self) -> usize {
+        self.origin.loads.load(Ordering::SeqCst)
+    }
+}
+
+async fn load(origin: Arc<Origin>) -> Result<Loaded, origin::Error> {
+    let number = origin.loads.fetch_add(1, Ordering::SeqCst) + 1;
+    let mood = *origin.mood.lock();
+    sleep(origin.delay).await;
+    match mood {
+        Mood::Works => Ok(Loaded::Value(number.to_string().into())),
+        Mood::Says404 => Ok(Loaded::Absent),
+        Mood::Fails => Err(origin::Error::other("planned")),
+        Mood::Panics => std::panic::resume_unwind(Box::new("planned")),
+        Mood::Hangs => std::future::pending().await,
+    }
+}
+
+async fn pass(ms: u64) {
+    advance(Duration::from_millis(ms)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_key_is_loaded_once_for_everybody_and_then_a_hit_needs_no_wait() {
+    let rig = plain();
+    let reads = (0..100).map(|_| rig.text("k"));
+    assert!(futures::future::join_all(reads).await.iter().all(|text| text == "1"));
+    assert_eq!(rig.loads(), 1);
+    let Step::Done(Ok(answer)) = rig.cache.get("g", b"k", Hop::Client) else {
+        panic!("a hit is decided at once");
+    };
+    assert_eq!(answer.source, From::Local);
+    assert_eq!(answer.remaining_ms, 1_000);
+    assert_eq!(rig.cache.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_entry_is_answered_at_once_while_one_reload_runs() {
+    let rig = plain();
+    rig.text("k").await;
+    pass(1_100).await;
+    for _ in 0..50 {
+        let Step::Done(Ok(answer)) = rig.cache.get("g", b"k", Hop::Client) else {
+            panic!("no slow read");
+        };
+        assert!(answer.stale);
+        assert_eq!((answer.remaining_ms, answer.told_source()), (0, From::Stale));
+    }
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!((rig.text("k").await.as_str(), rig.loads()), ("2", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_origin_fails_the_old_entry_stands_in_and_the_origin_is_probed_once_a_second() {
+    let rig = plain();
+    rig.text("k").await;
+    rig.mood(Mood::Fails);
+    pass(2_000).await;
+    let began = Instant::now();
+    let (mut reads, before) = (0, rig.loads());
+    while began.elapsed() < Duration::from_secs(5) {
+        let answer = rig.read("k").await.expect("the old entry");
+        assert!(answer.stale, "and marked so");
+        reads += 1;
+        sleep(Duration::from_millis(10)).await;
+    }
+    let probes = rig.loads() - before;
+    assert!((4..=6).contains(&probes), "{probes} probes for {reads} reads");
+    pass(10_000).await;
+    assert!(matches!(rig.read("k").await, Err(Error::Origin { .. })), "past every window");
+    rig.mood(Mood::Works);
+    pass(1_000).await;
+    assert!(!rig.read("k").await.expect("back").stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn absent_is_remembered_for_its_own_life_and_told_apart_from_empty() {
+    let rig = plain();
+    rig.mood(Mood::Says404);
+    for _ in 0..2 {
+        let answer = rig.read("k").await.expect("an answer");
+        assert_eq!((answer.present(), answer.told_source()), (None, From::Absent));
+    }
+    assert_eq!(rig.loads(), 1);
+    pass(301).await;
+    rig.mood(Mood::Works);
+    assert_eq!(rig.text("k").await, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_loader_fails_its_waiters_and_the_key_works_at_once() {
+    let rig = plain();
+    rig.mood(Mood::Panics);
+    let (a, b) = tokio::join!(rig.read("k"), rig.read("k"));
+    for outcome in [a, b] {
+        assert!(matches!(outcome, Err(Error::Panicked { .. })), "{outcome:?}");
+    }
+    rig.mood(Mood::Works);
+    assert_eq!(rig.text("k").await, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_loader_keeps_each_waiter_until_his_own_deadline_only() {
+    let rig = plain();
+    rig.mood(Mood::Hangs);
+    let began = Instant::now();
+    let wait = |ms| match rig.cache.get("g", b"k", Hop::Client) {
+        Step::Wait(wait) => wait.answer(began + Duration::from_millis(ms)),
+        Step::Done(answer) => panic!("{answer:?}"),
+    };
+    let (short, long) = tokio::join!(wait(30), wait(400));
+    assert!(matches!((short, long), (Err(Error::Deadline), Err(Error::Deadline))));
+    assert_eq!(began.elapsed(), Duration::from_millis(400));
+    assert_eq!(rig.cache.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_begun_before_an_invalidation_is_not_kept_and_not_joined_after_it() {
+    let rig = plain();
+    // 1. a load begins; 2. the key is invalidated; 3. a reader comes; 4. the load ends.
+    let old = rig.cache.get("g", b"k", Hop::Client);
+    sleep(Duration::from_millis(5)).await;
+    let done = rig.cache.invalidate("g", vec![Bytes::from_static(b"k")]).await.expect("known");
+    assert_eq!((done.reached, done.total), (1, 1));
+    assert_eq!(rig.text("k").await, "2", "the reader came after the invalidation");
+    let Step::Wait(old) = old else { panic!("cold") };
+    let answer = old.answer(rig.cache.default_deadline()).await.expect("its own load");
+    assert_eq!(answer.present().expect("present"), "1");
+    assert_eq!(rig.text("k").await, "2", "and the old load is not kept");
+    assert_eq!(rig.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emptied_group_is_loaded_anew() {
+    let rig = plain();
+    rig.text("a").await;
+    rig.text("b").await;
+    rig.cache.invalidate("g", Vec::new()).await.expect("known");
+    assert_eq!(rig.text("a").await, "3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_waiting_requests_than_the_limit_are_refused_and_start_no_load() {
+    let limits = Limits { max_waiting_requests: 2, ..Limits::default() };
+    let rig = rig(FRESHNESS, limits, Duration::from_millis(20));
+    let waits: Vec<Step> = (0..2).map(|_| rig.cache.get("g", b"a", Hop::Client)).collect();
+    let refused = rig.read("b").await;
+    assert!(matches!(refused, Err(Error::Overloaded { max: 2 })), "{refused:?}");
+    drop(waits);
+    assert_eq!(rig.text("b").await, "2", "places are given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_asked_is_refused_with_its_own_error() {
+    let limits = Limits { max_key_bytes: 4, ..Limits::default() };
+    let rig = rig(FRESHNESS, limits, Duration::ZERO);
+    assert!(matches!(rig.read("").await, Err(Error::EmptyKey)));
+    let long = rig.read("abcde").await;
+    assert!(matches!(long, Err(Error::KeyTooLong { bytes: 5, max: 4 })), "{long:?}");
+    let unknown = rig.cache.read("h", b"k").await.expect_err("no such group");
+    assert!(matches!(&unknown, Error::UnknownGroup { group } if group == "h"), "{unknown}");
+    assert_eq!(rig.loads(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_contract_keeps_entries_and_judges_them_by_the_new_one() {
+    let rig = plain();
+    rig.text("k").await;
+    pass(200).await;
+    rig.agree(Freshness { ttl_ms: 100, stale_while_revalidate_ms: 0, ..FRESHNESS });
+    assert_eq!(rig.text("k").await, "2", "200 ms are too old now");
+    rig.agree(Freshness { ttl_ms: 5_000, ..FRESHNESS });
+    let answer = rig.read("k").await.expect("kept");
+    assert_eq!((answer.source, rig.loads()), (From::Local, 2), "the entry was kept");
+    rig.cache.set_groups(&std::collections::BTreeMap::new(), &|_| Err("none".into()));
+    assert!(matches!(rig.read("k").await, Err(Error::UnknownGroup { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_rounds_of_every_mood_leave_nothing_behind() {
+    let rig = plain();
+    for round in 0..10_000_u32 {
+        rig.mood(match round % 4 {
+            0 => Mood::Works,
+            1 => Mood::Fails,
+            2 => Mood::Panics,
+            _ => Mood::Says404,
+        });
+        let key = (round % 97).to_le_bytes();
+        if let Step::Wait(wait) = rig.cache.get("g", &key, Hop::Client)
+            && round % 3 == 0
+        {
+            let early = Instant::now() + Duration::from_millis(u64::from(round % 40));
+            _ = wait.answer(early).await;
+        }
+    }
+    assert_eq!(rig.tasks.stop(Duration::from_secs(1)).await, Ok(()));
+    assert_eq!((rig.cache.waiting(), rig.tasks.running()), (0, 0));
+}
