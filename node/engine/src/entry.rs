@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::tags::{self, TAGGED_BYTES};
 use crate::tick::Tick;
 
 /// Keys are at most this long; the slot keeps the length in two bytes.
@@ -74,6 +75,8 @@ pub struct NewEntry {
     pub(crate) keep_until: Tick,
     pub(crate) version: u64,
     pub(crate) stored_at: Option<Tick>,
+    /// Places of its tags; see `tags.rs`.
+    pub(crate) tags: Box<[u16]>,
 }
 
 impl NewEntry {
@@ -83,7 +86,16 @@ impl NewEntry {
     /// [`Tick::NEVER`] is kept as it is.
     #[must_use]
     pub fn new(value: Value, fresh_until: Tick, keep_until: Tick, version: u64) -> NewEntry {
-        NewEntry { value, fresh_until, keep_until, version, stored_at: None }
+        let tags = Box::default();
+        NewEntry { value, fresh_until, keep_until, version, stored_at: None, tags }
+    }
+
+    /// Ties the entry to tags: [`Group::invalidate_tag`](crate::Group::invalidate_tag) with any of
+    /// them removes it.
+    #[must_use]
+    pub fn tagged<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> NewEntry {
+        self.tags = tags.into_iter().map(|tag| tags::place(tag.as_ref())).collect();
+        self
     }
 
     /// Keeps the age of an entry that was stored earlier (a hand-over, a restored snapshot).
@@ -92,12 +104,21 @@ impl NewEntry {
         self.stored_at = Some(at);
         self
     }
+
+    /// Bytes that it is charged under a key of this length.
+    pub(crate) fn weight(&self, key_len: usize) -> u64 {
+        let tags = self.tags.len() as u64;
+        let tagged = if tags == 0 { 0 } else { TAGGED_BYTES + tags * 2 };
+        weight(key_len, self.value.len()) + tagged
+    }
 }
 
 /// A life of this many milliseconds never ends.
 const FOREVER_MS: u32 = u32::MAX;
 
+/// `flags`.
 const ABSENT: u8 = 1;
+const TAGGED: u8 = 2;
 
 /// One resident entry as it lies in its slot. Key and value share one buffer, so that an entry
 /// costs one allocation of known size and a hit is a counted view into it.
@@ -124,15 +145,16 @@ impl Entry {
     /// weight does not fit 32 bits.
     pub(crate) fn pack(key: &[u8], new: &NewEntry, now: Tick) -> Option<Entry> {
         let key_len = u16::try_from(key.len()).ok()?;
-        let weight = u32::try_from(weight(key.len(), new.value.len())).ok()?;
+        let weight = u32::try_from(new.weight(key.len())).ok()?;
         let mut joined = Vec::with_capacity(key.len() + new.value.len());
         joined.extend_from_slice(key);
+        let tagged = if new.tags.is_empty() { 0 } else { TAGGED };
         let flags = match &new.value {
             Value::Present(bytes) => {
                 joined.extend_from_slice(bytes);
-                0
+                tagged
             }
-            Value::Absent => ABSENT,
+            Value::Absent => tagged | ABSENT,
         };
         // The first clone of a `Bytes` made from a `Vec` allocates its shared header. Doing it
         // here means that no hit does.
@@ -173,6 +195,10 @@ impl Entry {
 
     pub(crate) fn is_absent(&self) -> bool {
         self.flags & ABSENT != 0
+    }
+
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.flags & TAGGED != 0
     }
 
     pub(crate) fn value(&self) -> Value {

@@ -7,22 +7,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::entry::Entry;
+use crate::listener::Ear;
+use crate::shard::Cause;
 use crate::store::Store;
 
 /// Shared by a cache and its groups.
 #[derive(Debug, Default)]
 pub(crate) struct Graveyard {
-    stores: Mutex<Vec<Store>>,
+    stores: Mutex<Vec<(Store, Ear)>>,
     /// Entries that wait; read without the lock, so that an empty graveyard costs nothing.
     waiting: AtomicUsize,
 }
 
 impl Graveyard {
-    pub(crate) fn add(&self, store: Store) {
+    pub(crate) fn add(&self, store: Store, ear: Ear) {
         if store.len() > 0 {
             let mut stores = self.stores.lock();
             self.waiting.fetch_add(store.len(), Ordering::Relaxed);
-            stores.push(store);
+            stores.push((store, ear));
         }
     }
 
@@ -31,17 +33,19 @@ impl Graveyard {
         if self.waiting.load(Ordering::Relaxed) == 0 {
             return 0;
         }
-        let mut buried: Vec<Entry> = Vec::new();
+        let mut buried: Vec<(Entry, Ear)> = Vec::new();
         let Some(mut stores) = self.stores.try_lock() else { return 0 };
         while buried.len() < max {
-            let Some(store) = stores.last_mut() else { break };
-            buried.extend(store.dismantle(max - buried.len()));
+            let Some((store, ear)) = stores.last_mut() else { break };
+            let taken = store.dismantle(max - buried.len());
+            buried.extend(taken.map(|entry| (entry, ear.clone())));
             if store.len() == 0 {
                 stores.pop();
             }
         }
         self.waiting.fetch_sub(buried.len(), Ordering::Relaxed);
         drop(stores);
+        buried.iter().for_each(|(entry, ear)| ear.tell(entry, Cause::Invalidated));
         buried.len()
     }
 

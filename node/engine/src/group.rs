@@ -10,12 +10,15 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::budget::{Demand, Share};
 use crate::cache::Core;
-use crate::entry::{Entry, Hit, MAX_KEY_BYTES, NewEntry, weight};
+use crate::entry::{Entry, Hit, MAX_KEY_BYTES, NewEntry};
 use crate::fence::Fence;
 use crate::graveyard::Graveyard;
+use crate::hot::HotKey;
+use crate::listener::{Ears, Listener};
 use crate::options::GroupOptions;
 use crate::shard::{Limits, Removed, Shard};
 use crate::stats::{GroupStats, Swept};
+use crate::tags::{Places, TagEpochs};
 use crate::tick::Tick;
 
 /// Entries that a step under one lock may look at.
@@ -63,6 +66,8 @@ pub(crate) struct Inner {
     shards: Box<[Unit]>,
     /// Number of the latest invalidation; see `fence.rs`.
     epoch: AtomicU64,
+    tags: TagEpochs,
+    ears: Ears,
     options: Mutex<GroupOptions>,
     /// True once the group evicted for room since the last division of the capacity.
     pressing: AtomicBool,
@@ -93,14 +98,14 @@ impl Group {
     #[must_use]
     pub fn get(&self, key: &[u8], now: Tick) -> Option<Hit> {
         let (unit, hash) = self.0.place(key);
-        unit.shard.lock().get(hash, key, now)
+        unit.shard.lock().get(hash, key, now, &self.0.tags)
     }
 
     /// Like [`Group::get`], but no use of the key: neither policy nor statistics see it.
     #[must_use]
     pub fn peek(&self, key: &[u8], now: Tick) -> Option<Hit> {
         let (unit, hash) = self.0.place(key);
-        unit.shard.lock().peek(hash, key, now)
+        unit.shard.lock().peek(hash, key, now, &self.0.tags)
     }
 
     /// Taken before a load begins and given to [`Group::insert`] with its result: if the key, or
@@ -128,14 +133,20 @@ impl Group {
         }
         let (unit, hash) = self.0.place(key);
         // A value that is refused anyway is not copied first.
-        let fits = weight(key.len(), new.value.len()) <= self.0.max_entry_bytes;
+        let fits = new.weight(key.len()) <= self.0.max_entry_bytes;
         let packed = if fits { Entry::pack(key, new, now) } else { None };
         let Some(entry) = packed else {
             return self.0.change(unit, |shard, out| shard.refuse(hash, key, fence, out));
         };
+        // Without a fence the value is as of now.
+        let epoch = fence.unwrap_or_else(|| self.begin_load()).epoch;
+        let tags = (!new.tags.is_empty()).then(|| Places { places: new.tags.clone(), epoch });
         let (result, evicted) = self.0.change(unit, |shard, out| {
             let before = shard.evicted();
-            let result = shard.insert(hash, entry, fence, now, out);
+            if self.0.tags.since(&new.tags, epoch) {
+                return (shard.refuse_fenced(), false);
+            }
+            let result = shard.insert(hash, (entry, tags), fence, now, out);
             (result, shard.evicted() > before)
         });
         if evicted {
@@ -154,6 +165,12 @@ impl Group {
             let epoch = self.0.next_epoch();
             shard.invalidate(hash, key, epoch, out)
         })
+    }
+
+    /// Removes every entry tied to a tag, in O(1), and closes every fence taken before for fills
+    /// tied to it. The memory comes back as the dead entries go like cold ones.
+    pub fn invalidate_tag(&self, tag: &[u8]) {
+        self.0.tags.invalidated(tag, self.0.next_epoch());
     }
 
     /// Removes every key, in O(shards), and closes every fence taken before. The memory comes
@@ -213,14 +230,26 @@ impl Group {
         let each = max.div_ceil(self.0.shards.len());
         let mut left = max;
         for unit in &self.0.shards {
-            let mut found = Vec::new();
-            let take = each.min(left);
-            let shard = unit.shard.lock();
-            shard.hottest_first(now, take, |key, hit| found.push((key.to_vec(), hit)));
-            drop(shard);
+            let found = unit.shard.lock().hottest_first(now, &self.0.tags, each.min(left));
             left -= found.len();
             found.into_iter().for_each(|(key, hit)| visit(&key, hit));
         }
+    }
+
+    /// Up to `max` keys that are asked for most, the hottest first, with rates. An estimate from one
+    /// read in 64, that speaks of about the last ten seconds.
+    #[must_use]
+    pub fn hot_keys(&self, now: Tick, max: usize) -> Vec<HotKey> {
+        let mut keys = Vec::new();
+        self.0.shards.iter().for_each(|unit| keys.extend(unit.shard.lock().hot_keys(now)));
+        keys.sort_by(|a, b| b.reads_per_second.total_cmp(&a.reads_per_second));
+        keys.truncate(max);
+        keys
+    }
+
+    /// Tells `listener` of every entry that leaves from now on, in the place of an earlier one.
+    pub fn set_listener(&self, listener: Arc<dyn Listener>) {
+        self.0.ears.set(listener);
     }
 
     /// Recounts every invariant; for tests and fuzzing.
@@ -247,6 +276,8 @@ impl Inner {
             max_entry_bytes: core.options.max_entry_bytes,
             shards: std::iter::repeat_with(unit).take(core.options.shard_count()).collect(),
             epoch: AtomicU64::new(0),
+            tags: TagEpochs::default(),
+            ears: Ears::default(),
             options: Mutex::new(options),
             pressing: AtomicBool::new(false),
             owed: AtomicBool::new(false),
@@ -272,7 +303,10 @@ impl Inner {
         let result = work(&mut shard, &mut removed);
         unit.bytes.store(shard.bytes(), Ordering::Relaxed);
         drop(shard);
-        drop(removed);
+        if !removed.is_empty() {
+            let ear = self.ears.get();
+            removed.iter().for_each(|(cause, entry)| ear.tell(entry, *cause));
+        }
         result
     }
 
@@ -284,7 +318,7 @@ impl Inner {
         let epoch = self.next_epoch();
         for unit in &self.shards {
             let store = self.change(unit, |shard, _| shard.clear(epoch, close));
-            self.graveyard.add(store);
+            self.graveyard.add(store, self.ears.get());
         }
     }
 

@@ -38,7 +38,7 @@
 //!   beside them; over all groups they are at most the capacity, except after a cut of it, until
 //!   inserts and sweeps have caught up.
 //! - An answer past `keep_until` is never given, whether or not a sweep ran.
-//! - A fill whose fence was passed by an invalidation of its key or group is never stored.
+//! - A fill whose fence was passed by an invalidation of its key, tag or group is never stored.
 //! - No lock is held while an entry is dropped, and no two shards are locked at once.
 //!
 //! Where to start: [`Group::get`], then `shard.rs`, then `policy.rs`.
@@ -50,6 +50,8 @@ mod expiry;
 mod fence;
 mod graveyard;
 mod group;
+mod hot;
+mod listener;
 mod options;
 mod policy;
 mod queue;
@@ -57,14 +59,19 @@ mod shard;
 mod slab;
 mod stats;
 mod store;
+mod tags;
 mod tick;
+mod xfetch;
 
 pub use cache::{Cache, GroupExists};
 pub use entry::{Hit, MAX_KEY_BYTES, NewEntry, Value, weight};
 pub use fence::Fence;
 pub use group::{Group, Refused};
+pub use hot::HotKey;
+pub use listener::Listener;
 pub use options::{GroupOptions, Options};
 pub use policy::{PolicyKind, UnknownPolicy};
 pub use shard::Cause;
 pub use stats::{GroupStats, Swept};
 pub use tick::Tick;
+pub use xfetch::reload_early;

@@ -5,13 +5,15 @@
 use crate::entry::{Entry, Hit};
 use crate::fence::{Fence, Fences};
 use crate::group::Refused;
+use crate::hot::{HotKey, HotKeys, SAMPLED};
 use crate::policy::PolicyKind;
 use crate::stats::{GroupStats, Swept};
 use crate::store::Store;
+use crate::tags::{Places, TagEpochs};
 use crate::tick::Tick;
 
 /// Why an entry left.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Cause {
     /// To make room.
     Evicted,
@@ -48,6 +50,9 @@ pub(crate) struct Shard {
     /// Set when the group was removed: a late fill must not revive it.
     closed: bool,
     counts: GroupStats,
+    hot: HotKeys,
+    /// Reads left until one is counted by `hot`.
+    unsampled: u64,
 }
 
 impl Shard {
@@ -59,23 +64,36 @@ impl Shard {
             fences: Fences::default(),
             closed: false,
             counts: GroupStats::default(),
+            hot: HotKeys::default(),
+            unsampled: SAMPLED,
         }
     }
 
-    pub(crate) fn get(&mut self, hash: u32, key: &[u8], now: Tick) -> Option<Hit> {
+    pub(crate) fn get(
+        &mut self,
+        hash: u32,
+        key: &[u8],
+        now: Tick,
+        tags: &TagEpochs,
+    ) -> Option<Hit> {
+        self.unsampled -= 1;
+        if self.unsampled == 0 {
+            self.unsampled = SAMPLED;
+            self.hot.record(hash, key, now);
+        }
         let Some(slot) = self.store.find(hash, key) else {
             self.counts.misses += 1;
             return None;
         };
-        // Also for an entry past its life: the key was wanted, and the fill that follows takes
+        // Also for an entry that is dead: the key was wanted, and the fill that follows takes
         // its place, so that a hot key does not start from cold at the end of each life.
         self.store.hit(slot);
-        let entry = self.store.entry(slot);
-        if entry.is_over(now) {
+        if self.store.is_dead(slot, now, tags) {
             self.counts.misses += 1;
             self.counts.expired_misses += 1;
             return None;
         }
+        let entry = self.store.entry(slot);
         self.counts.hits += 1;
         self.counts.absent_hits += u64::from(entry.is_absent());
         self.counts.stale_hits += u64::from(now > entry.fresh_until());
@@ -83,15 +101,15 @@ impl Shard {
     }
 
     /// Like `get`, but leaves no trace in policy and counters.
-    pub(crate) fn peek(&self, hash: u32, key: &[u8], now: Tick) -> Option<Hit> {
-        let entry = self.store.entry(self.store.find(hash, key)?);
-        (!entry.is_over(now)).then(|| entry.hit())
+    pub(crate) fn peek(&self, hash: u32, key: &[u8], now: Tick, tags: &TagEpochs) -> Option<Hit> {
+        let slot = self.store.find(hash, key)?;
+        (!self.store.is_dead(slot, now, tags)).then(|| self.store.entry(slot).hit())
     }
 
     pub(crate) fn insert(
         &mut self,
         hash: u32,
-        entry: Entry,
+        (entry, tags): (Entry, Option<Places>),
         fence: Option<Fence>,
         now: Tick,
         out: &mut Removed,
@@ -107,9 +125,9 @@ impl Shard {
         match self.store.find(hash, entry.key()) {
             Some(slot) => {
                 self.counts.replaced += 1;
-                out.push((Cause::Replaced, self.store.replace(slot, entry, now)));
+                out.push((Cause::Replaced, self.store.replace(slot, entry, tags, now)));
             }
-            None => self.store.insert(hash, entry, now),
+            None => self.store.insert(hash, entry, tags, now),
         }
         self.counts.insertions += 1;
         // After a cut of the limits the shard is over them: then each insert gives back twice what
@@ -138,13 +156,18 @@ impl Shard {
         Err(Refused::TooLarge)
     }
 
+    /// A fill whose tag was invalidated after its load began.
+    pub(crate) fn refuse_fenced(&mut self) -> Result<(), Refused> {
+        self.counts.refused_fenced += 1;
+        Err(Refused::Fenced)
+    }
+
     fn judge(&mut self, hash: u32, fence: Option<Fence>) -> Result<(), Refused> {
         if self.closed {
             return Err(Refused::Closed);
         }
         if fence.is_some_and(|fence| !self.fences.open(hash, fence)) {
-            self.counts.refused_fenced += 1;
-            return Err(Refused::Fenced);
+            return self.refuse_fenced();
         }
         Ok(())
     }
@@ -230,10 +253,25 @@ impl Shard {
         }
     }
 
-    /// Calls `visit` with up to `max` present entries that still live, those worth most first.
-    pub(crate) fn hottest_first(&self, now: Tick, max: usize, mut visit: impl FnMut(&[u8], Hit)) {
-        let living = self.store.hottest_first().filter(|entry| !entry.is_over(now));
-        living.take(max).for_each(|entry| visit(entry.key(), entry.hit()));
+    /// Up to `max` present entries that may be answered, those worth most first.
+    pub(crate) fn hottest_first(
+        &self,
+        now: Tick,
+        tags: &TagEpochs,
+        max: usize,
+    ) -> Vec<(Vec<u8>, Hit)> {
+        let slots = self.store.hottest_first().into_iter();
+        let living = slots.filter(|&slot| !self.store.is_dead(slot, now, tags)).take(max);
+        living
+            .map(|slot| {
+                let entry = self.store.entry(slot);
+                (entry.key().to_vec(), entry.hit())
+            })
+            .collect()
+    }
+
+    pub(crate) fn hot_keys(&self, now: Tick) -> impl Iterator<Item = HotKey> {
+        self.hot.rates(now)
     }
 
     pub(crate) fn bytes(&self) -> u64 {

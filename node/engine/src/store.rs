@@ -8,6 +8,7 @@ use crate::entry::Entry;
 use crate::expiry::Wheel;
 use crate::policy::{Lru, Policy, PolicyKind};
 use crate::slab::{Node, Slab, Slot};
+use crate::tags::{Places, TagEpochs, Tagged};
 use crate::tick::Tick;
 
 /// Invariant: a slot is occupied if and only if the table names it, one of the two policies holds
@@ -19,6 +20,7 @@ pub(crate) struct Store {
     wheel: Wheel,
     present: Box<dyn Policy>,
     absent: Lru,
+    tagged: Tagged,
 }
 
 /// The table's hash of a slot's 32 bits: spread by a multiplication (Fibonacci hashing), because
@@ -35,6 +37,7 @@ impl Store {
             wheel: Wheel::default(),
             present: policy.build(capacity_bytes),
             absent: Lru::new(capacity_bytes),
+            tagged: Tagged::default(),
         }
     }
 
@@ -64,6 +67,12 @@ impl Store {
         &self.slab[slot].entry
     }
 
+    /// True if the entry may not be answered: its life is over, or a tag of it was invalidated.
+    pub(crate) fn is_dead(&self, slot: Slot, now: Tick, tags: &TagEpochs) -> bool {
+        let entry = &self.slab[slot].entry;
+        entry.is_over(now) || (entry.is_tagged() && self.tagged.is_dead(slot, tags))
+    }
+
     /// Tells the policy that the slot's key was asked for.
     pub(crate) fn hit(&mut self, slot: Slot) {
         if self.slab[slot].entry.is_absent() {
@@ -74,8 +83,9 @@ impl Store {
     }
 
     /// Takes in an entry whose key is not here.
-    pub(crate) fn insert(&mut self, hash: u32, entry: Entry, now: Tick) {
+    pub(crate) fn insert(&mut self, hash: u32, entry: Entry, tags: Option<Places>, now: Tick) {
         let slot = self.slab.insert(hash, entry);
+        self.tag(slot, tags);
         let slab = &self.slab;
         self.table.insert_unique(spread(hash), slot, |&slot| spread(slab[slot].hash));
         self.wheel.insert(&mut self.slab, slot, now);
@@ -84,8 +94,15 @@ impl Store {
 
     /// Puts a new entry in the place of one with the same key and hands the old one back. The
     /// policy keeps what it learned of the key, unless it changes between present and absent.
-    pub(crate) fn replace(&mut self, slot: Slot, mut entry: Entry, now: Tick) -> Entry {
+    pub(crate) fn replace(
+        &mut self,
+        slot: Slot,
+        mut entry: Entry,
+        tags: Option<Places>,
+        now: Tick,
+    ) -> Entry {
         self.wheel.remove(&mut self.slab, slot);
+        self.untag(slot);
         let old = if self.slab[slot].entry.is_absent() == entry.is_absent() {
             entry.heat = self.slab[slot].entry.heat;
             let old = std::mem::replace(&mut self.slab[slot].entry, entry);
@@ -103,6 +120,7 @@ impl Store {
             old
         };
         self.wheel.insert(&mut self.slab, slot, now);
+        self.tag(slot, tags);
         old
     }
 
@@ -152,9 +170,9 @@ impl Store {
         }
     }
 
-    /// Present entries, those worth most first.
-    pub(crate) fn hottest_first(&self) -> impl Iterator<Item = &Entry> {
-        self.present.hottest_first(&self.slab).into_iter().map(|slot| &self.slab[slot].entry)
+    /// Slots of present entries, those worth most first.
+    pub(crate) fn hottest_first(&self) -> Vec<Slot> {
+        self.present.hottest_first(&self.slab)
     }
 
     /// Takes a store that nobody reads any more apart; see [`Slab::dismantle`].
@@ -178,11 +196,24 @@ impl Store {
         }
     }
 
+    fn tag(&mut self, slot: Slot, tags: Option<Places>) {
+        if let Some(places) = tags {
+            self.tagged.insert(slot, places);
+        }
+    }
+
+    fn untag(&mut self, slot: Slot) {
+        if self.slab[slot].entry.is_tagged() {
+            self.tagged.remove(slot);
+        }
+    }
+
     /// Takes a slot that is in no policy and in no wheel out of table and slab.
     fn forget(&mut self, slot: Slot) -> Entry {
         let hash = spread(self.slab[slot].hash);
         let found = self.table.find_entry(hash, |&other| other == slot);
         found.expect("every occupied slot is in the table").remove();
+        self.untag(slot);
         self.slab.remove(slot)
     }
 
@@ -192,10 +223,11 @@ impl Store {
     /// If an invariant is broken.
     pub(crate) fn validate(&self) {
         assert_eq!(self.table.len(), self.slab.len(), "table and slab hold the same slots");
-        let (mut present, mut absent, mut present_len) = (0, 0, 0);
+        let (mut present, mut absent, mut present_len, mut tagged) = (0, 0, 0, 0);
         for &slot in &self.table {
             let node = &self.slab[slot];
             assert!(node.entry.weight > 0, "the table names no free slot");
+            tagged += usize::from(node.entry.is_tagged());
             if node.entry.is_absent() {
                 absent += u64::from(node.entry.weight);
             } else {
@@ -203,6 +235,7 @@ impl Store {
                 present_len += 1;
             }
         }
+        assert_eq!(self.tagged.len(), tagged, "tags are kept of tagged entries only");
         assert_eq!(self.present.bytes(), present, "the policy's bytes are the entries'");
         assert_eq!(self.absent.bytes(), absent, "the absent bytes are the entries'");
         let mut order = self.present.hottest_first(&self.slab);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use larder_engine::{
-    Cache, Group, GroupOptions, NewEntry, Options, PolicyKind, Refused, Tick, Value, weight,
+    Cache, Cause, Group, GroupOptions, NewEntry, Options, PolicyKind, Refused, Tick, Value, weight,
 };
 
 const NOW: Tick = Tick::from_millis(1_000_000);
@@ -232,4 +232,80 @@ fn the_hottest_entries_come_first_and_only_living_ones() {
     });
     assert_eq!(keys.len(), 10);
     assert_eq!(keys[0], 42u32.to_be_bytes());
+}
+
+#[test]
+fn a_tag_takes_its_entries_and_late_fills_with_it_and_nothing_else() {
+    let cache = cache(1 << 20, 4);
+    let group = cache.add_group("g", GroupOptions::default()).unwrap();
+    for key in 0..100u32 {
+        let tag = if key % 2 == 0 { "even" } else { "odd" };
+        let new = entry(10).tagged(["all", tag]);
+        group.insert(&key.to_be_bytes(), &new, None, NOW).unwrap();
+    }
+    fill(&group, 100..200, 10);
+    let fence = group.begin_load();
+    group.invalidate_tag(b"even");
+    assert_eq!((hits(&group, 0..100), hits(&group, 100..200)), (50, 100));
+    let late = entry(10).tagged(["even"]);
+    assert_eq!(group.insert(b"late", &late, Some(fence), NOW), Err(Refused::Fenced));
+    let other = entry(10).tagged(["other"]);
+    assert_eq!(group.insert(b"late", &other, Some(fence), NOW), Ok(()));
+    let fresh = group.begin_load();
+    assert_eq!(group.insert(&0u32.to_be_bytes(), &late, Some(fresh), NOW), Ok(()));
+    assert_eq!(hits(&group, 0..100), 51);
+    group.invalidate_tag(b"all");
+    assert_eq!(hits(&group, 0..100), 1);
+    group.validate();
+}
+
+#[test]
+fn a_listener_hears_of_every_entry_that_leaves_once_with_its_cause() {
+    use std::sync::{Arc, Mutex};
+    let cache = cache(1 << 20, 1);
+    let group = cache.add_group("g", GroupOptions::default()).unwrap();
+    let heard: Arc<Mutex<Vec<(Vec<u8>, Cause)>>> = Arc::default();
+    let (log, probe) = (Arc::clone(&heard), group.clone());
+    group.set_listener(Arc::new(move |key: &[u8], value: &Value, cause: Cause| {
+        assert_eq!(value.len(), 1);
+        // No lock is held: the cache can be asked from in here.
+        let _any = probe.peek(key, NOW);
+        log.lock().unwrap().push((key.to_vec(), cause));
+    }));
+    let short = NewEntry::new(Value::Present("x".into()), NOW, NOW, 1);
+    for key in ["replaced", "invalidated", "expired", "cleared"] {
+        group.insert(key.as_bytes(), &short, None, NOW).unwrap();
+    }
+    group.insert(b"replaced", &entry(1), None, NOW).unwrap();
+    group.invalidate(b"invalidated");
+    group.insert(b"cleared", &entry(1), None, NOW).unwrap();
+    cache.sweep(NOW.after_millis(1_000), 100);
+    group.clear();
+    cache.sweep(NOW.after_millis(1_000), 100);
+    let mut heard = heard.lock().unwrap().clone();
+    heard.sort();
+    let expected = [
+        ("cleared", Cause::Replaced),
+        ("cleared", Cause::Invalidated),
+        ("expired", Cause::Expired),
+        ("invalidated", Cause::Invalidated),
+        ("replaced", Cause::Replaced),
+        ("replaced", Cause::Invalidated),
+    ];
+    assert_eq!(heard, expected.map(|(key, cause)| (key.as_bytes().to_vec(), cause)));
+}
+
+#[test]
+fn the_hottest_key_is_named_with_its_rate() {
+    let group = cache(1 << 20, 4).add_group("g", GroupOptions::default()).unwrap();
+    // 10,000 reads a second for half a minute, every second one for a single key.
+    for read in 0..300_000u32 {
+        let now = NOW.after_millis(u64::from(read) / 10);
+        let key = if read % 2 == 0 { u32::MAX } else { read };
+        let _hit_or_miss = group.get(&key.to_be_bytes(), now);
+    }
+    let top = group.hot_keys(NOW.after_millis(30_000), 3);
+    assert_eq!(top[0].key, u32::MAX.to_be_bytes());
+    let rate = top[0].reads_per_second;
+    assert!((3_000.0..6_000.0).contains(&rate), "about 5,000 a second, of the last ten: {rate}");
 }
