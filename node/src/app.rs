@@ -134,7 +134,7 @@ struct Made {
 }
 
 impl Options {
-    /// Adds a group with defaults: Lru, one minute of life, absent remembered for five seconds,
+    /// Adds a group with defaults: the engine's policy, one minute of life, absent remembered for five seconds,
     /// 32 loads at a time of 5 s each.
     #[must_use]
     pub fn group(self, name: impl Into<String>, loader: impl Loader + 'static) -> Self {

@@ -1,0 +1,385 @@
+//! A cluster to be asked: members, registry, and an origin that counts.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use larder_node::app::{Addresses, App, Options, Running};
+use larder_node::config::{Config, Identity};
+use larder_node::origin::{self, Loaded};
+use larder_proto::config::{
+    ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, Placement, Registry, SidecarMode,
+};
+use larder_proto::contract::{
+    Freshness, GroupContract, HttpOrigin, Origin as Described, OriginLimits,
+};
+use larder_proto::keys::Keys;
+use larder_proto::registry::{Metadata, Registration};
+use larder_proto::v1::admin_client::AdminClient;
+use larder_proto::v1::cache_client::CacheClient;
+use larder_proto::v1::{GetRequest, GetResponse, RingRequest};
+use larder_registry::RegistryOptions;
+use larder_runtime::net;
+use larder_runtime::tasks::Tasks;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::runtime::Handle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+/// A lease of a test's member: as short as etcd grants.
+const LEASE_SECONDS: u64 = 2;
+
+/// Counts what it is asked for. The value of a key is its text and the number of the load.
+pub(crate) struct Origin {
+    loads: Mutex<HashMap<Bytes, usize>>,
+    pub(crate) delay_ms: AtomicU64,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) registry: larder_registry::Running,
+    tasks: Tasks,
+    members: Vec<Option<Running>>,
+    channels: Vec<Channel>,
+    keys: Keys,
+}
+
+impl Origin {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { loads: Mutex::default(), delay_ms: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn loads_of(&self, key: &str) -> usize {
+        self.loads.lock().get(key.as_bytes()).copied().unwrap_or(0)
+    }
+
+    async fn load(self: Arc<Self>, key: Bytes) -> Result<Loaded, origin::Error> {
+        let number = {
+            let mut loads = self.loads.lock();
+            let number = loads.entry(key.clone()).or_default();
+            *number += 1;
+            *number
+        };
+        tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst))).await;
+        match &key[..] {
+            b"absent" => Ok(Loaded::Absent),
+            b"empty" => Ok(Loaded::Value(Bytes::new())),
+            b"binary" => Ok(Loaded::Value(Bytes::from_static(&[0xff, 0xfe, 0xfd]))),
+            b"fails" => Err(origin::Error::other("planned")),
+            b"panics" => std::panic::resume_unwind(Box::new("planned")),
+            _ => Ok(Loaded::Value([&key[..], b" ", number.to_string().as_bytes()].concat().into())),
+        }
+    }
+}
+
+impl Cluster {
+    /// Members `shop-0`, `shop-1`, ... that all know each other.
+    pub(crate) async fn start(members: usize) -> Self {
+        let mut cluster = Self::empty(Origin::new());
+        for index in 0..members {
+            cluster.add(&format!("shop-{index}"), 8 << 20);
+        }
+        let ready =
+            || async { cluster.members.iter().flatten().all(|member| member.ready().is_ready()) };
+        eventually(Duration::from_secs(10), ready).await;
+        for index in 0..members {
+            let whole = || async { cluster.ring_of(index).await.len() == members };
+            eventually(Duration::from_secs(10), whole).await;
+        }
+        cluster
+    }
+
+    /// Two members of which each believes that the other owns every key: each has a registry of
+    /// its own, in which the other weighs a hundred million times as much.
+    pub(crate) async fn contrary_pair() -> (Self, Self) {
+        let origin = Origin::new();
+        let (mut a, mut b) = (Self::empty(origin.clone()), Self::empty(origin));
+        a.add("left", 8 << 20);
+        b.add("right", 8 << 20);
+        let a_at = a.addresses(0).peer.expect("a member");
+        let b_at = b.addresses(0).peer.expect("a member");
+        a.put_member("right", b_at).await;
+        b.put_member("left", a_at).await;
+        for cluster in [&a, &b] {
+            let whole = || async { cluster.ring_of(0).await.len() == 2 };
+            eventually(Duration::from_secs(10), whole).await;
+        }
+        (a, b)
+    }
+
+    fn empty(origin: Arc<Origin>) -> Self {
+        let tasks = Tasks::new(Handle::current());
+        let listener = net::listen(loopback(), false).expect("loopback");
+        let registry =
+            larder_registry::Registry::start(listener, RegistryOptions::default(), &tasks)
+                .expect("a registry");
+        let keys = Keys::new("prod", "shop");
+        Self { origin, registry, tasks, members: Vec::new(), channels: Vec::new(), keys }
+    }
+
+    fn add(&mut self, name: &str, capacity_bytes: u64) {
+        let mode = Mode::Member(MemberMode {
+            registry: Registry {
+                endpoints: vec![self.registry.endpoint()],
+                tls_directory: None,
+                lease_ttl_seconds: LEASE_SECONDS,
+            },
+            placement: Placement::Rendezvous {},
+            capacity_bytes,
+            hot_percent: 10,
+            hot_ttl_ms: 60_000,
+        });
+        let running = self.run(name, mode);
+        self.channels.push(self.channel_to(running.addresses().grpc));
+        self.members.push(Some(running));
+    }
+
+    fn run(&self, name: &str, mode: Mode) -> Running {
+        let free = || "127.0.0.1:0".to_owned();
+        let file = NodeConfig {
+            cluster: ClusterRef { namespace: "prod".into(), name: "shop".into() },
+            mode,
+            listen: Listen { grpc: free(), peer: free(), http: free(), admin: free() },
+            limits: Limits { workers: 1, ..Limits::default() },
+            credentials_directory: String::new(),
+            drain_seconds: 4,
+        };
+        let identity = Identity {
+            name: name.into(),
+            uid: format!("uid of {name}"),
+            advertise_host: "127.0.0.1".into(),
+            zone: None,
+        };
+        let config = Config::new(file, identity).expect("valid");
+        let origin = self.origin.clone();
+        let loader = origin::from_fn(move |key| origin.clone().load(key));
+        let options = Options::default().group("students", loader);
+        App::build(config, options).expect("free ports").spawn().expect("threads")
+    }
+
+    pub(crate) async fn start_sidecar(&self) -> Running {
+        let members = self.members.iter().flatten().map(|m| m.addresses().grpc.to_string());
+        let sidecar = self.run(
+            "sidecar",
+            Mode::Sidecar(SidecarMode {
+                members: members.collect(),
+                near_cache_bytes: 1 << 20,
+                near_cache_ttl_ms: 60_000,
+            }),
+        );
+        eventually(Duration::from_secs(10), || async { sidecar.ready().is_ready() }).await;
+        sidecar
+    }
+
+    pub(crate) fn addresses(&self, member: usize) -> Addresses {
+        self.members[member].as_ref().expect("alive").addresses()
+    }
+
+    pub(crate) fn channel_to(&self, address: SocketAddr) -> Channel {
+        Endpoint::from_shared(format!("http://{address}")).expect("a URL").connect_lazy()
+    }
+
+    pub(crate) fn channel(&self, member: usize) -> Channel {
+        self.channels[member].clone()
+    }
+
+    pub(crate) fn client(&self, member: usize) -> CacheClient<Channel> {
+        CacheClient::new(self.channel(member))
+    }
+
+    /// Ends a member as a crash would: no farewell.
+    pub(crate) fn crash(&mut self, member: usize) {
+        drop(self.take(member));
+    }
+
+    pub(crate) fn take(&mut self, member: usize) -> Running {
+        self.members[member].take().expect("alive")
+    }
+
+    /// Names of the members in one member's ring.
+    pub(crate) async fn ring_of(&self, member: usize) -> Vec<String> {
+        let answer = AdminClient::new(self.channel(member)).ring(RingRequest {}).await;
+        let members = answer.map(|ring| ring.into_inner().members).unwrap_or_default();
+        members.into_iter().map(|member| member.name).collect()
+    }
+
+    /// Who owns a key in the first member's ring.
+    pub(crate) async fn owner(&self, group: &str, key: &str) -> String {
+        let cache = self.members[0].as_ref().expect("alive").cache().expect("a member");
+        let answer = cache.read(group, key.as_bytes()).await.expect("an answer");
+        cache.explain(group, key.as_bytes(), &answer).owner
+    }
+
+    /// One series of a member's `/metrics`.
+    pub(crate) async fn metric(&self, member: usize, series: &str) -> Option<f64> {
+        let (_, text) = http_get(self.addresses(member).admin, "/metrics").await;
+        let text = String::from_utf8(text).expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        Some(line.parse().expect("a number"))
+    }
+
+    pub(crate) async fn put_group(&self, name: &str, url_template: &str, ttl_ms: u64) {
+        let contract = GroupContract {
+            policy: "Lru".into(),
+            origin: Described::Http(HttpOrigin { url_template: url_template.into() }),
+            freshness: Freshness {
+                ttl_ms,
+                jitter_percent: 0,
+                stale_while_revalidate_ms: 0,
+                stale_if_error_ms: 0,
+                negative_ttl_ms: 0,
+            },
+            origin_limits: OriginLimits { concurrency: 4, timeout_ms: 1_000 },
+            generation: 1,
+        };
+        self.put(self.keys.group(name), serde_json::to_vec(&contract).expect("data")).await;
+    }
+
+    async fn put_member(&self, name: &str, peer: SocketAddr) {
+        let registration = Registration {
+            op: 0,
+            address: peer.to_string(),
+            metadata: Metadata {
+                uid: "another registry's".into(),
+                peer_address: peer.to_string(),
+                http_address: peer.to_string(),
+                weight: 800_000_000,
+                zone: None,
+                version: "0".into(),
+            },
+        };
+        self.put(self.keys.member(name), serde_json::to_vec(&registration).expect("data")).await;
+    }
+
+    async fn put(&self, key: String, value: Vec<u8>) {
+        self.etcd().await.put(key, value, None).await.expect("put");
+    }
+
+    pub(crate) async fn delete_group(&self, name: &str) {
+        self.etcd().await.delete(self.keys.group(name), None).await.expect("deleted");
+    }
+
+    async fn etcd(&self) -> etcd_client::Client {
+        etcd_client::Client::connect([self.registry.endpoint()], None).await.expect("connected")
+    }
+
+    /// An origin over HTTP: `/one/K` and `/two/K` answer `one K` and `two K`, `/count/K` counts.
+    pub(crate) async fn serve_http_origin(&self) -> String {
+        use axum::extract::Path;
+        use axum::routing::get;
+        let listener = tokio::net::TcpListener::bind(loopback()).await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let count = Arc::new(AtomicUsize::new(0));
+        let router = axum::Router::new().route(
+            "/{what}/{key}",
+            get(move |Path((what, key)): Path<(String, String)>| async move {
+                match what.as_str() {
+                    "count" => format!("count {}", count.fetch_add(1, Ordering::SeqCst)),
+                    what => format!("{what} {key}"),
+                }
+            }),
+        );
+        let stopping = self.tasks.stopping().clone();
+        self.tasks.spawn("http origin", async move {
+            let server = axum::serve(listener, router);
+            _ = server.with_graceful_shutdown(async move { stopping.cancelled().await }).await;
+        });
+        format!("http://{address}")
+    }
+
+    pub(crate) async fn reflected_services(&self, member: usize) -> Vec<String> {
+        use tonic_reflection::pb::v1::ServerReflectionRequest;
+        use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+        let ask = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let mut client = ServerReflectionClient::new(self.channel(member));
+        let asked = client.server_reflection_info(futures::stream::iter([ask])).await;
+        let answer = asked.expect("reflection").into_inner().message().await.expect("an answer");
+        match answer.expect("one").message_response {
+            Some(MessageResponse::ListServicesResponse(list)) => {
+                list.service.into_iter().map(|service| service.name).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Drains whoever is left, all at once, then the registry.
+    pub(crate) async fn stop(self) {
+        let members = self.members.into_iter().flatten();
+        futures::future::join_all(members.map(Running::drain)).await;
+        _ = self.tasks.stop(Duration::from_secs(1)).await;
+    }
+}
+
+pub(crate) fn loopback() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
+/// Reads one key.
+pub(crate) async fn get(
+    mut client: CacheClient<Channel>,
+    group: &str,
+    key: &str,
+) -> Result<GetResponse, Status> {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let request = Request::new(GetRequest { group: group.into(), key, explain: false });
+    client.get(request).await.map(tonic::Response::into_inner)
+}
+
+/// Polls until it holds, and panics after `limit`.
+pub(crate) async fn eventually<F: Future<Output = bool>>(limit: Duration, holds: impl Fn() -> F) {
+    let end = Instant::now() + limit;
+    while !holds().await {
+        assert!(Instant::now() < end, "not within {limit:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// One GET: status and body.
+pub(crate) async fn http_get(address: SocketAddr, path: &str) -> (u16, Vec<u8>) {
+    let stream = tokio::net::TcpStream::connect(address).await.expect("listening");
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+    tokio::spawn(connection);
+    let request = http::Request::get(path).header("host", "test").body(Empty::<Bytes>::new());
+    let response = sender.send_request(request.expect("a path")).await.expect("an answer");
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    (status, body.to_vec())
+}
+
+/// One Get over bare HTTP/2 with a time limit that only the server knows of; the code it answers.
+pub(crate) async fn raw_get(address: SocketAddr, group: &str, key: &str, timeout: &str) -> Code {
+    let message = GetRequest {
+        group: group.into(),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        explain: false,
+    }
+    .encode_to_vec();
+    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+    let frame = [&[0], &length[..], &message[..]].concat();
+    let stream = tokio::net::TcpStream::connect(address).await.expect("listening");
+    let handshake =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{address}/larder.v1.Cache/Get"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .body(Full::<Bytes>::from(frame));
+    let response = sender.send_request(request.expect("a request")).await.expect("an answer");
+    let status = response.headers().get("grpc-status").expect("an error has no body");
+    Code::from_bytes(status.as_bytes())
+}
