@@ -62,17 +62,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn build(output: Option<&Path>) -> Result<Vec<Archive>> {
     let folder = output.map_or_else(|| workspace::target().join("images"), Path::to_path_buf);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let etcd = tools::ensure(&[Tool::Etcd, Tool::Etcdctl])?;
+    let etcd = tools::ensure(&[Tool::Etcd])?;
     let ours = programs()?;
     let mut archives = Vec::new();
     for (name, programs) in [
         ("larder-node", vec![ours.join("larder-node")]),
         ("larder-operator", vec![ours.join("larder-operator")]),
         ("larder", vec![ours.join("larder")]),
-        (
-            "larder-etcd",
-            vec![etcd.path(Tool::Etcd).to_path_buf(), etcd.path(Tool::Etcdctl).to_path_buf()],
-        ),
+        ("larder-etcd", vec![etcd.path(Tool::Etcd).to_path_buf()]),
     ] {
         let image = image(name, programs);
         let file = folder.join(format!("{name}.tar"));
@@ -174,10 +171,10 @@ mod tests {
 
     #[test]
     fn the_first_program_is_what_a_container_runs() {
-        let image = image("larder-etcd", vec!["/x/etcd".into(), "/x/etcdctl".into()]);
+        let image = image("larder-etcd", vec!["/x/etcd".into(), "/x/tool".into()]);
         assert_eq!(image.name, "docker.io/library/larder-etcd:dev");
         assert_eq!(image.entrypoint, ["/etcd"]);
-        assert_eq!(image.programs[1].1, "/etcdctl");
+        assert_eq!(image.programs[1].1, "/tool");
         assert_eq!(image.user, "65532:65532");
     }
 }
