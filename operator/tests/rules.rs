@@ -52,7 +52,7 @@ fn messages(kind: &str, change: fn(&mut Value), old: Option<fn(&mut Value)>) -> 
 const CLUSTER: &str = "CacheCluster";
 const GROUP: &str = "CacheGroup";
 
-fn external(endpoints: Value) -> Value {
+fn external(endpoints: &Value) -> Value {
     json!({"external": {"endpoints": endpoints}})
 }
 
@@ -96,12 +96,12 @@ fn cluster_cases() -> Vec<Case> {
         case(
             "exactly one of managed and external must be set",
             |o| o["spec"]["etcd"] = json!({}),
-            |o| o["spec"]["etcd"] = external(json!(["http://etcd:2379"])),
+            |o| o["spec"]["etcd"] = external(&json!(["http://etcd:2379"])),
             None,
         ),
         case(
             "a cluster cannot change between managed and external etcd; make a new CacheCluster",
-            |o| o["spec"]["etcd"] = external(json!(["http://etcd:2379"])),
+            |o| o["spec"]["etcd"] = external(&json!(["http://etcd:2379"])),
             |o| o["spec"]["etcd"] = json!({"managed": {"members": 1}}),
             Some(|_| {}),
         ),
@@ -125,9 +125,9 @@ fn cluster_cases() -> Vec<Case> {
         ),
         case(
             "https endpoints need tlsSecretRef, http endpoints take none",
-            |o| o["spec"]["etcd"] = external(json!(["http://a:2379", "https://b:2379"])),
+            |o| o["spec"]["etcd"] = external(&json!(["http://a:2379", "https://b:2379"])),
             |o| {
-                o["spec"]["etcd"] = external(json!(["https://a:2379", "https://b:2379"]));
+                o["spec"]["etcd"] = external(&json!(["https://a:2379", "https://b:2379"]));
                 o["spec"]["etcd"]["external"]["tlsSecretRef"] = json!({"name": "tls"});
             },
             None,

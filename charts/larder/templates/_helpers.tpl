@@ -18,6 +18,12 @@ app.kubernetes.io/name: larder-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Labels of what `helm test` makes; the operator's own selector must not find it. */}}
+{{- define "larder.testLabels" -}}
+app.kubernetes.io/name: larder-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{/* Labels of every object. */}}
 {{- define "larder.labels" -}}
 {{ include "larder.selector" . }}
@@ -32,6 +38,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else -}}
 {{- default "default" .Values.serviceAccount.name -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The operator, as the subject of a binding. */}}
+{{- define "larder.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "larder.serviceAccount" . }}
+  namespace: {{ .Release.Namespace }}
 {{- end -}}
 
 {{/* An image's full name. Takes a list: the root, and the name of the image. */}}
@@ -52,46 +65,51 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* What the operator may do where a CacheCluster lives, all but Secrets. */}}
+{{/*
+What the operator may do where a CacheCluster lives, all but Secrets. `operator/src/run.rs` says why;
+operator/tests/chart.rs compares.
+*/}}
 {{- define "larder.rules" -}}
-# The two resources. A finalizer is a patch of the object; owner references that block deletion
-# need `update` on the finalizers where that is enforced.
 - apiGroups: [larder.dev]
-  resources: [cacheclusters, cachegroups]
+  resources: [cacheclusters]
   verbs: [get, list, watch, patch]
+- apiGroups: [larder.dev]
+  resources: [cachegroups]
+  verbs: [get, list, watch]
 - apiGroups: [larder.dev]
   resources: [cacheclusters/status, cachegroups/status]
   verbs: [patch]
 - apiGroups: [larder.dev]
   resources: [cacheclusters/finalizers]
   verbs: [update]
-# What a CacheCluster is made of.
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services, configmaps]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
-# Looks at pods and volumes, touches a pod to refresh its credentials, restarts an etcd member.
+  verbs: [list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, patch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch]
+  verbs: [list]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
 {{- end -}}
 
-{{/* Reads the Secrets that a resource names, keeps the one that members mount. */}}
+{{/*
+Reads the Secrets that a resource names, keeps the one that members mount. Cluster-wide they are
+read by name and not watched.
+*/}}
 {{- define "larder.secretRules" -}}
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, {{ if not .Values.clusterWide }}list, watch, {{ end }}create, patch]
 {{- end -}}
 
 {{/* The security context of every container. */}}

@@ -201,6 +201,8 @@ fn container(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) -> Cont
             ..ResourceRequirements::default()
         }),
         security_context: Some(pod::container_security()),
+        // A program that cannot start says why in its last line; status and events repeat it.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         volume_mounts: Some(vec![VolumeMount {
             name: DATA.into(),
             mount_path: DATA_DIRECTORY.into(),

@@ -110,6 +110,8 @@ fn container(cluster: &Cluster) -> Container {
             ..ResourceRequirements::default()
         }),
         security_context: Some(pod::container_security()),
+        // A program that cannot start says why in its last line; status and events repeat it.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         volume_mounts: Some(mounts(cluster)),
         ..Container::default()
     }
