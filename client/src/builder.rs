@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::Client;
-use crate::directory::Seed;
 use crate::error::BuildError;
 use crate::network::{Network, Tcp};
 use crate::retry::Retry;
+use crate::seed::Seed;
 
 /// Makes a [`Client`]. Every setting has a default but the members.
 #[must_use]

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use larder_proto::v1::admin_client::AdminClient;
 use larder_proto::v1::cache_client::CacheClient;
 use larder_proto::v1::{
-    GetManyRequest, GetRequest, InvalidateRequest, KeyResult, Outcome, RingRequest, RingResponse,
+    GetManyRequest, GetRequest, InvalidateRequest, Outcome, RingRequest, RingResponse,
     StatusRequest, StatusResponse,
 };
 use tokio::sync::Semaphore;
@@ -20,11 +20,12 @@ use tonic::{Code, Request, Status};
 use crate::answer::{Answer, from_result};
 use crate::builder::{Builder, Settings};
 use crate::call::Route;
-use crate::directory::{Directory, Seed};
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::key::Key;
-use crate::near::{Fence, Near};
+use crate::near::Near;
 use crate::network::Network;
+use crate::seed::Seed;
 
 /// A client of one cluster. Cheap to clone; clones share connections, ring and near cache.
 ///
@@ -39,7 +40,7 @@ use crate::network::Network;
 pub struct Client {
     pub(crate) inner: Arc<Inner>,
     /// Limit of a whole call.
-    timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 pub(crate) struct Inner {
@@ -48,7 +49,7 @@ pub(crate) struct Inner {
     pub(crate) permits: Semaphore,
     pub(crate) queued: AtomicUsize,
     pub(crate) counts: Counts,
-    near: Option<Near>,
+    pub(crate) near: Option<Near>,
 }
 
 #[derive(Default)]
@@ -201,91 +202,6 @@ impl Client {
         Ok(answer)
     }
 
-    /// Reads many keys of one group, in the order asked, with one request to each owner when the
-    /// ring is known (in parts above `max_batch_keys`). A key's own error is final; a request
-    /// that fails as a whole is tried again like any other.
-    ///
-    /// # Errors
-    /// Never as a whole: every key carries its own outcome.
-    pub async fn get_many<K: Key>(
-        &self,
-        group: &str,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Vec<Result<Answer, Error>> {
-        let keys: Vec<Bytes> = keys.into_iter().map(Key::into_bytes).collect();
-        let mut answers: Vec<Option<Result<Answer, Error>>> =
-            keys.iter().map(|key| self.near(group, key, false).map(Ok)).collect();
-        let fence = self.inner.near.as_ref().map(Near::fence);
-        let missing = (0..keys.len()).filter(|i| answers[*i].is_none());
-        let batches = self.batches(group, &keys, missing);
-        let calls = batches.iter().map(|batch| {
-            let wanted = batch.iter().map(|i| keys[*i].clone()).collect();
-            self.read_batch(group, wanted, fence)
-        });
-        for (batch, results) in batches.iter().zip(join_all(calls).await) {
-            for (at, result) in batch.iter().zip(results) {
-                answers[*at] = Some(result);
-            }
-        }
-        answers.into_iter().map(|a| a.expect("every key is in the near cache or a batch")).collect()
-    }
-
-    /// Puts the indices of keys of one owner together.
-    fn batches(
-        &self,
-        group: &str,
-        keys: &[Bytes],
-        wanted: impl Iterator<Item = usize>,
-    ) -> Vec<Vec<usize>> {
-        let mut by_owner: Vec<(Option<usize>, Vec<usize>)> = Vec::new();
-        for at in wanted {
-            let owner = self.inner.directory.owner(group, &keys[at]);
-            match by_owner.iter_mut().find(|(o, _)| *o == owner) {
-                Some((_, batch)) => batch.push(at),
-                None => by_owner.push((owner, vec![at])),
-            }
-        }
-        let size = self.inner.settings.batch_keys;
-        by_owner.iter().flat_map(|(_, batch)| batch.chunks(size).map(<[_]>::to_vec)).collect()
-    }
-
-    async fn read_batch(
-        &self,
-        group: &str,
-        keys: Vec<Bytes>,
-        fence: Option<Fence>,
-    ) -> Vec<Result<Answer, Error>> {
-        let limit = self.inner.settings.max_answer_bytes;
-        let explain = self.inner.near.is_some();
-        let results: Result<Vec<KeyResult>, Error> = self
-            .call(self.timeout, Route::Key(group, &keys[0]), |channel, left| {
-                let asked = keys.len();
-                let request = GetManyRequest { group: group.into(), keys: keys.clone(), explain };
-                async move {
-                    let response = cache(channel, limit).get_many(timed(request, left)).await?;
-                    let results = response.into_inner().results;
-                    if results.len() != asked {
-                        return Err(Status::internal("as many results as keys were expected"));
-                    }
-                    Ok(results)
-                }
-            })
-            .await;
-        let results = match results {
-            Ok(results) => results,
-            Err(error) => return vec![Err(error); keys.len()],
-        };
-        let answers = keys.iter().zip(results).map(|(key, result)| {
-            let answer = from_result(result)?;
-            if let (Some(near), Some(fence)) = (&self.inner.near, fence) {
-                near.keep(group, key, &answer, fence);
-                self.learn_from(&answer);
-            }
-            Ok(answer.explained(false))
-        });
-        answers.collect()
-    }
-
     /// Drops keys of a group from the members and from this client's near cache; no keys: the
     /// whole group. Copies in other clients' near caches live out their short life.
     ///
@@ -365,7 +281,7 @@ impl Client {
         }
     }
 
-    fn learn_from(&self, answer: &Answer) {
+    pub(crate) fn learn_from(&self, answer: &Answer) {
         if let Some(explanation) = answer.explanation() {
             self.inner.directory.saw_revision(explanation.ring_revision);
         }
@@ -378,12 +294,12 @@ impl std::fmt::Debug for Client {
     }
 }
 
-fn cache(channel: Channel, limit: usize) -> CacheClient<Channel> {
+pub(crate) fn cache(channel: Channel, limit: usize) -> CacheClient<Channel> {
     CacheClient::new(channel).max_decoding_message_size(limit)
 }
 
 /// A request that tells the member how long the caller still waits.
-fn timed<T>(message: T, left: Duration) -> Request<T> {
+pub(crate) fn timed<T>(message: T, left: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(left);
     request

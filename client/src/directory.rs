@@ -5,13 +5,13 @@
 //! is made: calls start the work that is due, one task of a kind at a time. What was learned
 //! stays until something newer is learned; a silent resolver or ring takes nothing away.
 
-use std::net::SocketAddr;
+mod heal;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures::future::join_all;
 use larder_proto::v1::admin_client::AdminClient;
 use larder_proto::v1::{RingRequest, RingResponse};
 use parking_lot::Mutex;
@@ -25,28 +25,16 @@ use crate::network::Network;
 use crate::retry::{Verdict, judge};
 use crate::ring::{self, RingView};
 use crate::route;
+use crate::seed::Seed;
 
 /// Limit of one look-up of a name.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(2);
 /// Limit of one question for the ring, which also serves as the probe of a silent member.
 const PROBE_LIMIT: Duration = Duration::from_millis(500);
-/// Pause between probes of silent members while a call waits for one.
-const PROBE_EVERY: Duration = Duration::from_millis(200);
-/// The longest pause between probes when no call waits.
-const PROBE_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Probing ends when no call was made for so long.
-const IDLE: Duration = Duration::from_secs(30);
 /// Names are not looked up more often than this.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 /// Members that are asked for the ring before a refresh gives up.
 const RING_TRIES: usize = 3;
-
-/// A place to start from: an address, or a name that stands for many.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Seed {
-    Address(SocketAddr),
-    Name { host: String, port: u16 },
-}
 
 pub(crate) struct Directory {
     network: Arc<dyn Network>,
@@ -95,29 +83,6 @@ struct Flag<'a>(&'a AtomicBool);
 impl Drop for Flag<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
-    }
-}
-
-struct Waiter<'a>(&'a AtomicUsize);
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Seed {
-    /// Reads `host:port`; the host may be a name, an IPv4 or a bracketed IPv6 address.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        if let Ok(address) = text.parse() {
-            return Some(Self::Address(address));
-        }
-        let (host, port) = text.rsplit_once(':')?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-        if host.is_empty() || !host.chars().all(plain) {
-            return None;
-        }
-        Some(Self::Name { host: host.into(), port: port.parse().ok()? })
     }
 }
 
@@ -232,25 +197,6 @@ impl Directory {
         self.refreshes.send_modify(|n| *n += 1);
     }
 
-    /// For [`Directory::wait_for_return`]: taken before a round, so that nothing is missed.
-    pub(crate) fn returns(&self) -> watch::Receiver<u64> {
-        let mut returns = self.returns.subscribe();
-        returns.mark_unchanged();
-        returns
-    }
-
-    /// Waits for `limit`, or less when a silent member answers again or new ones appear.
-    pub(crate) async fn wait_for_return(
-        self: &Arc<Self>,
-        mut returns: watch::Receiver<u64>,
-        limit: Duration,
-    ) {
-        self.waiters.fetch_add(1, Ordering::Relaxed);
-        let _waiter = Waiter(&self.waiters);
-        self.heal();
-        let _ = timeout(limit, returns.changed()).await;
-    }
-
     fn upkeep(self: &Arc<Self>) {
         let now = Instant::now();
         self.last_call.store(self.millis(now), Ordering::Relaxed);
@@ -272,48 +218,6 @@ impl Directory {
             let _flag = Flag(&directory.refreshing);
             directory.refresh().await;
         });
-    }
-
-    /// Probes silent members until all answer, or nobody calls any more.
-    fn heal(self: &Arc<Self>) {
-        if self.healing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let directory = Arc::downgrade(self);
-        // Held by the task from its birth, so that a runtime that ends before its first poll
-        // sets the flag back too.
-        let flag = HealFlag(Weak::clone(&directory));
-        tokio::spawn(async move {
-            let _flag = flag;
-            let mut pause = PROBE_EVERY;
-            loop {
-                tokio::time::sleep(pause).await;
-                let Some(directory) = directory.upgrade() else { return };
-                match directory.heal_once().await {
-                    Healed::Nothing => return,
-                    Healed::Some => pause = PROBE_EVERY,
-                    Healed::None if directory.waiters.load(Ordering::Relaxed) > 0 => {
-                        pause = PROBE_EVERY;
-                    }
-                    Healed::None => pause = (pause * 2).min(PROBE_PAUSE_MAX),
-                }
-            }
-        });
-    }
-
-    async fn heal_once(&self) -> Healed {
-        let idle = self.millis(Instant::now()) - self.last_call.load(Ordering::Relaxed);
-        let waited_for = self.waiters.load(Ordering::Relaxed) > 0;
-        if !waited_for && Duration::from_millis(idle) > IDLE {
-            return Healed::Nothing;
-        }
-        self.resolve().await;
-        let down: Vec<_> = self.members().into_iter().filter(|m| m.is_down()).collect();
-        if down.is_empty() && !waited_for {
-            return Healed::Nothing;
-        }
-        let probes = join_all(down.iter().map(|m| self.ask_ring(m))).await;
-        if probes.iter().any(Result::is_ok) { Healed::Some } else { Healed::None }
     }
 
     async fn resolve(&self) {
@@ -437,26 +341,6 @@ impl Directory {
     }
 }
 
-/// How a round of probes went.
-enum Healed {
-    /// Every member answers, or nobody cares.
-    Nothing,
-    /// At least one came back.
-    Some,
-    /// None came back.
-    None,
-}
-
-struct HealFlag(Weak<Directory>);
-
-impl Drop for HealFlag {
-    fn drop(&mut self) {
-        if let Some(directory) = self.0.upgrade() {
-            directory.healing.store(false, Ordering::Release);
-        }
-    }
-}
-
 impl Known {
     /// Ring members in the ring's order, then seeds that are not among them.
     fn members(&self) -> Vec<Arc<Member>> {
@@ -472,24 +356,5 @@ impl Known {
 
     fn is_empty(&self) -> bool {
         self.seeds.is_empty() && self.ring.is_none()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seeds_are_addresses_or_names_with_a_port() {
-        let address = |text: &str| Seed::Address(text.parse().expect("valid"));
-        assert_eq!(Seed::parse("127.0.0.1:7600"), Some(address("127.0.0.1:7600")));
-        assert_eq!(Seed::parse("[::1]:7600"), Some(address("[::1]:7600")));
-        assert_eq!(
-            Seed::parse("shop-members.prod:7600"),
-            Some(Seed::Name { host: "shop-members.prod".into(), port: 7600 })
-        );
-        for wrong in ["shop", "shop:", ":7600", "shop:70000", "http://shop:7600", "a b:1", ""] {
-            assert_eq!(Seed::parse(wrong), None, "{wrong}");
-        }
     }
 }

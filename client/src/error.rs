@@ -31,7 +31,7 @@ pub enum BuildError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The members do not know the group.
-    #[error("unknown group: {message}")]
+    #[error("{message}")]
     UnknownGroup {
         /// The member's text.
         message: String,

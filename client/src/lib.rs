@@ -33,6 +33,7 @@
 //! Start at [`Client`]; `call.rs` has the rounds, `directory.rs` the members and the ring.
 
 mod answer;
+mod batch;
 mod builder;
 mod call;
 mod client;
@@ -45,6 +46,7 @@ pub mod network;
 mod retry;
 mod ring;
 mod route;
+mod seed;
 
 pub use answer::Answer;
 pub use builder::Builder;
