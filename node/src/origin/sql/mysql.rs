@@ -1,4 +1,5 @@
-//! MySQL and MariaDB. The server takes a text for whatever the parameter is compared with.
+//! MySQL and MariaDB. The server takes a text for whatever the parameter is compared with, and is
+//! lenient: `42abc` finds the integer 42. A query that minds compares `CAST(id AS CHAR)`.
 
 use std::str::FromStr;
 
