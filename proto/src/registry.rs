@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// One member's registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// Always 0, "add", as etcd's naming clients expect.
+    /// 0, "add", or 1, "delete", as etcd's naming clients know them: a leaving member says 1
+    /// before it revokes its lease, so that its peers drop it at once.
     #[serde(rename = "Op", default)]
     pub op: u8,
     /// `host:port` of the member's gRPC port for clients.
