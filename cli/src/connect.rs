@@ -28,7 +28,13 @@ pub(crate) struct Endpoint {
     pub(crate) endpoint: String,
 
     /// Seconds that the whole command may take, all tries together
-    #[arg(long, global = true, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(
+        long,
+        global = true,
+        default_value = "10",
+        value_name = "SECONDS",
+        value_parser = seconds
+    )]
     pub(crate) timeout: Duration,
 
     /// Tries after the first, when no member answers: 1, 2, 4 s apart

@@ -22,13 +22,24 @@ pub(crate) struct BadConfiguration(pub(crate) String);
 
 /// Prints a failure as one line with its causes, and a hint where there is one.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    let text: Vec<String> = error.chain().map(|cause| one_line(&cause.to_string())).collect();
-    eprint(&format!("larder: {}", text.join(": ")));
+    eprint(&format!("larder: {}", told(error)));
     if let Some(hint) = error.downcast_ref::<Error>().and_then(hint) {
         eprint(&format!("hint: {hint}"));
     }
     let bad = error.is::<BadConfiguration>() || error.is::<BuildError>();
     ExitCode::from(if bad { exit::BAD_CONFIGURATION } else { exit::FAILURE })
+}
+
+/// An error with its causes in one line, without those that only repeat the one before.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = one_line(&cause.to_string());
+        if !texts.last().is_some_and(|last| last.contains(&text)) {
+            texts.push(text);
+        }
+    }
+    texts.join(": ")
 }
 
 fn hint(error: &Error) -> Option<&'static str> {
@@ -50,4 +61,18 @@ fn one_line(text: &str) -> String {
 #[allow(clippy::print_stderr, reason = "a command's own words go to standard error")]
 fn eprint(line: &str) {
     eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_that_repeat_the_error_are_told_once() {
+        let error = anyhow::anyhow!("(code: 14) no file").context("database: (code: 14) no file");
+        assert_eq!(
+            told(&error.context("group a\n fails")),
+            "group a; fails: database: (code: 14) no file"
+        );
+    }
 }

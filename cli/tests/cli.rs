@@ -129,7 +129,7 @@ impl Up {
             match self.child.try_wait().expect("ours") {
                 Some(status) => return status.code().expect("not killed"),
                 None if Instant::now() > deadline => panic!("does not stop"),
-                None => std::thread::yield_now(),
+                None => std::thread::sleep(Duration::from_millis(20)),
             }
         }
     }

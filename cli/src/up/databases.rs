@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::demo;
 use super::plan::{Group, Plan, SecretKey};
-use crate::exit::BadConfiguration;
+use crate::exit::{BadConfiguration, told};
 
 /// Limit of the first question to a database.
 const ASK_LIMIT_MS: u64 = 5_000;
@@ -107,8 +107,7 @@ impl Databases {
         secret: &SecretKey,
         data: &Path,
     ) -> anyhow::Result<()> {
-        let path: PathBuf =
-            demo::make(data).await.map_err(|e| BadConfiguration(format!("{e:#}")))?;
+        let path: PathBuf = demo::make(data).await.map_err(|e| BadConfiguration(told(&e)))?;
         let path = path.canonicalize().unwrap_or(path);
         self.write(group, &demo::url(&path))?;
         self.demo.push(group.name.clone());
@@ -132,7 +131,7 @@ impl Databases {
             origin::build(&group.contract.origin, &limits, &credentials, names::MAX_VALUE_BYTES);
         let problem = match async { loader?.load(b"larder-up").await }.await {
             Ok(_) => return Ok(()),
-            Err(error) => format!("{:#}", anyhow::Error::from(error)),
+            Err(error) => told(&error.into()),
         };
         let text = if self.demo.contains(&group.name) {
             format!(

@@ -149,7 +149,9 @@ metadata: {name: students}
 spec:
   clusterRef: {name: shop}
   origin:
-    sql: {urlSecretRef: {name: students-db, key: url}, query: 'SELECT score FROM students WHERE name = $1'}
+    sql:
+      urlSecretRef: {name: students-db, key: url}
+      query: SELECT score FROM students WHERE name = $1
 ";
 
     fn read(text: &str) -> Result<Plan, String> {
