@@ -146,7 +146,10 @@ impl Config {
     /// # Errors
     /// The first field that cannot be.
     pub fn new(file: NodeConfig, identity: Identity) -> Result<Self, Error> {
-        check_identity(&identity)?;
+        // A sidecar registers nowhere and may be nameless.
+        if matches!(file.mode, file::Mode::Member(_)) {
+            check_identity(&identity)?;
+        }
         check_limits(&file.limits)?;
         for (field, name) in
             [("cluster.namespace", &file.cluster.namespace), ("cluster.name", &file.cluster.name)]
@@ -158,9 +161,7 @@ impl Config {
         let mode = match file.mode {
             file::Mode::Member(member) => Mode::Member(check_member(member)?),
             file::Mode::Sidecar(sidecar) => {
-                require("mode.sidecar.members", !sidecar.members.is_empty(), || {
-                    "name at least one host:port".into()
-                })?;
+                check_sidecar(&sidecar)?;
                 Mode::Sidecar(sidecar)
             }
         };
@@ -288,6 +289,17 @@ fn check_member(member: file::MemberMode) -> Result<Member, Error> {
     })
 }
 
+fn check_sidecar(sidecar: &file::SidecarMode) -> Result<(), Error> {
+    let field = "mode.sidecar.members";
+    require(field, !sidecar.members.is_empty(), || "name at least one host:port".into())?;
+    for member in &sidecar.members {
+        let port = member.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        let valid = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        require(field, valid, || format!("{member:?} is not host:port"))?;
+    }
+    Ok(())
+}
+
 fn check_limits(limits: &Limits) -> Result<(), Error> {
     let Limits {
         max_key_bytes,
@@ -399,6 +411,25 @@ mod tests {
         let nameless = Identity { name: String::new(), ..identity() };
         let text = Config::new(file, nameless).expect_err("nameless").to_string();
         assert!(text.contains("LARDER_MEMBER_NAME"), "{text}");
+    }
+
+    #[test]
+    fn a_sidecar_needs_no_name_but_members() {
+        let nobody = Identity {
+            name: String::new(),
+            uid: String::new(),
+            advertise_host: String::new(),
+            zone: None,
+        };
+        let make = |members: Value| {
+            let mut file = smallest();
+            file["mode"] = json!({"sidecar": {"members": members}});
+            Config::new(serde_json::from_value(file).expect("fits the schema"), nobody.clone())
+        };
+        make(json!(["shop-members:7600"])).expect("valid");
+        let text = make(json!(["shop-members"])).expect_err("no port").to_string();
+        assert_eq!(text, "mode.sidecar.members: \"shop-members\" is not host:port");
+        make(json!([])).expect_err("nobody to ask");
     }
 
     #[test]

@@ -31,6 +31,7 @@ use tonic_health::pb::health_server::HealthServer;
 /// Where a caller says how long it waits. Source: gRPC over HTTP/2, "Timeout".
 const TIMEOUT_HEADER: &str = "grpc-timeout";
 
+/// What a generated service's call is.
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// One port: the service of its hot path, and the rest.
@@ -58,7 +59,8 @@ where
 impl<S> hyper::service::Service<Request<Incoming>> for Door<S>
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone,
-    S::Future: Send + 'static,
+    // Generated services box their futures already; a second box would be one too many.
+    S: Service<Request<Incoming>, Future = Answer>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -67,7 +69,7 @@ where
     fn call(&self, request: Request<Incoming>) -> Answer {
         // Generated services and routes are always ready: no `poll_ready` is needed.
         if request.uri().path().starts_with(self.prefix) {
-            Box::pin(self.hot.clone().call(request))
+            self.hot.clone().call(request)
         } else {
             Box::pin(self.rest.clone().call(request))
         }

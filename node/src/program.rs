@@ -18,9 +18,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or("bad flags");
-            return refuse(format_args!("{}; see --help", line.trim_start_matches("error: ")));
+            return refuse(format_args!("{}; see --help", one_line(&error.to_string())));
         }
         Err(help) => {
             _ = help.print();
@@ -79,8 +77,26 @@ fn serve(config: Config) -> Result<bool, Failure> {
     })
 }
 
+/// The first paragraph of clap's text.
+fn one_line(text: &str) -> String {
+    let paragraph = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    paragraph.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
+}
+
 #[expect(clippy::print_stderr, reason = "logs may not be set up yet, and a person reads this")]
 fn refuse(problem: impl Display) -> ExitCode {
     eprintln!("larder-node: {problem}");
     exit::BAD_CONFIGURATION.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_flag_is_named_in_one_line() {
+        let error = Args::try_parse_from(["larder-node"]).expect_err("no file").to_string();
+        let line = one_line(&error);
+        assert!(line.contains("--config <FILE>") && !line.contains('\n'), "{line}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use larder_engine::PolicyKind;
 use larder_proto::contract::GroupContract;
@@ -120,6 +120,7 @@ impl Follower {
             gates.registered.take().into_iter().for_each(Gate::open);
         }
         let view = self.views.borrow_and_update().clone();
+        self.metrics.hold(view.distrusted, !view.departed.is_empty());
         let applied = self.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, &view));
         if view.revision == 0 || applied {
             return;
@@ -131,6 +132,9 @@ impl Follower {
         if me.is_some_and(|me| me.metadata.uid == self.identity.uid) {
             gates.joined.take().into_iter().for_each(Gate::open);
         }
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since_1970.map_or(0, |elapsed| elapsed.as_secs());
+        self.metrics.last_event_seconds.set(i64::try_from(seconds).unwrap_or(i64::MAX));
         self.applied = Some(view);
     }
 

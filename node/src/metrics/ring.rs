@@ -1,7 +1,8 @@
 //! The ring, the registry and the peers.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry,
 };
 
 use super::{opts, register};
@@ -22,8 +23,11 @@ pub struct RingMetrics {
     pub lease_ttl_seconds: IntGauge,
     /// Times that a peer was found not to answer.
     pub peers_down: IntCounter,
+    /// When the View changed last, seconds since 1970.
+    pub last_event_seconds: IntGauge,
     /// Invalidations that a peer did not confirm.
     pub drops_missed: IntCounter,
+    held: [IntGauge; 2],
     requests: IntCounterVec,
     seconds: HistogramVec,
 }
@@ -52,7 +56,17 @@ impl RingMetrics {
         let seconds =
             HistogramOpts::from(opts("peer_duration_seconds", "Time of a peer's answer."))
                 .buckets(PEER_BUCKETS.to_vec());
+        let held = IntGaugeVec::new(
+            opts("ring_held_info", "1 while members without a lease are kept, by reason."),
+            &["reason"],
+        );
+        let held = register(registry, held.expect("valid names"));
         Self {
+            held: ["shrink_guard", "grace"].map(|reason| held.with_label_values(&[reason])),
+            last_event_seconds: gauge(
+                "registry_last_event_timestamp_seconds",
+                "When something changed in the registry last.",
+            ),
             members: gauge("ring_members", "Members in the ring."),
             revision: gauge("ring_revision", "Registry revision from which the ring was made."),
             registry_connected: gauge("registry_connected", "1 while the registry answers."),
@@ -75,6 +89,13 @@ impl RingMetrics {
                 HistogramVec::new(seconds, &["peer"]).expect("valid names"),
             ),
         }
+    }
+
+    /// Tells why members without a lease are kept: because too many vanished at once for the
+    /// registry to be believed, and because some still answer.
+    pub fn hold(&self, distrusted: bool, departed: bool) {
+        self.held[0].set(distrusted.into());
+        self.held[1].set(departed.into());
     }
 
     /// The children of one peer, known by its ordinal's name.

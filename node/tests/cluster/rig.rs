@@ -29,6 +29,7 @@ use larder_runtime::net;
 use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use prost::Message;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -49,6 +50,40 @@ pub(crate) struct Cluster {
     members: Vec<Option<Running>>,
     channels: Vec<Channel>,
     keys: Keys,
+}
+
+/// A member as a process of its own.
+pub(crate) struct Process {
+    child: tokio::process::Child,
+    channel: Channel,
+    _folder: tempfile::TempDir,
+}
+
+impl Process {
+    pub(crate) fn client(&self) -> CacheClient<Channel> {
+        CacheClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Asks it to stop, and tells its exit code.
+    pub(crate) async fn terminate(mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        let exit = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
+        exit.expect("stops in time").expect("a child").code()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id().expect("running")).expect("a process id");
+        let pid = Pid::from_raw(id).expect("a process id");
+        kill_process(pid, signal).expect("our own child");
+    }
 }
 
 impl Origin {
@@ -162,6 +197,48 @@ impl Cluster {
         let loader = origin::from_fn(move |key| origin.clone().load(key));
         let options = Options::default().group("students", loader);
         App::build(config, options).expect("free ports").spawn().expect("threads")
+    }
+
+    /// A member as a process of its own.
+    pub(crate) async fn start_process(&self, name: &str) -> Process {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("node.json");
+        let listen =
+            ["grpc", "peer", "http", "admin"].map(|port| format!("\"{port}\":\"127.0.0.1:0\""));
+        let text = format!(
+            r#"{{"cluster":{{"namespace":"prod","name":"shop"}},"drainSeconds":4,
+            "listen":{{{}}},"limits":{{"workers":1}},
+            "mode":{{"member":{{"registry":{{"endpoints":["{}"],"leaseTtlSeconds":60}},
+            "placement":{{"rendezvous":{{}}}},"capacityBytes":{}}}}}}}"#,
+            listen.join(","),
+            self.registry.endpoint(),
+            8 << 20
+        );
+        std::fs::write(&file, text).expect("written");
+        let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_larder-node"))
+            .arg("--config")
+            .arg(&file)
+            .args(["--name", name, "--uid", "a process", "--advertise-host", "127.0.0.1"])
+            .args(["--log", "warn"])
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program");
+        let whole = || async {
+            self.ring_of(0).await.iter().any(|n| n == name)
+                && self.ring_of(1).await.iter().any(|n| n == name)
+        };
+        eventually(Duration::from_secs(20), whole).await;
+        let ring = AdminClient::new(self.channel(0)).ring(RingRequest {}).await.expect("a ring");
+        let members = ring.into_inner().members;
+        let me = members.into_iter().find(|member| member.name == name).expect("there");
+        let channel = self.channel_to(me.grpc_address.parse().expect("an address"));
+        Process { child, channel, _folder: folder }
+    }
+
+    /// Drops a member's copy of a key, as time would.
+    pub(crate) fn forget_copy(&self, member: usize, group: &str, key: &str) {
+        let cache = self.members[member].as_ref().expect("alive").cache().expect("a member");
+        cache.drop_copies(group, &[Bytes::copy_from_slice(key.as_bytes())]);
     }
 
     pub(crate) async fn start_sidecar(&self) -> Running {
