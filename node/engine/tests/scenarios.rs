@@ -264,7 +264,8 @@ fn a_listener_hears_of_every_entry_that_leaves_once_with_its_cause() {
     use std::sync::{Arc, Mutex};
     let cache = cache(1 << 20, 1);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
-    let heard: Arc<Mutex<Vec<(Vec<u8>, Cause)>>> = Arc::default();
+    type Heard = Mutex<Vec<(Vec<u8>, Cause)>>;
+    let heard: Arc<Heard> = Arc::default();
     let (log, probe) = (Arc::clone(&heard), group.clone());
     group.set_listener(Arc::new(move |key: &[u8], value: &Value, cause: Cause| {
         assert_eq!(value.len(), 1);

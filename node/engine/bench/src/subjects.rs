@@ -1,0 +1,116 @@
+//! What is compared, each as a function "was this key here? it is now".
+
+use bytes::Bytes;
+use larder_engine::{Cache, GroupOptions, NewEntry, Options, PolicyKind, Tick, Value, weight};
+
+use crate::workloads::Workload;
+
+/// The engine's policies, then other libraries.
+pub const NAMES: &[&str] = &[
+    "Lru",
+    "Lfu",
+    "Fifo",
+    "Lru2",
+    "Arc",
+    "S3Fifo",
+    "Sieve",
+    "TinyLfu",
+    "moka",
+    "quick_cache",
+    "TinyUFO",
+    "foyer S3-FIFO",
+    "foyer LFU",
+    "foyer LRU",
+];
+
+/// The engine charges ghosts, sketches and trials to the same budget as entries, which the others do
+/// not; beside values of this size they are a hundredth or two of it.
+const VALUE_BYTES: usize = 4 << 10;
+
+/// Answers whether the key was held, and takes it in if not.
+pub type Subject = Box<dyn FnMut(u32) -> bool>;
+
+/// True for what is not ours.
+pub fn is_rival(name: &str) -> bool {
+    name.parse::<PolicyKind>().is_err()
+}
+
+/// A fresh cache of so many slots.
+pub fn build(name: &str, slots: usize, workload: &Workload) -> Subject {
+    if let Ok(policy) = name.parse::<PolicyKind>() {
+        return ours(policy, slots);
+    }
+    let foyer = |config: foyer_memory::EvictionConfig| -> Subject {
+        let builder = foyer_memory::CacheBuilder::new(slots).with_shards(1);
+        let cache: foyer_memory::Cache<u32, ()> = builder.with_eviction_config(config).build();
+        Box::new(move |key| {
+            let hit = cache.get(&key).is_some();
+            if !hit {
+                cache.insert(key, ());
+            }
+            hit
+        })
+    };
+    match name {
+        "moka" => {
+            let cache = moka::sync::Cache::new(slots as u64);
+            let (mut since, every) = (0, (slots / 64).clamp(1, 16));
+            Box::new(move |key| {
+                let hit = cache.get(&key).is_some();
+                if !hit {
+                    cache.insert(key, ());
+                }
+                // It evicts in housekeeping beside the calls: so often that it never holds
+                // noticeably more than its capacity.
+                since += 1;
+                if since % every == 0 {
+                    cache.run_pending_tasks();
+                }
+                hit
+            })
+        }
+        "quick_cache" => {
+            let mut cache = quick_cache::unsync::Cache::new(slots);
+            Box::new(move |key| {
+                let hit = cache.get(&key).is_some();
+                if !hit {
+                    cache.insert(key, ());
+                }
+                hit
+            })
+        }
+        "TinyUFO" => {
+            let cache = tinyufo::TinyUfo::new(slots, slots);
+            Box::new(move |key| {
+                let hit = cache.get(&key).is_some();
+                if !hit {
+                    cache.put(key, (), 1);
+                }
+                hit
+            })
+        }
+        "foyer S3-FIFO" => foyer(foyer_memory::S3FifoConfig::default().into()),
+        "foyer LFU" => foyer(foyer_memory::LfuConfig::default().into()),
+        "foyer LRU" => foyer(foyer_memory::LruConfig::default().into()),
+        other => unreachable!("{other} stands in NAMES, for {}", workload.name),
+    }
+}
+
+fn ours(policy: PolicyKind, slots: usize) -> Subject {
+    let capacity_bytes = slots as u64 * weight(4, VALUE_BYTES);
+    let options = Options { capacity_bytes, shards: Some(1), ..Options::default() };
+    let cache = Cache::new(options);
+    let group = GroupOptions { policy, ..GroupOptions::default() };
+    let group = cache.add_group("bench", group).expect("the only group");
+    let now = Tick::ZERO;
+    let value = Value::Present(Bytes::from(vec![0; VALUE_BYTES]));
+    let entry = NewEntry::new(value, Tick::NEVER, Tick::NEVER, 0);
+    Box::new(move |key| {
+        let _cache_lives_as_long = &cache;
+        let hit = group.get(&key.to_be_bytes(), now).is_some();
+        if !hit {
+            group.insert(&key.to_be_bytes(), &entry, None, now).expect("it fits");
+        }
+        hit
+    })
+}
