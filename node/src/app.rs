@@ -45,6 +45,7 @@ use larder_runtime::random::Random;
 use larder_runtime::ready::Ready;
 use larder_runtime::tasks::Tasks;
 use prometheus::Registry;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -60,6 +61,8 @@ use crate::serve::{Port, Workers};
 /// load balancers have heard.
 const FAREWELL_PART: u32 = 8;
 const FAREWELL_MOST: Duration = Duration::from_secs(2);
+/// What background tasks are given at least, after requests used up the grace time.
+const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// What an embedding program adds to the configuration.
 #[derive(Default)]
@@ -134,8 +137,8 @@ struct Made {
 }
 
 impl Options {
-    /// Adds a group with defaults: the engine's policy, one minute of life, absent remembered for five seconds,
-    /// 32 loads at a time of 5 s each.
+    /// Adds a group with defaults: the engine's policy, one minute of life, absent remembered for
+    /// five seconds, 32 loads at a time of 5 s each.
     #[must_use]
     pub fn group(self, name: impl Into<String>, loader: impl Loader + 'static) -> Self {
         let freshness = Freshness {
@@ -302,8 +305,11 @@ impl Running {
             // Peers forward to us until they have heard, and we still answer.
             tokio::time::sleep((grace / FAREWELL_PART).min(FAREWELL_MOST)).await;
         }
+        let end = Instant::now() + grace;
         let served = workers.stop(grace).await;
-        let finished = tasks.stop(grace).await;
+        // What requests needed is done; what is left is quick.
+        let rest = end.saturating_duration_since(Instant::now()).max(LAST_GRACE);
+        let finished = tasks.stop(rest).await;
         if let Err(unfinished) = finished {
             tracing::warn!(%unfinished, "stopping all the same");
         }

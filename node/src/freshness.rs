@@ -174,7 +174,10 @@ mod tests {
     proptest! {
         #[test]
         fn life_is_shortened_by_no_more_than_the_jitter(
-            ttl_ms in 0..u64::MAX / 4, percent in 0_u32..=100, ratio in 0.0..1.0_f64, now in 0..1_u64 << 40,
+            ttl_ms in 0..u64::MAX / 4,
+            percent in 0_u32..=100,
+            ratio in 0.0..1.0_f64,
+            now in 0..1_u64 << 40,
         ) {
             let contract = Freshness { ttl_ms, jitter_percent: percent, ..CONTRACT };
             let kept = life(&contract, Kind::Present, ratio, now);

@@ -136,6 +136,12 @@ async fn many_keys_of_all_owners_come_in_one_call_each_with_its_own_outcome() {
         assert_eq!(results[98].outcome(), Outcome::Absent);
         assert_eq!((results[99].outcome(), results[99].code), (Outcome::Error, 14));
     }
+    // A hundred keys travelled in batches, not one by one.
+    for peer in ["shop-1", "shop-2"] {
+        let series = format!("larder_peer_requests_total{{code=\"ok\",peer=\"{peer}\"}}");
+        let batches = cluster.metric(0, &series).await.expect("there");
+        assert!(batches > 0.0 && batches <= 16.0, "{batches} batches to {peer}");
+    }
     let mut unknown = request.clone();
     unknown.group = "nobody".into();
     let error = cluster.client(0).get_many(unknown).await.expect_err("unknown");
