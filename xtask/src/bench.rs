@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Times that each server is measured in each shape.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
+    /// Takes the programs as they were last built.
+    #[arg(long)]
+    built: bool,
     /// Prints the table and leaves the page as it is.
     #[arg(long)]
     dry_run: bool,
@@ -63,9 +66,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("the comparison pins server and load to processors of their own: two are needed");
     }
     packages::ensure(&NEEDED)?;
-    let product = image::programs()?;
-    let ours = image::compile(&["larder-bench"])?.join("larder-bench");
-    let servers = Servers::start(&product.join("larder-node"), &ours)?;
+    let folder = if args.built {
+        image::folder()
+    } else {
+        // One after the other, so that the member is built exactly as the images have it.
+        image::programs()?;
+        image::compile(&["larder-bench"])?
+    };
+    let ours = folder.join("larder-bench");
+    let servers = Servers::start(&folder.join("larder-node"), &ours)?;
     let rows = measure(&servers, &ours, args.runs)?;
     let block = block(&rows, &servers)?;
     println!("\n{block}");

@@ -92,7 +92,7 @@ pub(crate) fn programs() -> Result<PathBuf> {
 /// # Errors
 /// As [`programs`].
 pub(crate) fn compile(packages: &[&str]) -> Result<PathBuf> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let target = target();
     let names = packages.join(", ");
     println!("building {names}; the first time takes five to ten minutes on two cores");
     let begin = Instant::now();
@@ -110,7 +110,17 @@ pub(crate) fn compile(packages: &[&str]) -> Result<PathBuf> {
     ));
     command::shown(&mut cargo)?;
     println!("built in {:.0} s", begin.elapsed().as_secs_f64());
-    Ok(workspace::target().join(target).join("release"))
+    Ok(folder())
+}
+
+/// Where [`compile`] leaves programs.
+pub(crate) fn folder() -> PathBuf {
+    workspace::target().join(target()).join("release")
+}
+
+/// The machine's own, named: flags for a named target leave build scripts alone.
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
 /// The programs at the root of the file system; the first is what a container runs.
