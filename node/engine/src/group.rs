@@ -236,8 +236,8 @@ impl Group {
         }
     }
 
-    /// Up to `max` keys that are asked for most, the hottest first, with rates. An estimate from one
-    /// read in 64, that speaks of about the last ten seconds.
+    /// Up to `max` keys that are asked for most, the hottest first, with rates. An estimate from
+    /// one read in 64, that speaks of about the last ten seconds.
     #[must_use]
     pub fn hot_keys(&self, now: Tick, max: usize) -> Vec<HotKey> {
         let mut keys = Vec::new();
@@ -365,7 +365,9 @@ impl Inner {
             entry_bytes: self.max_entry_bytes.min(share.target_bytes / shards),
         };
         self.owed.store(share.limit_bytes < share.target_bytes, Ordering::Relaxed);
-        self.shards.iter().for_each(|unit| unit.shard.lock().set_limits(limits));
+        for unit in &self.shards {
+            self.change(unit, |shard, _| shard.set_limits(limits));
+        }
     }
 
     /// Housekeeping over all shards, at most about `max` entries.

@@ -1,8 +1,8 @@
 //! Owns the estimate of which keys are asked for most, and how often. It sees one read in
 //! [`SAMPLED`], so that its cost disappears in a read's; it never influences what is evicted.
 //!
-//! Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k Elements
-//! in Data Streams", ICDT 2005): a fixed number of counters; a key without one takes over the
+//! Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k
+//! Elements in Data Streams", ICDT 2005): a fixed number of counters; a key without one takes over the
 //! smallest, with its count as possible error. Counts fade by half every [`HALF_LIFE_MS`].
 
 use crate::tick::Tick;

@@ -35,8 +35,8 @@
 //!
 //! # Invariants
 //! - The bytes charged are the sum of the weights of the entries, plus what the policy remembers
-//!   beside them; over all groups they are at most the capacity, except after a cut of it, until
-//!   inserts and sweeps have caught up.
+//!   beside them; over all groups they are at most the capacity, except after a cut of it or a
+//!   change of policy, until inserts and sweeps have caught up.
 //! - An answer past `keep_until` is never given, whether or not a sweep ran.
 //! - A fill whose fence was passed by an invalidation of its key, tag or group is never stored.
 //! - No lock is held while an entry is dropped, and no two shards are locked at once.

@@ -137,6 +137,7 @@ pub(crate) trait Policy: Send + std::fmt::Debug {
     fn bytes(&self) -> u64;
 
     /// Bytes of its own memory beyond the slots (ghosts, sketches), charged to the group.
+    /// A hit does not change it.
     fn overhead_bytes(&self) -> u64;
 
     /// All slots, those worth most first.

@@ -23,8 +23,8 @@ pub const NAMES: &[&str] = &[
     "foyer LRU",
 ];
 
-/// The engine charges ghosts, sketches and trials to the same budget as entries, which the others do
-/// not; beside values of this size they are a hundredth or two of it.
+/// The engine charges ghosts, sketches and trials to the same budget as entries, which the
+/// others do not; beside values of this size they are a hundredth or two of it.
 const VALUE_BYTES: usize = 4 << 10;
 
 /// Answers whether the key was held, and takes it in if not.

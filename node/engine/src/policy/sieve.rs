@@ -1,5 +1,5 @@
-//! SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi, "SIEVE is Simpler than LRU", NSDI 2024): one queue in
-//! order of arrival and a hand that walks from its oldest end; a used entry is passed over and
+//! SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi, "SIEVE is Simpler than LRU", NSDI 2024): one queue
+//! in order of arrival and a hand that walks from its oldest end; a used entry is passed over and
 //! loses its mark, the first unused one goes. Unlike CLOCK, survivors stay in place, so that new
 //! entries meet the hand soon. A hit writes one byte.
 

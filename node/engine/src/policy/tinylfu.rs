@@ -23,6 +23,9 @@ pub(crate) struct TinyLfu {
     /// Index into [`WINDOWS`].
     window: usize,
     capacity_bytes: u64,
+    /// What sketch and trials took at the last insert. Hits let them grow too, but make no room:
+    /// the next insert accounts for it.
+    overhead_bytes: u64,
 }
 
 impl TinyLfu {
@@ -30,7 +33,7 @@ impl TinyLfu {
         let mut segments = Segments::default();
         segments.set_room(capacity_bytes, WINDOWS[0]);
         let (sketch, trials) = (Sketch::default(), Trials::new(capacity_bytes));
-        TinyLfu { segments, sketch, trials, window: 0, capacity_bytes }
+        TinyLfu { segments, sketch, trials, window: 0, capacity_bytes, overhead_bytes: 0 }
     }
 
     fn request(&mut self, slab: &Slab, slot: Slot) {
@@ -51,6 +54,7 @@ impl Policy for TinyLfu {
         self.sketch.ensure(slab.len());
         self.request(slab, slot);
         self.segments.insert(slab, slot);
+        self.overhead_bytes = self.sketch.overhead_bytes() + self.trials.overhead_bytes();
     }
 
     fn hit(&mut self, slab: &mut Slab, slot: Slot) {
@@ -74,6 +78,12 @@ impl Policy for TinyLfu {
         self.capacity_bytes = bytes;
         self.segments.set_room(bytes, WINDOWS[self.window]);
         self.trials.set_capacity(bytes);
+        // What was learned at a far larger size takes too much of a small one: learn anew.
+        if self.overhead_bytes > bytes / 4 {
+            self.sketch = Sketch::default();
+            self.trials = Trials::new(bytes);
+            self.overhead_bytes = 0;
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -81,7 +91,7 @@ impl Policy for TinyLfu {
     }
 
     fn overhead_bytes(&self) -> u64 {
-        self.sketch.overhead_bytes() + self.trials.overhead_bytes()
+        self.overhead_bytes
     }
 
     fn hottest_first(&self, slab: &Slab) -> Vec<Slot> {
