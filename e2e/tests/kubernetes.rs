@@ -426,23 +426,20 @@ fn an_application_reads_through_its_sidecar() {
     let world = world();
     let manifest = repository_file("manifests/examples/sidecar.yaml");
     world.cluster.apply(SHOP, &manifest).expect("the example is accepted");
-    let pod = poll::until("the example's pod", Duration::from_secs(60), || {
-        let pods = world.cluster.pods(SHOP, "app.kubernetes.io/name=larder-sidecar-example")?;
-        pods.into_iter().next().ok_or_else(|| "not ready".into())
-    })
-    .0;
-    let log = poll::until("the application's read", Duration::from_secs(30), || {
-        let log = world.cluster.kubectl(&[
-            "logs",
-            &pod.name,
-            "--namespace",
-            SHOP,
-            "--container",
-            "application",
-        ])?;
-        if log.contains("630") { Ok(log) } else { Err(log) }
-    })
-    .0;
+    poll::until("the example's Job completes beside its sidecar", Duration::from_secs(60), || {
+        let done =
+            world.cluster.field(&["job/reader", "--namespace", SHOP], "/status/succeeded")?;
+        if done == "1" { Ok(()) } else { Err(done) }
+    });
+    let log = world.cluster.must(&[
+        "logs",
+        "job/reader",
+        "--namespace",
+        SHOP,
+        "--container",
+        "application",
+    ]);
+    assert!(log.contains("630"), "{log}");
     println!("the application printed: {}", log.lines().next().unwrap_or_default());
     let mut delete = world.cluster.program("kubectl");
     delete.args(["delete", "--namespace", SHOP, "--wait=false", "--filename"]);
