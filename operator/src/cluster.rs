@@ -201,7 +201,7 @@ async fn write_status(
         tracing::info!(
             ready = status.ready,
             reason = ready.map(|condition| condition.reason.as_str()),
-            message = ready.map(|condition| condition.message.as_str()),
+            why = ready.map(|condition| condition.message.as_str()),
             "status written"
         );
     }

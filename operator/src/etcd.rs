@@ -43,7 +43,7 @@ pub struct Answer {
     pub applied: u64,
     /// Alarms and the like, in etcd's words.
     pub troubles: Vec<String>,
-    /// The members as it has applied them.
+    /// The members as it has applied them; a learner tells none.
     pub members: Vec<Record>,
 }
 

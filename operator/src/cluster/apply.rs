@@ -94,7 +94,9 @@ impl Error {
 /// Makes it so.
 ///
 /// # Errors
-/// The first write that failed; what was written before it stands. Etcd's refusals are no errors.
+/// The first write that failed; what was written before it stands. An object that the API server refuses
+/// does not keep the others from being written: the refusal is told at the end. Etcd's refusals are no
+/// errors.
 pub async fn apply(
     client: &Client,
     admin: &dyn EtcdAdmin,
@@ -102,7 +104,7 @@ pub async fn apply(
     observed: &Observed,
     prepared: Prepared,
 ) -> Result<Applied, Error> {
-    let mut writer = Writer { client, cluster, writes: 0 };
+    let mut writer = Writer { client, cluster, writes: 0, refused: None };
     let Prepared { objects, etcd_members, credentials, untold, step, forgotten } = prepared;
     let children = &observed.children;
     // Without `..`: an object that is added to the builders cannot be forgotten here.
@@ -138,13 +140,18 @@ pub async fn apply(
             tracing::warn!(%error, "a deleted group's key stays in the registry for now");
         }
     }
-    Ok(Applied { members, step: (step, result), writes: writer.writes })
+    match writer.refused {
+        Some(refusal) => Err(refusal),
+        None => Ok(Applied { members, step: (step, result), writes: writer.writes }),
+    }
 }
 
 struct Writer<'w> {
     client: &'w Client,
     cluster: &'w Cluster,
     writes: usize,
+    /// The first refusal.
+    refused: Option<Error>,
 }
 
 /// What every child is.
@@ -193,11 +200,38 @@ impl Writer<'_> {
         if let Some(standing) = standing.filter(|standing| stands(*standing, &wanted)) {
             return Ok(standing.clone());
         }
+        let applied = self.patch(&name, &Patch::Apply(&wanted)).await;
+        let applied = match (applied, standing) {
+            // Somebody changed the key of a list's entry, so that ours and theirs contradict each
+            // other. The object is ours: its lists are put in place of what stands.
+            (Err(kube::Error::Api(status)), Some(_)) if status.code == 422 => {
+                self.patch(&name, &Patch::Merge(&wanted)).await
+            }
+            (applied, _) => applied,
+        };
+        match (applied, standing) {
+            (Ok(applied), _) => Ok(applied),
+            (Err(source), standing) => {
+                let error = Error::Apply { kind: K::KIND, name, source };
+                match standing.filter(|_| error.is_refusal()) {
+                    Some(standing) => {
+                        self.refused.get_or_insert(error);
+                        Ok(standing.clone())
+                    }
+                    None => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn patch<K: Child>(&mut self, name: &str, patch: &Patch<&K>) -> Result<K, kube::Error> {
         self.writes += 1;
         tracing::info!(kind = K::KIND, name, "applying");
-        let params = PatchParams::apply(MANAGER).force();
-        let applied = self.api::<K>().patch(&name, &params, &Patch::Apply(&wanted)).await;
-        applied.map_err(|source| Error::Apply { kind: K::KIND, name, source })
+        let params = match patch {
+            Patch::Apply(_) => PatchParams::apply(MANAGER).force(),
+            _ => PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
+        };
+        self.api::<K>().patch(name, &params, patch).await
     }
 
     /// Deletes what is ours and not wanted.

@@ -37,7 +37,9 @@ impl EtcdAdmin for Grpc {
         Box::pin(within("tell its state", endpoint, PROBE_DEADLINE, async move {
             let mut client = connect(endpoint, tls).await?;
             let status = client.status().await?;
-            let list = client.member_list().await?;
+            // A learner refuses to tell the list.
+            let list = if status.is_learner() { None } else { Some(client.member_list().await?) };
+            let members = list.as_ref().map_or(&[][..], |list| list.members());
             let header = status.header();
             Ok(Answer {
                 cluster_id: header.map_or(0, etcd_client::ResponseHeader::cluster_id),
@@ -46,7 +48,7 @@ impl EtcdAdmin for Grpc {
                 learner: status.is_learner(),
                 applied: status.raft_applied_index(),
                 troubles: status.errors().to_vec(),
-                members: list.members().iter().map(record).collect(),
+                members: members.iter().map(record).collect(),
             })
         }))
     }

@@ -285,7 +285,8 @@ fn without_quorum(seen: &Seen, current: &[&Slot]) -> Plan {
 /// True when so many voters' data is gone that the rest is no majority of them. A voter whose place is
 /// gone may still hold its data, but in a place that nobody can reach: it counts as gone too.
 fn lost_for_good(naming: &Naming, current: &[&Slot]) -> bool {
-    let newest = current.iter().filter_map(|slot| slot.answer.as_ref()).max_by_key(|a| a.applied);
+    let voices = current.iter().filter_map(|slot| slot.answer.as_ref()).filter(|a| !a.learner);
+    let newest = voices.max_by_key(|answer| answer.applied);
     let gone = |slot: &Slot| slot.answer.is_none() && slot.lost.is_some_and(|l| l != Loss::Crashes);
     let Some(answer) = newest else {
         // Nobody says who had a vote. An unsealed seed just starts; a sealed member may have been

@@ -329,7 +329,7 @@ impl World {
             learner,
             applied: 1,
             troubles: vec![],
-            members: etcd.members.clone(),
+            members: if learner { vec![] } else { etcd.members.clone() },
         })
     }
 
