@@ -56,7 +56,8 @@ enum Comparison {
     Get,
 }
 
-/// Measures, prints the table, and writes it into the page.
+/// Measures, prints the table, and writes it into the page, unless the machine was too busy with
+/// other things for the figures to mean anything.
 ///
 /// # Errors
 /// When something cannot be built or started, or a server gives a wrong answer.
@@ -78,6 +79,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let rows = measure(&servers, &ours, args.runs)?;
     let block = block(&rows, &servers)?;
     println!("\n{block}");
+    if let Some(percent) = figures::disturbance(&rows).filter(|_| !args.dry_run) {
+        println!("{PAGE} is left as it is: something else used {percent:.0} % of the machine");
+        return Ok(());
+    }
     if args.dry_run {
         return Ok(());
     }

@@ -5,6 +5,9 @@ use std::fmt::{self, Write as _};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+/// Above this the same server's figures differ by more between two runs than two servers' do.
+const MOST_FOREIGN_PERCENT: f64 = 5.0;
+
 /// How a server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -63,6 +66,12 @@ pub(crate) fn median(mut runs: Vec<Run>) -> Option<Run> {
     runs.sort_by(|a, b| a.server_us.total_cmp(&b.server_us));
     let middle = runs.len() / 2;
     runs.into_iter().nth(middle)
+}
+
+/// What else ran meanwhile, percent of the machine, when it is more than figures can bear.
+pub(crate) fn disturbance(rows: &[Row]) -> Option<f64> {
+    let worst = rows.iter().map(|row| row.median.foreign_percent).fold(0.0, f64::max);
+    (worst > MOST_FOREIGN_PERCENT).then_some(worst)
 }
 
 /// The table, in Markdown.
@@ -137,6 +146,15 @@ mod tests {
     fn one_disturbed_run_of_three_does_not_count() {
         assert_eq!(median(vec![run(5.0), run(90.0), run(6.0)]), Some(run(6.0)));
         assert_eq!(median(vec![]), None);
+    }
+
+    #[test]
+    fn a_busy_machine_is_noticed() {
+        let shape = Shape { connections: 1, depth: 1 };
+        let busy = Run { foreign_percent: 30.0, ..run(5.0) };
+        let row = |median| Row { server: MEMBER, shape, median };
+        assert_eq!(disturbance(&[row(run(5.0)), row(busy)]), Some(30.0));
+        assert_eq!(disturbance(&[row(run(5.0))]), None);
     }
 
     #[test]
