@@ -31,7 +31,7 @@ impl Cluster {
     #[must_use]
     pub fn from_environment() -> Self {
         let file = std::env::var_os("LARDER_E2E_ENV")
-            .expect("LARDER_E2E_ENV is not set: run `cargo xtask test kubernetes`");
+            .expect("LARDER_E2E_ENV is not set: run `cargo xtask test --only kubernetes`");
         let text = std::fs::read_to_string(&file)
             .unwrap_or_else(|e| panic!("{}: {e}: run `cargo xtask kube up`", file.display()));
         let mut cluster: Self = serde_json::from_str(&text).expect("written by xtask");

@@ -47,11 +47,13 @@ impl std::ops::Deref for Turn {
     }
 }
 
+/// Made by the first test that asks; a world that could not be made fails the others at once.
 fn world() -> Turn {
-    static WORLD: OnceLock<World> = OnceLock::new();
+    static WORLD: OnceLock<Option<World>> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock();
-    Turn { world: WORLD.get_or_init(World::make), _turn: turn }
+    let world = WORLD.get_or_init(|| std::panic::catch_unwind(World::make).ok());
+    Turn { world: world.as_ref().expect("the world was made; see the first test"), _turn: turn }
 }
 
 impl World {
