@@ -129,7 +129,7 @@ impl Up {
             match self.child.try_wait().expect("ours") {
                 Some(status) => return status.code().expect("not killed"),
                 None if Instant::now() > deadline => panic!("does not stop"),
-                None => std::thread::sleep(Duration::from_millis(20)),
+                None => std::thread::park_timeout(Duration::from_millis(20)),
             }
         }
     }

@@ -261,7 +261,10 @@ fn a_tag_takes_its_entries_and_late_fills_with_it_and_nothing_else() {
 
 #[test]
 fn a_listener_hears_of_every_entry_that_leaves_once_with_its_cause() {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
     let cache = cache(1 << 20, 1);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
     type Heard = Mutex<Vec<(Vec<u8>, Cause)>>;
@@ -271,7 +274,7 @@ fn a_listener_hears_of_every_entry_that_leaves_once_with_its_cause() {
         assert_eq!(value.len(), 1);
         // No lock is held: the cache can be asked from in here.
         let _any = probe.peek(key, NOW);
-        log.lock().unwrap().push((key.to_vec(), cause));
+        log.lock().push((key.to_vec(), cause));
     }));
     let short = NewEntry::new(Value::Present("x".into()), NOW, NOW, 1);
     for key in ["replaced", "invalidated", "expired", "cleared"] {
@@ -283,7 +286,7 @@ fn a_listener_hears_of_every_entry_that_leaves_once_with_its_cause() {
     cache.sweep(NOW.after_millis(1_000), 100);
     group.clear();
     cache.sweep(NOW.after_millis(1_000), 100);
-    let mut heard = heard.lock().unwrap().clone();
+    let mut heard = heard.lock().clone();
     heard.sort();
     let expected = [
         ("cleared", Cause::Replaced),
