@@ -1,8 +1,9 @@
 //! Drives one CacheCluster from what is to what should be. [`reconcile`] is the whole way on one
 //! screen: observe, validate, plan, prepare, apply, status.
 //!
-//! Every step takes what the steps before it gave. Only [`apply`], [`status`] and [`finalize`] write, and
-//! each may be the last thing that this process does: the next reconcile goes on from whatever stands.
+//! Every step takes what the steps before it gave. Only [`apply`], [`status`] and [`finalize`]
+//! write, and each may be the last thing that this process does: the next reconcile goes on from
+//! whatever stands.
 
 pub mod apply;
 pub mod build;
@@ -134,6 +135,7 @@ async fn steps(context: &Context, namespace: &str, name: &str) -> Result<Action,
         Err(error) => return Err(Error::Apply(error)),
     };
     context.metrics.wrote(Kind::CacheCluster, applied.writes);
+    tell_rebuild(context, &observed, plan.as_ref()).await;
     tell_step(context, &observed, &applied).await;
     let status = status::status(&cluster, &observed, plan.as_ref(), &applied);
     write_status(context, &observed.cluster, &status).await?;
@@ -206,6 +208,18 @@ async fn write_status(
         );
     }
     Ok(wrote)
+}
+
+/// Says once that etcd is begun again: while the new seed's StatefulSet was not there yet.
+async fn tell_rebuild(context: &Context, observed: &Observed, plan: Option<&Plan>) {
+    let Some(Plan { health: Health::Rebuilding, members, .. }) = plan else { return };
+    let stands = |name: &str| {
+        observed.children.stateful_sets.iter().any(|set| set.metadata.name.as_deref() == Some(name))
+    };
+    if let Some(seed) = members.iter().find(|member| !stands(&member.name)) {
+        let note = format!("etcd lost its quorum for good; {} begins it again", seed.name);
+        context.tell(&observed.cluster, EventType::Warning, "EtcdRebuilding", &note).await;
+    }
 }
 
 async fn tell_step(context: &Context, observed: &Observed, applied: &Applied) {

@@ -1,5 +1,5 @@
-//! Owns how a condition is written: with its generation, and with the time of its last transition kept
-//! while its status stays. Pure; which conditions exist is [`crate::api::status`]'s.
+//! Owns how a condition is written: with its generation, and with the time of its last transition
+//! kept while its status stays. Pure; which conditions exist is [`crate::api::status`]'s.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 

@@ -1,5 +1,5 @@
-//! Owns what every reconcile shares: the client, etcd, events, metrics, and how long to wait after a
-//! failure. It knows no resource's rules.
+//! Owns what every reconcile shares: the client, etcd, events, metrics, and how long to wait after
+//! a failure. It knows no resource's rules.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -83,8 +83,8 @@ impl Context {
         self.failures.lock().remove(&key);
     }
 
-    /// The time until a settled object is looked at again, different each time so that objects do not
-    /// march in step.
+    /// The time until a settled object is looked at again, different each time so that objects do
+    /// not march in step.
     #[must_use]
     pub fn resync(&self) -> Duration {
         RESYNC.mul_f64(1.0 - 0.2 * self.random.ratio())

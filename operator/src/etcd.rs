@@ -101,8 +101,8 @@ pub enum Change {
     },
 }
 
-/// What may be asked of etcd. Each call has a deadline of its own and may be repeated: a change that
-/// stands already succeeds.
+/// What may be asked of etcd. Each call has a deadline of its own and may be repeated: a change
+/// that stands already succeeds.
 ///
 /// # Cancel safety
 /// A cancelled change may or may not have happened; ask again.

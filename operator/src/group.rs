@@ -1,5 +1,5 @@
-//! Drives one CacheGroup from what is to what should be: observe, make the contract, write it to the
-//! registry, say so in the status.
+//! Drives one CacheGroup from what is to what should be: observe, make the contract, write it to
+//! the registry, say so in the status.
 //!
 //! A group has no finalizer: when it is deleted, its cluster's next reconcile sees a key without a
 //! group and removes it. Its credential goes the same way, by the cluster's reconcile.

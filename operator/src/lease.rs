@@ -1,18 +1,20 @@
-//! Owns leadership among the operator's replicas: a coordination Lease, held by one of them. Start at
-//! [`decide`], the whole rule as a pure function; [`Elector`] reads, decides and writes.
+//! Owns leadership among the operator's replicas: a coordination Lease, held by one of them. Start
+//! at [`decide`], the whole rule as a pure function; [`Elector`] reads, decides and writes.
 //!
 //! # Guarantees
 //! - At most eight writes a minute while held: one renewal every nine seconds or so.
-//! - A holder that stops in order releases at once; one that was killed is followed as soon as its pod
-//!   is known to be gone, or when the lease has not changed for its duration.
+//! - A holder that stops in order releases at once; one that was killed is followed as soon as its
+//!   pod is known to be gone, or when the lease has not changed for its duration.
 //! - Who cannot renew stops to lead before anybody may follow: [`GIVE_UP`] is shorter than
-//!   [`DURATION`]. Time is measured by how long *we* saw the lease unchanged, so clocks need not agree.
+//!   [`DURATION`]. Time is measured by how long *we* saw the lease unchanged, so clocks need not
+//!   agree.
 //!
 //! A pod that was deleted by force while its Kubernetes node is cut off may work on beside its
-//! successor until it gives up. That is bearable: all writes are idempotent, and etcd itself refuses
-//! a second learner and a change that would cost its quorum.
+//! successor until it gives up. That is bearable: all writes are idempotent, and etcd itself
+//! refuses a second learner and a change that would cost its quorum.
 //!
-//! kube 5 has no helper crate that fits (those published bring an older kube along), so this is our own.
+//! kube 5 has no helper crate that fits (those published bring an older kube along), so this is our
+//! own.
 
 use std::time::Duration;
 

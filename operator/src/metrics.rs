@@ -75,7 +75,7 @@ impl Metrics {
             writes: IntCounterVec::new(
                 Opts::new(
                     "larder_operator_writes_total",
-                    "Writes to the API server by kind of the reconciled object; none for a settled cluster.",
+                    "Writes to the API server by kind of the reconciled object; none when settled.",
                 ),
                 &["kind"],
             )?,

@@ -1,5 +1,5 @@
-//! Owns the composition of the running operator: client, probes, leadership, the two controllers, and
-//! the order in which they stop. It knows nothing of what a reconcile does.
+//! Owns the composition of the running operator: client, probes, leadership, the two controllers,
+//! and the order in which they stop. It knows nothing of what a reconcile does.
 //!
 //! # What it needs of Kubernetes
 //! Each verb is used, and no other. In each watched namespace:
@@ -9,8 +9,8 @@
 //! | `larder.dev` `cacheclusters` | get, list, watch, patch |
 //! | `larder.dev` `cachegroups` | get, list, watch |
 //! | `larder.dev` `cacheclusters/status`, `cachegroups/status` | patch |
-//! | `larder.dev` `cacheclusters/finalizers` | update (asked for by some clusters of who sets owner references) |
-//! | `apps` `statefulsets`, `services`, `configmaps`, `policy` `poddisruptionbudgets` | list, watch, create, patch, delete |
+//! | `larder.dev` `cacheclusters/finalizers` | update (where owners are checked) |
+//! | `statefulsets`, `services`, `configmaps`, `poddisruptionbudgets` | list, watch, create, patch, delete |
 //! | `secrets` | get, create, patch; also list and watch, unless cluster-wide |
 //! | `pods` | list, patch, delete |
 //! | `persistentvolumeclaims` | list |

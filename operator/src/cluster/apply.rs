@@ -30,8 +30,8 @@ use crate::etcd::{self, EtcdAdmin};
 
 pub use covers::covers;
 
-/// Annotation of every child: hash of the object as it was last applied. It differs when we no longer
-/// want a field that we once set, which comparing fields alone would not show.
+/// Annotation of every child: hash of the object as it was last applied. It differs when we no
+/// longer want a field that we once set, which comparing fields alone would not show.
 pub const APPLIED: &str = "larder.dev/applied";
 
 /// What was done. Status may be computed only from this.
@@ -94,9 +94,9 @@ impl Error {
 /// Makes it so.
 ///
 /// # Errors
-/// The first write that failed; what was written before it stands. An object that the API server refuses
-/// does not keep the others from being written: the refusal is told at the end. Etcd's refusals are no
-/// errors.
+/// The first write that failed; what was written before it stands. An object that the API server
+/// refuses does not keep the others from being written: the refusal is told at the end. Etcd's
+/// refusals are no errors.
 pub async fn apply(
     client: &Client,
     admin: &dyn EtcdAdmin,
@@ -105,7 +105,7 @@ pub async fn apply(
     prepared: Prepared,
 ) -> Result<Applied, Error> {
     let mut writer = Writer { client, cluster, writes: 0, refused: None };
-    let Prepared { objects, etcd_members, credentials, untold, step, forgotten } = prepared;
+    let Prepared { objects, etcd_members, credentials, untold, step, strays, forgotten } = prepared;
     let children = &observed.children;
     // Without `..`: an object that is added to the builders cannot be forgotten here.
     let Objects { config, members_service, client_service, member_budget, etcd, members } = objects;
@@ -130,6 +130,9 @@ pub async fn apply(
     sets.push(members.clone());
     writer.prune(&children.stateful_sets, &sets).await?;
 
+    for pod in strays {
+        writer.delete_pod(observed, &pod).await?;
+    }
     let result = writer.step(admin, observed, &step).await?;
     let (pods, hash) = untold;
     for pod in pods {
@@ -266,14 +269,7 @@ impl Writer<'_> {
             Step::Promote { id, .. } => admin.promote(access, *id).await,
             Step::Remove { id, .. } => admin.remove(access, *id).await,
             Step::Restart { pod } => {
-                self.writes += 1;
-                let uid = observed.children.pods.iter().find(|p| p.name_any() == *pod);
-                let uid = uid.and_then(ResourceExt::uid);
-                let preconditions = Preconditions { uid, resource_version: None };
-                let params = DeleteParams::default().preconditions(preconditions);
-                let deleted = self.api::<Pod>().delete(pod, &params).await.map(|_| ());
-                absent_is_fine(deleted)
-                    .map_err(|source| Error::Pod { name: pod.clone(), source })?;
+                self.delete_pod(observed, pod).await?;
                 Ok(())
             }
         };
@@ -283,6 +279,17 @@ impl Writer<'_> {
             Err(error) => tracing::warn!(?step, error = error as &dyn std::error::Error, "failed"),
         }
         Ok(done)
+    }
+
+    /// Deletes the pod that was observed under that name.
+    async fn delete_pod(&mut self, observed: &Observed, name: &str) -> Result<(), Error> {
+        self.writes += 1;
+        let pod = observed.children.pods.iter().find(|pod| pod.name_any() == name);
+        let uid = pod.and_then(ResourceExt::uid);
+        let preconditions = Preconditions { uid, resource_version: None };
+        let params = DeleteParams::default().preconditions(preconditions);
+        let deleted = self.api::<Pod>().delete(name, &params).await.map(|_| ());
+        absent_is_fine(deleted).map_err(|source| Error::Pod { name: name.into(), source })
     }
 
     /// Touches a pod, so that its kubelet fetches the Secret now.
@@ -336,7 +343,8 @@ mod tests {
             "name": name,
             "deletionTimestamp": deletion,
             "ownerReferences": [
-                {"apiVersion": "larder.dev/v1alpha1", "kind": "CacheCluster", "name": "shop", "uid": owner},
+                {"apiVersion": "larder.dev/v1alpha1", "kind": "CacheCluster", "name": "shop",
+                 "uid": owner},
             ],
         }}))
         .expect("valid")

@@ -71,7 +71,8 @@ pub struct Children {
 pub struct EtcdObserved {
     /// What each managed member that answers says, by the name of its pod.
     pub answers: BTreeMap<String, Answer>,
-    /// Where changes are asked for: voters that answer, the leader first; or the external endpoints.
+    /// Where changes are asked for: voters that answer, the leader first; or the external
+    /// endpoints.
     pub access: Access,
 }
 
@@ -246,7 +247,8 @@ fn etcd_endpoints(pods: &[Pod]) -> impl Iterator<Item = (String, Endpoint)> + '_
     })
 }
 
-/// The client endpoints of managed etcd members that are ready, which only voters with a quorum are.
+/// The client endpoints of managed etcd members that are ready, which only voters with a quorum
+/// are.
 ///
 /// # Errors
 /// When the pods cannot be listed.

@@ -6,17 +6,19 @@
 //! 1. A cluster begins as one **seed**; every other member joins as a **learner**, one at a time,
 //!    and is promoted when it has caught up.
 //! 2. A member is **sealed** before it has a vote beside others: from then on its pod's template
-//!    cannot join any cluster, so a pod that finds its volume empty does not start. Otherwise it would
-//!    vote under its old identity and forget what it promised.
+//!    cannot join any cluster, so a pod that finds its volume empty does not start. Otherwise it
+//!    would vote under its old identity and forget what it promised.
 //! 3. A voter whose data is gone is removed by id, while a quorum stands to agree, and comes back
 //!    under a new name as a learner. A name is not used again while anything of it remains.
 //! 4. Too many voters are removed one at a time, the leader last.
-//! 5. A new configuration (image, resources) arrives by **surge**: one more member joins with it, then
-//!    an outdated one is removed. There are never fewer voters than wanted.
-//! 6. When so many voters' data is gone that no quorum can come back, everything is begun again from
-//!    a seed of the next **incarnation**. That is allowed because the registry holds only what can be made again.
+//! 5. A new configuration (image, resources) arrives by **surge**: one more member joins with it,
+//!    then an outdated one is removed. There are never fewer voters than wanted.
+//! 6. When so many voters' data is gone that no quorum can come back, everything is begun again
+//!    from a seed of the next **incarnation**. That is allowed because the registry holds only what
+//!    can be made again.
 //!
-//! Each step is chosen afresh from what is seen, so it does not matter where the last operator died.
+//! Each step is chosen afresh from what is seen, so it does not matter where the last operator
+//! died.
 
 mod decide;
 pub mod seen;
@@ -55,7 +57,8 @@ pub struct Slot {
     pub start: Start,
     /// It is being deleted.
     pub terminating: bool,
-    /// Identity of the data that the pod holds or would hold now; none while there is neither pod nor volume.
+    /// Identity of the data that the pod holds or would hold now; none while there is neither pod
+    /// nor volume.
     pub data: Option<String>,
     /// Data outlives the pod.
     pub durable: bool,
@@ -74,11 +77,13 @@ pub struct Slot {
 /// Why a member will not come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// A sealed member's pod holds other data than the member was sealed with, or says that it found none.
+    /// A sealed member's pod holds other data than the member was sealed with, or says that it
+    /// found none.
     Data,
     /// It fails again and again.
     Crashes,
-    /// Its pod cannot run anywhere, or hangs on a dead Kubernetes node, for longer than a restart takes.
+    /// Its pod cannot run anywhere, or hangs on a dead Kubernetes node, for longer than a restart
+    /// takes.
     Place,
 }
 

@@ -17,8 +17,8 @@ use super::plan::{Plan, Step};
 use super::validate::{Cluster, Etcd};
 use crate::etcd::Change;
 
-/// Annotation of a member's pod: hash of the credentials that its kubelet was told to fetch. Touching
-/// a pod makes its kubelet refresh the pod's volumes at once instead of within a minute.
+/// Annotation of a member's pod: hash of the credentials that its kubelet was told to fetch.
+/// Touching a pod makes its kubelet refresh the pod's volumes at once instead of within a minute.
 pub const CREDENTIALS: &str = "larder.dev/credentials";
 
 /// What should stand.
@@ -30,10 +30,14 @@ pub struct Prepared {
     pub etcd_members: Vec<StatefulSet>,
     /// The origins' credentials.
     pub credentials: Secret,
-    /// Running members' pods that have not been told of the newest credentials, and the hash of these.
+    /// Running members' pods that have not been told of the newest credentials, and the hash of
+    /// these.
     pub untold: (Vec<String>, String),
     /// The one change of etcd's membership.
     pub step: Step,
+    /// etcd pods of nobody: no StatefulSet of theirs stands or is wanted, and nobody deletes them.
+    /// They would answer clients in the name of a cluster that is no more.
+    pub strays: Vec<String>,
     /// Keys of the registry whose groups are gone.
     pub forgotten: Vec<Change>,
 }
@@ -57,8 +61,22 @@ pub fn prepare(cluster: &Cluster, observed: &Observed, plan: Option<&Plan>) -> P
         untold: (untold.map(ResourceExt::name_any).collect(), hash),
         credentials,
         step: plan.map_or(Step::Rest, |plan| plan.step.clone()),
+        strays: strays(observed, plan),
         forgotten: forgotten(cluster, observed),
     }
+}
+
+fn strays(observed: &Observed, plan: Option<&Plan>) -> Vec<String> {
+    let wanted = plan.map_or(&[][..], |plan| &plan.members);
+    let sets = &observed.children.stateful_sets;
+    let of_nobody = |pod: &&Pod| {
+        pod.metadata.deletion_timestamp.is_none()
+            && pod.labels().get(labels::ETCD_MEMBER).is_some_and(|name| {
+                let stands = sets.iter().any(|set| set.name_any() == *name);
+                !stands && wanted.iter().all(|member| member.name != *name)
+            })
+    };
+    observed.children.pods.iter().filter(of_nobody).map(ResourceExt::name_any).collect()
 }
 
 /// The connection URL of each group that has one. While a Secret is missing, what the members have
@@ -90,6 +108,7 @@ fn runs_untold(pod: &Pod, hash: &str) -> bool {
         && pod.annotations().get(CREDENTIALS).map(String::as_str) != Some(hash)
 }
 
+/// Keys of groups that are gone; the registry was read before the groups were listed.
 fn forgotten(cluster: &Cluster, observed: &Observed) -> Vec<Change> {
     let Ok(listing) = &observed.registry else { return Vec::new() };
     let keys = Keys::new(&cluster.namespace, &cluster.name);
@@ -111,3 +130,6 @@ pub fn hash(value: &impl Serialize) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,7 +123,8 @@ fn members(
     let wanted = cluster.members;
     let status = set.status.clone().unwrap_or_default();
     let sentence = format!("{ready} of {wanted} members are ready");
-    // Until the StatefulSet's own status speaks of what was just applied, its counts are of yesterday.
+    // Until the StatefulSet's own status speaks of what was just applied, its counts are of
+    // yesterday.
     if status.observed_generation.unwrap_or(0) < set.metadata.generation.unwrap_or(0) {
         return Finding::no("Updating", format!("{sentence}; a change was just made"));
     }
@@ -195,9 +196,9 @@ fn etcd(observed: &Observed, plan: Option<&Plan>) -> Finding {
         (Health::NoQuorum { down }, _) => Finding::no(
             "QuorumLost",
             format!(
-                "etcd has no quorum{}. Reads go on. Members come back by themselves, or all are made \
-                 anew once the data of most is known to be gone; deleting the StatefulSets of dead \
-                 members says so",
+                "etcd has no quorum{}. Reads go on. Members come back by themselves, or all are \
+                 made anew once the data of most is known to be gone; deleting the StatefulSets of \
+                 dead members says so",
                 named(down)
             ),
         ),

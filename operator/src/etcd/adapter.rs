@@ -65,7 +65,11 @@ impl EtcdAdmin for Grpc {
                 client.member_add([peer_url], Some(options)).await.map(|_| ())
             })
             .await;
-            accept(added, |said| said.contains("Peer URLs already exists"))
+            // Within one second etcd gives one peer URL one identity, and names that instead.
+            accept(added, |said| {
+                said.contains("Peer URLs already exists")
+                    || said.contains("member ID already exist")
+            })
         })
     }
 

@@ -6,8 +6,8 @@ use super::observe::{Credential, Observed};
 use super::status::Written;
 use crate::etcd::{self, Change, Entry, EtcdAdmin};
 
-/// Writes `contract` unless it stands. A contract does not go out before the members' Secret has its
-/// credential: members would try to load without.
+/// Writes `contract` unless it stands. A contract does not go out before the members' Secret has
+/// its credential: members would try to load without.
 pub async fn apply(
     admin: &dyn EtcdAdmin,
     observed: &Observed,

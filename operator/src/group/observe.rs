@@ -1,5 +1,6 @@
-//! Owns what is read before a CacheGroup is judged: itself, its cluster, its Secret, what the members
-//! have of its credential, and its key in the registry. It writes nothing and judges nothing.
+//! Owns what is read before a CacheGroup is judged: itself, its cluster, its Secret, what the
+//! members have of its credential, and its key in the registry. It writes nothing and judges
+//! nothing.
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -1,5 +1,5 @@
-//! Owns what a CacheGroup's status says: a pure judgement, and the one patch that writes it, when it
-//! changed.
+//! Owns what a CacheGroup's status says: a pure judgement, and the one patch that writes it, when
+//! it changed.
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};

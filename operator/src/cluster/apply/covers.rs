@@ -6,9 +6,9 @@ use serde_json::Value;
 const LIST_KEYS: [&str; 8] =
     ["name", "uid", "mountPath", "containerPort", "key", "topologyKey", "type", "ip"];
 
-/// True when every field of `wanted` stands in `live` with an equal value. What only `live` has (defaults
-/// of the server, other managers' fields) does not matter; an empty wanted value matches an absent one, and
-/// quantities match by value, because the server rewrites `0.5` as `500m`.
+/// True when every field of `wanted` stands in `live` with an equal value. What only `live` has
+/// (defaults of the server, other managers' fields) does not matter; an empty wanted value matches
+/// an absent one, and quantities match by value, because the server rewrites `0.5` as `500m`.
 #[must_use]
 pub fn covers(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
@@ -87,7 +87,7 @@ mod tests {
                 "minReadySeconds": 0,
                 "template": {"spec": {"containers": [
                     {"name": "injected", "image": "x"},
-                    {"name": "member", "image": "larder-node:1", "terminationMessagePath": "/dev/termination-log",
+                    {"name": "member", "image": "larder-node:1", "terminationMessagePath": "/dev/log",
                      "ports": [{"name": "grpc", "containerPort": 7600, "protocol": "TCP"}],
                      "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}}},
                 ]}},
@@ -95,10 +95,14 @@ mod tests {
             "status": {"readyReplicas": 3},
         });
         let wanted = |image: &str, memory: &str| {
-            json!({"spec": {"replicas": 3, "paused": false, "volumeClaimTemplates": [], "template": {"spec": {"containers": [
-                {"name": "member", "image": image, "ports": [{"name": "grpc", "containerPort": 7600}],
+            json!({"spec": {
+                "replicas": 3, "paused": false, "volumeClaimTemplates": [],
+                "template": {"spec": {"containers": [
+                {"name": "member", "image": image,
+                 "ports": [{"name": "grpc", "containerPort": 7600}],
                  "resources": {"limits": {"cpu": "0.5", "memory": memory}}, "env": []},
-            ]}}}})
+                ]}},
+            }})
         };
         assert!(covers(&live, &wanted("larder-node:1", "1024Mi")));
         assert!(!covers(&live, &wanted("larder-node:2", "1Gi")));

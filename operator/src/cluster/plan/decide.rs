@@ -271,6 +271,7 @@ fn without_quorum(seen: &Seen, current: &[&Slot]) -> Plan {
         .filter(|slot| slot.answer.is_none())
         .find_map(|slot| restart_slot(slot, matches!(slot.start, Start::Sealed { .. })));
     let health = match current {
+        [seed] if seed.start == Start::Seed && seed.incarnation > 1 => Health::Rebuilding,
         [seed] if seed.start == Start::Seed => Health::Starting { trouble: seed.trouble.clone() },
         _ => Health::NoQuorum { down: down() },
     };
@@ -282,8 +283,8 @@ fn without_quorum(seen: &Seen, current: &[&Slot]) -> Plan {
     Plan { members: members.collect(), step: step.unwrap_or(Step::Wait), health }
 }
 
-/// True when so many voters' data is gone that the rest is no majority of them. A voter whose place is
-/// gone may still hold its data, but in a place that nobody can reach: it counts as gone too.
+/// True when so many voters' data is gone that the rest is no majority of them. A voter whose place
+/// is gone may still hold its data, but in a place that nobody can reach: it counts as gone too.
 fn lost_for_good(naming: &Naming, current: &[&Slot]) -> bool {
     let voices = current.iter().filter_map(|slot| slot.answer.as_ref()).filter(|a| !a.learner);
     let newest = voices.max_by_key(|answer| answer.applied);
@@ -293,8 +294,11 @@ fn lost_for_good(naming: &Naming, current: &[&Slot]) -> bool {
         // the only voter, so all of them must be gone, or fail without end: so does one that was
         // removed and whose StatefulSet stands yet.
         let seed = current.iter().any(|slot| slot.start == Start::Seed);
-        let mut sealed = current.iter().filter(|s| matches!(s.start, Start::Sealed { .. }));
-        return !seed && sealed.all(|slot| slot.lost.is_some());
+        let mut may_vote = current.iter().filter(|slot| {
+            // Who answers here is a learner.
+            matches!(slot.start, Start::Sealed { .. }) && slot.answer.is_none()
+        });
+        return !seed && may_vote.all(|slot| slot.lost.is_some());
     };
     let voters: Vec<&Record> = answer.members.iter().filter(|record| !record.learner).collect();
     let stands = |record: &&&Record| {

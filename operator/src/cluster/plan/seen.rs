@@ -14,8 +14,8 @@ use crate::cluster::build::etcd::statefulset::{CONFIG_HASH, MEMBER_STATE};
 use crate::cluster::build::labels;
 use crate::cluster::observe::{Children, Observed};
 
-/// A durable member whose pod finds no place gets this long: a Kubernetes node that restarts takes about
-/// a minute.
+/// A durable member whose pod finds no place gets this long: a Kubernetes node that restarts takes
+/// about a minute.
 const PLACE_SECONDS: i64 = 120;
 /// Beyond its grace time a pod that still exists hangs on a node that does not answer.
 const HANGING_SECONDS: i64 = 30;
@@ -55,8 +55,8 @@ pub fn seen(
     Seen { wanted, slots: slots.collect(), naming, remains, last_incarnation }
 }
 
-/// The member that a StatefulSet stands for, by its annotation or, if somebody took that away, by its
-/// template's.
+/// The member that a StatefulSet stands for, by its annotation or, if somebody took that away, by
+/// its template's.
 fn member(set: &StatefulSet) -> EtcdMember {
     let by_template = || {
         let template = set.spec.template.metadata.clone().unwrap_or_default();
@@ -208,3 +208,6 @@ pub fn trouble(pod: &Pod) -> Option<String> {
     let unscheduled = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False");
     unscheduled?.message.clone()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ fn pod(name: &str, uid: &str, ready: bool) -> Pod {
         "metadata": {"name": name, "uid": uid, "labels": labels},
         "status": {"conditions": [{"type": "Ready", "status": status}], "containerStatuses": [{
             "name": "member", "ready": ready, "restartCount": 0, "image": "i", "imageID": "i",
-            "state": if ready { json!({}) } else { json!({"waiting": {"reason": "ImagePullBackOff"}}) },
+            "state": {"waiting": (!ready).then(|| json!({"reason": "ImagePullBackOff"}))},
         }]},
     }))
 }

@@ -1,0 +1,136 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::super::build::example;
+use super::super::observe::{Children, EtcdObserved};
+use super::*;
+use crate::etcd::{Access, Entry, Listing};
+
+fn of<K: serde::de::DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).expect("valid")
+}
+
+fn group(name: &str, secret: &str) -> crate::api::CacheGroup {
+    of(json!({"apiVersion": "larder.dev/v1alpha1", "kind": "CacheGroup",
+        "metadata": {"name": name, "namespace": "prod"},
+        "spec": {"clusterRef": {"name": "shop"}, "origin": {"sql": {
+            "urlSecretRef": {"name": secret, "key": "url"}, "query": "SELECT 1 WHERE $1"}}}}))
+}
+
+/// A Secret whose values are given in base64, as Kubernetes does.
+fn secret(name: &str, data: &Value) -> Secret {
+    of(json!({"metadata": {"name": name}, "data": data}))
+}
+
+fn observed(change: impl FnOnce(&mut Observed)) -> Observed {
+    let mut observed = Observed {
+        cluster: of(json!({"apiVersion": "larder.dev/v1alpha1", "kind": "CacheCluster",
+            "metadata": {"name": "shop"}, "spec": {"memory": "512Mi"}})),
+        now: Time(Timestamp::UNIX_EPOCH),
+        children: Children::default(),
+        etcd: EtcdObserved {
+            answers: BTreeMap::new(),
+            access: Access { endpoints: Vec::new(), tls: None },
+        },
+        registry: Ok(Listing::default()),
+        groups: Vec::new(),
+        unreadable_groups: BTreeSet::new(),
+        secrets: BTreeMap::new(),
+    };
+    change(&mut observed);
+    observed
+}
+
+fn prepared(change: impl FnOnce(&mut Observed)) -> Prepared {
+    prepare(&example("{memory: 512Mi}"), &observed(change), None)
+}
+
+fn files(prepared: &Prepared) -> Vec<(String, String)> {
+    let data = prepared.credentials.data.clone().unwrap_or_default();
+    let text = |bytes: k8s_openapi::ByteString| String::from_utf8(bytes.0).expect("text");
+    data.into_iter().map(|(name, bytes)| (name, text(bytes))).collect()
+}
+
+#[test]
+fn each_group_finds_its_url_in_the_members_secret() {
+    let prepared = prepared(|o| {
+        o.groups = vec![group("students", "db"), group("teachers", "gone")];
+        o.secrets = BTreeMap::from([
+            ("db".into(), Some(secret("db", &json!({"url": "YQ=="})))),
+            ("gone".into(), None),
+        ]);
+    });
+    assert_eq!(files(&prepared), [("students.url".into(), "a".into())]);
+}
+
+#[test]
+fn a_credential_outlives_its_secret_and_goes_with_its_group() {
+    let change = |o: &mut Observed| {
+        let known = json!({"students.url": "YQ==", "broken.url": "Yg==", "old.url": "Yw=="});
+        o.children.secrets = vec![secret("shop-credentials", &known)];
+        o.groups = vec![group("students", "db")];
+        o.secrets = BTreeMap::from([("db".into(), None)]);
+        o.unreadable_groups = BTreeSet::from(["broken".into()]);
+    };
+    let names: Vec<_> = files(&prepared(change)).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["broken.url", "students.url"]);
+}
+
+#[test]
+fn only_running_members_with_old_credentials_are_told() {
+    let pod = |name: &str, phase: &str, told: &str, component: &str| -> Pod {
+        of(json!({
+            "metadata": {"name": name, "annotations": {CREDENTIALS: told},
+                "labels": {"app.kubernetes.io/component": component}},
+            "status": {"phase": phase},
+        }))
+    };
+    let hash = prepared(|_| {}).untold.1;
+    let untold = prepared(|o| {
+        o.children.pods = vec![
+            pod("old", "Running", "x", "member"),
+            pod("new", "Running", &hash, "member"),
+            pod("starting", "Pending", "x", "member"),
+            pod("etcd", "Running", "x", "etcd"),
+        ];
+    });
+    assert_eq!(untold.untold.0, ["old"]);
+}
+
+#[test]
+fn keys_without_a_group_are_forgotten_and_members_keys_never() {
+    let entry = |key: &str| Entry { key: key.into(), value: vec![], changed: 7 };
+    let prepared = prepared(|o| {
+        o.groups = vec![group("students", "db")];
+        o.unreadable_groups = BTreeSet::from(["broken".into()]);
+        o.registry = Ok(Listing {
+            cluster_id: 1,
+            revision: 9,
+            entries: vec![
+                entry("/larder/prod/shop/groups/students"),
+                entry("/larder/prod/shop/groups/broken"),
+                entry("/larder/prod/shop/groups/old"),
+                entry("/larder/prod/shop/members/old"),
+            ],
+        });
+    });
+    let old = Change::DeleteUnchanged { key: "/larder/prod/shop/groups/old".into(), changed: 7 };
+    assert_eq!(prepared.forgotten, [old]);
+}
+
+#[test]
+fn an_etcd_pod_whose_statefulset_was_taken_from_under_it_is_a_stray() {
+    let pod = |name: &str, member: &str| -> Pod {
+        of(json!({"metadata": {"name": name, "labels": {labels::ETCD_MEMBER: member}}}))
+    };
+    let prepared = prepared(|o| {
+        o.children.pods =
+            vec![pod("shop-etcd-0-0", "shop-etcd-0"), pod("shop-etcd-1-0", "shop-etcd-1")];
+        o.children.stateful_sets = vec![of(json!({
+            "metadata": {"name": "shop-etcd-0"},
+            "spec": {"selector": {}, "serviceName": "x", "template": {}},
+        }))];
+    });
+    assert_eq!(prepared.strays, ["shop-etcd-1-0"]);
+}

@@ -1,0 +1,170 @@
+//! The plan's assumptions and the adapter's words against a real etcd 3.6, without Kubernetes: a
+//! seed, a learner, promotion, the seal, removal, and the registry's keys.
+//!
+//! `cargo xtask test` names the program in `LARDER_ETCD`; without it nothing is tried, and it says
+//! so.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use larder_operator::etcd::adapter::Grpc;
+use larder_operator::etcd::{Access, Answer, Change, Endpoint, Error, EtcdAdmin};
+
+/// One etcd process on loopback; ended when dropped.
+struct Member {
+    name: String,
+    client: u16,
+    peer: u16,
+    process: Option<Child>,
+}
+
+impl Member {
+    fn new(name: &str) -> Self {
+        let free = || TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr();
+        let (client, peer) = (free().expect("bound").port(), free().expect("bound").port());
+        Self { name: name.into(), client, peer, process: None }
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer)
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint { url: format!("http://127.0.0.1:{}", self.client) }
+    }
+
+    fn start(&mut self, program: &str, folder: &Path, state: &str, cluster: &[(&str, String)]) {
+        let list: Vec<_> = cluster.iter().map(|(name, url)| format!("{name}={url}")).collect();
+        let client = self.endpoint().url;
+        let process = Command::new(program)
+            .args(["--name", &self.name, "--log-level", "error", "--unsafe-no-fsync"])
+            .arg(format!("--data-dir={}", folder.join(&self.name).display()))
+            .arg(format!("--listen-peer-urls={}", self.peer_url()))
+            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
+            .arg(format!("--listen-client-urls={client}"))
+            .arg(format!("--advertise-client-urls={client}"))
+            .arg(format!("--initial-cluster-state={state}"))
+            .arg(format!("--initial-cluster={}", list.join(",")))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("LARDER_ETCD names an etcd");
+        self.process = Some(process);
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("our own child");
+            process.wait().expect("our own child");
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn answers(member: &Member) -> Answer {
+    let endpoint = member.endpoint();
+    until("a member answers", || async { Grpc.probe(&endpoint, None).await.ok() }).await
+}
+
+#[tokio::test]
+async fn a_member_joins_as_learner_is_sealed_and_leaves_by_id() {
+    let Ok(program) = std::env::var("LARDER_ETCD") else {
+        return eprintln!("not run: LARDER_ETCD is not set");
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut seed, mut joiner) = (Member::new("seed"), Member::new("joiner"));
+    seed.start(&program, folder.path(), "new", &[("seed", seed.peer_url())]);
+    let access = Access { endpoints: vec![seed.endpoint()], tls: None };
+    let first = answers(&seed).await;
+    assert_eq!((first.leader, first.members.len()), (first.member_id, 1));
+
+    // Adding is repeatable, and a learner that has not started has no name yet.
+    until("etcd takes a learner", || async {
+        Grpc.add_learner(&access, &joiner.peer_url()).await.ok()
+    })
+    .await;
+    Grpc.add_learner(&access, &joiner.peer_url()).await.expect("there already");
+    let listed = answers(&seed).await.members;
+    let learner = listed.iter().find(|record| record.learner).expect("listed").clone();
+    assert_eq!((listed.len(), learner.name.as_str()), (2, ""));
+    let early = Grpc.promote(&access, learner.id).await.expect_err("it has not started");
+    assert!(matches!(early, Error::NotYet { .. }), "{early:?}");
+
+    let both = [("seed", seed.peer_url()), ("joiner", joiner.peer_url())];
+    joiner.start(&program, folder.path(), "existing", &both);
+    let joined = answers(&joiner).await;
+    assert!(joined.learner && joined.members.is_empty(), "a learner tells no list: {joined:?}");
+    assert_eq!(joined.member_id, learner.id);
+    until("the learner catches up", || async { Grpc.promote(&access, learner.id).await.ok() })
+        .await;
+    Grpc.promote(&access, learner.id).await.expect("has its vote already");
+
+    // Sealed: with its data it goes on, whatever it is told to join.
+    joiner.stop();
+    let alone = [("joiner", joiner.peer_url())];
+    joiner.start(&program, folder.path(), "existing", &alone);
+    assert_eq!(answers(&joiner).await.member_id, learner.id);
+    // Without its data it does not start, so it cannot vote on what it has forgotten.
+    joiner.stop();
+    std::fs::remove_dir_all(folder.path().join("joiner")).expect("its data");
+    joiner.start(&program, folder.path(), "existing", &alone);
+    let ended = until("a sealed member without data ends", || {
+        let ended = joiner.process.as_mut().expect("started").try_wait().expect("our own child");
+        async move { ended }
+    })
+    .await;
+    assert!(!ended.success());
+    // One of two voters is no quorum any more: etcd says so in time instead of hanging.
+    let started = Instant::now();
+    Grpc.list(&access, "/larder/").await.expect_err("no quorum");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let alone = answers(&seed).await;
+    assert_eq!(alone.members.len(), 2, "the list is told without a quorum");
+}
+
+#[tokio::test]
+async fn keys_are_changed_only_as_they_were_read() {
+    let Ok(program) = std::env::var("LARDER_ETCD") else {
+        return eprintln!("not run: LARDER_ETCD is not set");
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut seed = Member::new("keys");
+    seed.start(&program, folder.path(), "new", &[("keys", seed.peer_url())]);
+    answers(&seed).await;
+    // The first endpoint is dead: the second is asked.
+    let dead = Endpoint { url: "http://127.0.0.1:1".into() };
+    let access = Access { endpoints: vec![dead, seed.endpoint()], tls: None };
+    let put = |key: &str, value: &str| Change::Put { key: key.into(), value: value.into() };
+    let first = Grpc.change(&access, put("/larder/a", "1")).await.expect("written");
+    Grpc.change(&access, put("/other", "x")).await.expect("written");
+    let listing = Grpc.list(&access, "/larder/").await.expect("listed");
+    let keys: Vec<_> = listing.entries.iter().map(|e| (e.key.as_str(), e.changed)).collect();
+    assert_eq!(keys, [("/larder/a", first)]);
+
+    Grpc.change(&access, put("/larder/a", "2")).await.expect("written");
+    let delete = |changed| Change::DeleteUnchanged { key: "/larder/a".into(), changed };
+    Grpc.change(&access, delete(first)).await.expect("asked");
+    let kept = Grpc.list(&access, "/larder/").await.expect("listed").entries;
+    assert_eq!(kept.len(), 1, "it had changed since it was read");
+    Grpc.change(&access, delete(kept[0].changed)).await.expect("asked");
+    assert!(Grpc.list(&access, "/larder/").await.expect("listed").entries.is_empty());
+    let nobody = Access { endpoints: Vec::new(), tls: None };
+    assert!(matches!(Grpc.list(&nobody, "/").await, Err(Error::Nobody)));
+}
