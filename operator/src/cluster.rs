@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use kube::Resource;
 use tracing::Instrument;
 
 use self::apply::Applied;
@@ -260,9 +260,8 @@ fn next(
     let stepped = !matches!(applied.step, (Step::Rest | Step::Wait, _) | (_, Err(_)));
     let moving = plan.is_some_and(|plan| plan.health != Health::Healthy);
     let unready = status.conditions.iter().find(|condition| condition.status != "True");
-    let seconds = unready.map(|condition| {
-        observed.now.0.as_second() - condition.last_transition_time.0.as_second()
-    });
+    let seconds = unready
+        .map(|condition| observed.now.0.as_second() - condition.last_transition_time.0.as_second());
     Action::requeue(match seconds {
         _ if stepped => AT_ONCE,
         // Pods make events when they change; what stays wrong for long is not watched closely.
