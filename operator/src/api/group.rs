@@ -79,8 +79,10 @@ pub struct CacheGroupSpec {
     pub cluster_ref: ClusterReference,
     /// Where values come from: exactly one of sql and http. Required, no default.
     pub origin: OriginSpec,
-    /// Which entry leaves when room is needed: Lru, the one not asked for the longest. Default:
-    /// Lru.
+    /// Which entry leaves when room is needed: Lru the one not asked for the longest, Lfu the least
+    /// often asked, Fifo the oldest, Lru2 by its last use but one, Arc by recency and frequency,
+    /// S3Fifo and Sieve those not asked again soon after they came, TinyLfu those asked less often
+    /// than a newcomer. A change keeps the entries. Default: Lru.
     #[serde(default)]
     pub policy: Policy,
     /// How long an answer may be kept and used. Default: a life of 60 seconds, never stale.
@@ -150,6 +152,20 @@ pub enum Policy {
     /// Least recently used.
     #[default]
     Lru,
+    /// Least frequently used, with ageing.
+    Lfu,
+    /// First in, first out.
+    Fifo,
+    /// By the second-last use, with watermarks.
+    Lru2,
+    /// Recency and frequency with a border that moves by itself.
+    Arc,
+    /// A small queue for newcomers before the main one.
+    S3Fifo,
+    /// One queue and a hand that passes what was used.
+    Sieve,
+    /// Admission by frequency behind a window for newcomers, whose size adapts.
+    TinyLfu,
 }
 
 impl Policy {
@@ -158,6 +174,13 @@ impl Policy {
     pub fn name(self) -> &'static str {
         match self {
             Self::Lru => "Lru",
+            Self::Lfu => "Lfu",
+            Self::Fifo => "Fifo",
+            Self::Lru2 => "Lru2",
+            Self::Arc => "Arc",
+            Self::S3Fifo => "S3Fifo",
+            Self::Sieve => "Sieve",
+            Self::TinyLfu => "TinyLfu",
         }
     }
 }
