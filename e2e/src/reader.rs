@@ -85,7 +85,7 @@ async fn read(
                 running.spawn(async move {
                     let asked = Instant::now();
                     let answer = client.get("students", key.as_bytes()).await;
-                    (answer.map(drop).map_err(|e| format!("{key}: {e}")), asked.elapsed())
+                    (answer.map(drop).map_err(|e| format!("{key}: {e:?}")), asked.elapsed())
                 });
             }
             Some(ended) = running.join_next() => note(&mut report, ended, begun, done),

@@ -102,10 +102,11 @@ pub struct CacheClusterSpec {
     #[x_kube(validation = rules::MEMORY_MAXIMUM)]
     pub memory: Quantity,
     /// CPU that one member's container requests; there is no limit, because throttling shows as
-    /// slow hits. Unit: cores, as a quantity (500m). Default: no request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// slow hits. Without a request a busy neighbour starves a member for seconds. Unit: cores, as a
+    /// quantity (500m). Default: 250m.
+    #[serde(default = "defaults::cpu")]
     #[schemars(schema_with = "super::quantity_schema")]
-    pub cpu: Option<Quantity>,
+    pub cpu: Quantity,
     /// The etcd cluster by which members find each other: one that the operator runs, or one of
     /// yours. It holds only what can be made again. Default: managed, with 3 members.
     #[serde(default)]

@@ -1,8 +1,12 @@
 //! Owns every default of the two resources. The schema repeats them (serde's and schemars'
 //! `default` attributes point here), so the API server fills them in and nothing else does.
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
 /// Members of a CacheCluster.
 pub const MEMBERS: i32 = 3;
+/// Cores that a member requests, as a quantity.
+pub const CPU: &str = "250m";
 /// Members of a managed etcd cluster.
 pub const ETCD_MEMBERS: i32 = 3;
 /// Points of a ring that a member of mean weight has.
@@ -24,6 +28,10 @@ pub const SECRET_KEY: &str = "url";
 
 pub(crate) fn members() -> i32 {
     MEMBERS
+}
+
+pub(crate) fn cpu() -> Quantity {
+    Quantity(CPU.into())
 }
 
 pub(crate) fn etcd_members() -> i32 {

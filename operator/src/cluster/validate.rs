@@ -36,7 +36,7 @@ pub struct Cluster {
     /// The same in bytes.
     pub memory_bytes: u64,
     /// CPU request of a member's container.
-    pub cpu: Option<Quantity>,
+    pub cpu: Quantity,
     /// Where members register.
     pub etcd: Etcd,
     /// How keys are placed.

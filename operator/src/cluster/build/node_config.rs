@@ -56,10 +56,10 @@ pub fn node_config(cluster: &Cluster) -> NodeConfig {
     }
 }
 
-/// Serving threads: one per requested core, or 0, one per core of the machine, without a request.
+/// Serving threads: one per requested core, and two at least, because a request is no limit.
 fn workers(cluster: &Cluster) -> usize {
-    let cores = cluster.cpu.as_ref().and_then(|cpu| parse_bytes(&cpu.0)).unwrap_or(0);
-    usize::try_from(cores).unwrap_or(0)
+    let cores = parse_bytes(&cluster.cpu.0).unwrap_or(0);
+    usize::try_from(cores).unwrap_or(0).max(2)
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
         let Mode::Member(member) = config.mode else { panic!("a member") };
         assert_eq!(member.registry.endpoints, ["http://shop-etcd.prod.svc:2379"]);
         assert_eq!(member.registry.tls_directory, None);
-        assert_eq!(config.limits.workers, 0);
+        assert_eq!(config.limits.workers, 2);
     }
 
     #[test]

@@ -179,7 +179,7 @@ fn pod_spec(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) -> PodSp
 }
 
 fn container(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) -> Container {
-    let memory = |text: &str| BTreeMap::from([("memory".into(), Quantity(text.into()))]);
+    let amount = |name: &str, text: &str| (name.to_owned(), Quantity(text.into()));
     Container {
         name: "etcd".into(),
         image: Some(etcd.image.clone()),
@@ -196,8 +196,9 @@ fn container(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) -> Cont
         readiness_probe: Some(pod::probe("/readyz", "metrics", 1, 3)),
         liveness_probe: Some(pod::probe("/livez", "metrics", 10, 6)),
         resources: Some(ResourceRequirements {
-            limits: Some(memory("512Mi")),
-            requests: Some(memory("96Mi")),
+            limits: Some(BTreeMap::from([amount("memory", "512Mi")])),
+            // The CPU keeps heartbeats on time beside a busy neighbour.
+            requests: Some(BTreeMap::from([amount("memory", "96Mi"), amount("cpu", "100m")])),
             ..ResourceRequirements::default()
         }),
         security_context: Some(pod::container_security()),

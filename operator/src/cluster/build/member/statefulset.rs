@@ -78,8 +78,7 @@ fn pod_spec(cluster: &Cluster) -> PodSpec {
 
 fn container(cluster: &Cluster) -> Container {
     let memory = ("memory".to_string(), cluster.memory.clone());
-    let mut requests = BTreeMap::from([memory.clone()]);
-    requests.extend(cluster.cpu.clone().map(|cpu| ("cpu".to_string(), cpu)));
+    let requests = BTreeMap::from([memory.clone(), ("cpu".to_string(), cluster.cpu.clone())]);
     Container {
         name: "member".into(),
         image: Some(cluster.image.clone()),
