@@ -25,6 +25,9 @@ const SHOP: &str = "shop";
 const WATCHED: [&str; 3] = [SHOP, "short-lived", "mistakes"];
 const MEMBERS: &str = "larder.dev/cluster=shop,app.kubernetes.io/component=member";
 
+/// What the Rust client gives a read unless told otherwise.
+const CLIENT_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Everything that the tests share.
 struct World {
     cluster: Cluster,
@@ -290,7 +293,7 @@ fn a_new_group_with_its_own_secret_restarts_nothing() {
 fn a_killed_member_costs_no_reads_and_comes_back() {
     let world = world();
     world.wait_members(3);
-    let reader = Reader::start(world.grpc_addresses(), 2000, 100, Duration::from_secs(5));
+    let reader = Reader::start(world.grpc_addresses(), 2000, 100, CLIENT_DEADLINE);
     poll::until("some reads", Duration::from_secs(20), || enough(&reader, 300));
     world.cluster.must(&[
         "delete",
@@ -319,7 +322,7 @@ fn a_killed_member_costs_no_reads_and_comes_back() {
 fn scaling_to_four_and_back_fails_no_read() {
     let world = world();
     world.wait_members(3);
-    let reader = Reader::start(world.grpc_addresses(), 2000, 500, Duration::from_secs(5));
+    let reader = Reader::start(world.grpc_addresses(), 2000, 500, CLIENT_DEADLINE);
     poll::until("some reads", Duration::from_secs(20), || enough(&reader, 1000));
     let scale = |count: usize| {
         let replicas = format!("--replicas={count}");
