@@ -4,6 +4,7 @@
 //! member fails, the next one is asked at once. When all failed, the call waits as the back-off
 //! says, or less when a silent member answers again, and starts another round.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::client::Client;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, root};
 use crate::member::Member;
 use crate::retry::{Verdict, judge};
 
@@ -81,7 +82,7 @@ impl Client {
     /// Asks one member once.
     pub(crate) async fn ask<T, F, A>(
         &self,
-        member: &Member,
+        member: &Arc<Member>,
         limit: Duration,
         attempt: F,
     ) -> Result<T, Error>
@@ -192,7 +193,7 @@ impl Client {
 
     async fn attempt<T, F, A>(
         &self,
-        member: &Member,
+        member: &Arc<Member>,
         deadline: Instant,
         attempt: &F,
     ) -> Result<T, Miss>
@@ -223,7 +224,10 @@ impl Client {
             }
         };
         inner.counts.failed_tries.fetch_add(1, Ordering::Relaxed);
-        member.set_down(matches!(miss, Miss::Another { reached: false, .. }));
+        match miss {
+            Miss::Another { reached: false, .. } => inner.directory.lost(member),
+            _ => _ = member.set_down(false),
+        }
         Err(miss)
     }
 }
@@ -242,6 +246,7 @@ fn miss(member: &Member, status: &Status) -> Miss {
     let address = member.address().to_owned();
     match judge(status) {
         Verdict::Unreachable => {
+            member.disconnect();
             let message = root(status);
             Miss::Another { failure: Failure::Connection { address, message }, reached: false }
         }
@@ -254,15 +259,6 @@ fn miss(member: &Member, status: &Status) -> Miss {
         }
         Verdict::Final => Miss::Final(Error::from_answer(status.code(), message)),
     }
-}
-
-/// The text of the deepest cause: "connection refused" rather than "transport error".
-fn root(status: &Status) -> String {
-    let mut error: &dyn std::error::Error = status;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 fn give_up(ended: Round, progress: &mut Progress) -> Error {

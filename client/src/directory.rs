@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Code, Request, Status};
 
 use crate::error::Failure;
-use crate::member::Member;
+use crate::member::{Member, Standing};
 use crate::network::Network;
 use crate::retry::{Verdict, judge};
 use crate::ring::{self, RingView};
@@ -125,23 +125,27 @@ impl Directory {
         Arc::new(directory)
     }
 
-    pub(crate) fn network(&self) -> &dyn Network {
-        &*self.network
+    pub(crate) fn network(&self) -> &Arc<dyn Network> {
+        &self.network
     }
 
     /// Members in the order in which a call should ask them: the key's owner, then the rest in
-    /// turn, silent ones last. Starts whatever upkeep is due.
+    /// turn, those last that would make it wait. Starts whatever upkeep is due.
     pub(crate) fn route(self: &Arc<Self>, group: &str, key: Option<&[u8]>) -> Vec<Arc<Member>> {
         self.upkeep();
         let known = self.known.load();
         let members = known.members();
         let owner = key.and_then(|key| known.ring.as_ref()?.owner(group, key));
         let rotation = self.rotation.fetch_add(1, Ordering::Relaxed);
-        let down: Vec<bool> = members.iter().map(|m| m.is_down()).collect();
-        if down.contains(&true) {
-            self.heal();
+        let standings: Vec<_> = members.iter().map(|m| m.standing()).collect();
+        for (member, standing) in members.iter().zip(&standings) {
+            match standing {
+                Standing::Open => {}
+                Standing::Unconnected => member.connect(&self.network),
+                Standing::Down => self.heal(),
+            }
         }
-        let order = route::order(&down, owner, rotation);
+        let order = route::order(&standings, owner, rotation);
         order.into_iter().map(|i| Arc::clone(&members[i])).collect()
     }
 
@@ -177,6 +181,14 @@ impl Directory {
             host: "the members' name".into(),
             message: "no address".into(),
         }))
+    }
+
+    /// A call did not reach a member. Often it has left, and the others know it already.
+    pub(crate) fn lost(self: &Arc<Self>, member: &Member) {
+        if member.set_down(true) {
+            self.start_refresh();
+            self.heal();
+        }
     }
 
     /// A ring of this revision was seen in an answer.
@@ -273,7 +285,7 @@ impl Directory {
     }
 
     /// Asks one member for its ring, and notes whether it was reached.
-    async fn ask_ring(&self, member: &Member) -> Result<Option<RingResponse>, ()> {
+    async fn ask_ring(&self, member: &Arc<Member>) -> Result<Option<RingResponse>, ()> {
         let asked = timeout(PROBE_LIMIT, async {
             let channel = member.channel(self.network()).await.map_err(|_| ())?;
             Ok(AdminClient::new(channel).ring(Request::new(RingRequest {})).await)
@@ -283,6 +295,9 @@ impl Directory {
             Ok(Err(())) | Err(_) => Err(Status::from_error("unreachable".into())),
         };
         let reached = answer.as_ref().err().is_none_or(|s| judge(s) != Verdict::Unreachable);
+        if !reached {
+            member.disconnect();
+        }
         if member.set_down(!reached) && reached {
             tracing::debug!(member = member.address(), "member answers again");
             self.returns.send_modify(|n| *n += 1);
@@ -303,7 +318,10 @@ impl Directory {
         }
         let last = state.ring.clone();
         match RingView::new(told, last.as_deref(), |address| self.member_at(address)) {
-            Ok(view) => state.ring = Some(Arc::new(view)),
+            Ok(view) => {
+                view.members().iter().for_each(|member| member.connect(&self.network));
+                state.ring = Some(Arc::new(view));
+            }
             Err(reason) => {
                 tracing::warn!(reason, revision = told.revision, "ring not understood");
                 state.ring = None;

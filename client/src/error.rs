@@ -167,3 +167,12 @@ impl Error {
         }
     }
 }
+
+/// The text of the deepest cause: "connection refused" rather than "transport error".
+pub(crate) fn root(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}

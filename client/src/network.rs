@@ -1,4 +1,4 @@
-//! The only place that opens a channel or asks a resolver, behind a trait so that a simulation
+//! The only place that opens a connection or asks a resolver, behind a trait so that a simulation
 //! can put its own network in place.
 
 use std::io;
@@ -6,7 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tonic::transport::{Channel, Endpoint};
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint, Uri};
 
 /// A connection is pinged when nothing came over it for so long while calls wait.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -15,14 +20,21 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle connections are kept alive by the kernel.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Opens channels and resolves names.
+/// Bytes to and from a member.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection that was made.
+pub type Connection = Box<dyn Stream>;
+
+/// Makes connections and resolves names.
 pub trait Network: Send + Sync + 'static {
-    /// A channel to `address` (`host:port`) that connects when first used, and again after a
-    /// broken connection. Called inside a tokio runtime.
+    /// One connection to `address` (`host:port`). Called inside a tokio runtime.
     ///
     /// # Errors
-    /// An address that cannot be one.
-    fn open(&self, address: &str) -> io::Result<Channel>;
+    /// Why there is none; also when it took longer than the network allows.
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>>;
 
     /// All addresses of a name.
     fn resolve<'a>(
@@ -44,17 +56,23 @@ impl Tcp {
     pub fn new(connect_timeout: Duration) -> Self {
         Self { connect_timeout }
     }
+
+    async fn open(&self, address: &str) -> io::Result<Connection> {
+        let limit = self.connect_timeout;
+        let stream = timeout(limit, TcpStream::connect(address)).await.map_err(|_| {
+            let text = format!("no connection within {} ms", limit.as_millis());
+            io::Error::new(io::ErrorKind::TimedOut, text)
+        })??;
+        stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        Ok(Box::new(stream))
+    }
 }
 
 impl Network for Tcp {
-    fn open(&self, address: &str) -> io::Result<Channel> {
-        Ok(endpoint(address)?
-            .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(TCP_KEEPALIVE))
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .connect_lazy())
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
+        Box::pin(self.open(address))
     }
 
     fn resolve<'a>(
@@ -66,7 +84,7 @@ impl Network for Tcp {
     }
 }
 
-/// The endpoint of a member, for networks that connect it in their own way.
+/// The endpoint of a member.
 ///
 /// # Errors
 /// An address that cannot be one.
@@ -75,4 +93,18 @@ pub fn endpoint(address: &str) -> io::Result<Endpoint> {
     Endpoint::from_shared(format!("http://{address}"))
         .and_then(|e| e.user_agent(concat!("larder-client/", env!("CARGO_PKG_VERSION"))))
         .map_err(invalid)
+}
+
+/// A channel over one connection. Once that has ended every call fails at once: a channel that
+/// connects again by itself makes its calls wait for each attempt, one after the other.
+pub(crate) async fn channel(network: &dyn Network, address: &str) -> io::Result<Channel> {
+    let endpoint = endpoint(address)?
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    let mut connection = Some(TokioIo::new(network.connect(address).await?));
+    let connect = tower::service_fn(move |_: Uri| {
+        let ended = || io::Error::new(io::ErrorKind::NotConnected, "the connection has ended");
+        std::future::ready(connection.take().ok_or_else(ended))
+    });
+    endpoint.connect_with_connector(connect).await.map_err(io::Error::other)
 }

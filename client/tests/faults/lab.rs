@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use hyper_util::rt::TokioIo;
-use larder_client::network::{Network, endpoint};
+use larder_client::network::{Connection, Network};
 use larder_client::{Builder, Client, Retry};
 use larder_proto::v1::admin_server::{Admin, AdminServer};
 use larder_proto::v1::cache_server::{Cache, CacheServer};
@@ -23,8 +22,11 @@ use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::{Channel, Server};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
+
+/// How long a connection to nowhere takes to fail.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a member behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) enum Mode {
     Hang,
     /// Refuses connections; those that are open break.
     Refuse,
+    /// Its address leads nowhere: connections break, and new ones take their whole time to fail.
+    Vanished,
     /// Answers that it cannot now.
     Unavailable,
     /// Answers that it has too much to do, and when to come again.
@@ -126,7 +130,7 @@ impl Lab {
     pub(crate) fn set(&self, i: u8, mode: Mode) {
         let member = self.inner.members.lock()[&address(i)].clone();
         *member.mode.lock() = mode;
-        if mode == Mode::Refuse {
+        if matches!(mode, Mode::Refuse | Mode::Vanished) {
             member.wires.lock().drain(..).for_each(|wire| wire.abort());
         }
     }
@@ -163,13 +167,9 @@ pub(crate) fn address(i: u8) -> String {
 }
 
 impl Network for Lab {
-    fn open(&self, address: &str) -> io::Result<Channel> {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>> {
         let member = self.inner.members.lock()[address].clone();
-        let connect = tower::service_fn(move |_| {
-            let connected = member.connect();
-            async move { connected.map(TokioIo::new) }
-        });
-        Ok(endpoint(address)?.connect_with_connector_lazy(connect))
+        Box::pin(async move { member.connect().await })
     }
 
     fn resolve<'a>(
@@ -185,9 +185,14 @@ impl Network for Lab {
 }
 
 impl Member {
-    fn connect(&self) -> io::Result<DuplexStream> {
-        if *self.mode.lock() == Mode::Refuse {
+    async fn connect(&self) -> io::Result<Connection> {
+        let mode = *self.mode.lock();
+        if mode == Mode::Refuse {
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused"));
+        }
+        if mode == Mode::Vanished {
+            tokio::time::sleep(CONNECT_LIMIT).await;
+            return Err(io::ErrorKind::TimedOut.into());
         }
         let (near, mut wire_near) = duplex(64 * 1024);
         let (far, mut wire_far) = duplex(64 * 1024);
@@ -196,14 +201,14 @@ impl Member {
         });
         self.wires.lock().push(wire.abort_handle());
         self.accept.send(Ok(far)).expect("the server runs");
-        Ok(near)
+        Ok(Box::new(near))
     }
 
     async fn behave(&self) -> Result<(), Status> {
         let mode = *self.mode.lock();
         match mode {
             Mode::Serve => Ok(()),
-            Mode::Hang | Mode::Refuse => std::future::pending().await,
+            Mode::Hang | Mode::Refuse | Mode::Vanished => std::future::pending().await,
             Mode::Unavailable => Err(Status::unavailable("draining")),
             Mode::Overloaded(after_ms) => {
                 let mut status = Status::resource_exhausted("too many requests");

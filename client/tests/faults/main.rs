@@ -265,6 +265,48 @@ async fn the_owner_down_its_keys_are_read_through_another_member() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_connection_to_a_member_that_has_vanished() {
+    let lab = Lab::with_members(3);
+    let client = lab.builder().build().expect("valid");
+    with_ring(&client).await;
+    for round in 0..3 {
+        lab.set(1, Mode::Vanished);
+        let reads = (0..100).map(|i| timed(client.get("students", format!("key-{i}"))));
+        for (ended, took) in futures::future::join_all(reads).await {
+            assert_eq!(took, Duration::ZERO, "round {round}");
+            ended.expect("the others answer");
+        }
+        // It leads somewhere again, and its keys return to it.
+        lab.set(1, Mode::Serve);
+        tokio::time::sleep(ms(10_000)).await;
+        let before = lab.asked(1).len();
+        for i in 0..100 {
+            client.get("students", format!("key-{i}")).await.expect("a hit");
+        }
+        assert!(lab.asked(1).len() > before + 10, "its share");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_left_is_forgotten_as_soon_as_its_connection_ends() {
+    let lab = Lab::with_members(3);
+    let client = lab.builder().build().expect("valid");
+    with_ring(&client).await;
+    lab.set_ring(2, 0..2);
+    lab.set(2, Mode::Vanished);
+    for i in 0..20 {
+        client.get("students", format!("key-{i}")).await.expect("the others answer");
+    }
+    settle().await;
+    let failed = client.stats().failed_tries;
+    tokio::time::sleep(ms(5000)).await;
+    for i in 0..100 {
+        client.get("students", format!("key-{i}")).await.expect("the others answer");
+    }
+    assert_eq!(client.stats().failed_tries, failed, "nobody asks it any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_is_at_most_one_request_an_owner_and_keeps_its_order() {
     let lab = Lab::with_members(3);
     let client = lab.builder().build().expect("valid");
