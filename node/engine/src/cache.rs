@@ -2,15 +2,14 @@
 //! never looks into a shard and is on no path of a hit. Start at [`Cache::add_group`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::budget;
 use crate::graveyard::Graveyard;
 use crate::group::{Group, Inner};
 use crate::options::{GroupOptions, Options};
 use crate::stats::{GroupStats, Swept};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, RwLock};
 use crate::tick::Tick;
 
 /// Entries evicted from groups above their due each time another one asks for its own.

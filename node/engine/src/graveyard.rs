@@ -2,14 +2,12 @@
 //! entries is an exchange of pointers and their memory comes back in bounded steps. Nothing in
 //! here can be read any more.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
-
 use crate::entry::Entry;
 use crate::listener::Ear;
 use crate::shard::Cause;
 use crate::store::Store;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Shared by a cache and its groups.
 #[derive(Debug, Default)]

@@ -2,14 +2,13 @@
 //! work and drop. It never decides what goes first (the policy does) nor how much room the group
 //! has (the cache does). Start at [`Group::get`].
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::budget::{Demand, Share};
 use crate::cache::Core;
+use crate::curve::{Curve, Outline, Present, TooYoung, Watch};
 use crate::entry::{Entry, Hit, MAX_KEY_BYTES, NewEntry};
 use crate::fence::Fence;
 use crate::graveyard::Graveyard;
@@ -18,6 +17,8 @@ use crate::listener::{Ears, Listener};
 use crate::options::GroupOptions;
 use crate::shard::{Limits, Removed, Shard};
 use crate::stats::{GroupStats, Swept};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::tags::{Places, TagEpochs};
 use crate::tick::Tick;
 
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     tags: TagEpochs,
     ears: Ears,
     options: Mutex<GroupOptions>,
+    watch: Watch,
     /// True once the group evicted for room since the last division of the capacity.
     pressing: AtomicBool,
     /// True while the group is due more than its present limit.
@@ -98,7 +100,14 @@ impl Group {
     #[must_use]
     pub fn get(&self, key: &[u8], now: Tick) -> Option<Hit> {
         let (unit, hash) = self.0.place(key);
-        unit.shard.lock().get(hash, key, now, &self.0.tags)
+        let mut shard = unit.shard.lock();
+        let hit = shard.get(hash, key, now, &self.0.tags);
+        if self.0.watch.samples(hash) {
+            let found = hit.as_ref().and_then(|_| shard.outline(hash, key));
+            drop(shard);
+            self.0.watch.read(hash, found, now);
+        }
+        hit
     }
 
     /// Like [`Group::get`], but no use of the key: neither policy nor statistics see it.
@@ -141,14 +150,20 @@ impl Group {
         // Without a fence the value is as of now.
         let epoch = fence.unwrap_or_else(|| self.begin_load()).epoch;
         let tags = (!new.tags.is_empty()).then(|| Places { places: new.tags.clone(), epoch });
+        let watched = self.0.watch.samples(hash).then(|| Outline::of(&entry));
+        let mut replaces = false;
         let (result, evicted) = self.0.change(unit, |shard, out| {
             let before = shard.evicted();
+            replaces = watched.is_some() && shard.outline(hash, key).is_some();
             if self.0.tags.since(&new.tags, epoch) {
                 return (shard.refuse_fenced(), false);
             }
             let result = shard.insert(hash, (entry, tags), fence, now, out);
             (result, shard.evicted() > before)
         });
+        if let (Some(outline), Ok(())) = (watched, result) {
+            self.0.watch.stored(hash, outline, replaces, now);
+        }
         if evicted {
             self.0.evicted_for_room();
         }
@@ -160,6 +175,9 @@ impl Group {
     /// Removes a key and closes every fence taken before for it. True if there was an entry.
     pub fn invalidate(&self, key: &[u8]) -> bool {
         let (unit, hash) = self.0.place(key);
+        if self.0.watch.samples(hash) {
+            self.0.watch.invalidated(hash);
+        }
         self.0.change(unit, |shard, out| {
             // Under the lock, so that a fill sees either the stamp or is removed itself.
             let epoch = self.0.next_epoch();
@@ -247,6 +265,17 @@ impl Group {
         keys
     }
 
+    /// What the group answers, and would answer with other memory or under another policy. Worked
+    /// out from a sample of its keys, in [`Cache::sweep`](crate::Cache::sweep) and here; see
+    /// `curve.rs` for what it costs.
+    ///
+    /// # Errors
+    /// [`TooYoung`] while too few reads were seen. A change of policy begins anew.
+    pub fn curve(&self, now: Tick) -> Result<Curve, TooYoung> {
+        self.0.predict(now);
+        self.0.watch.curve()
+    }
+
     /// Tells `listener` of every entry that leaves from now on, in the place of an earlier one.
     pub fn set_listener(&self, listener: Arc<dyn Listener>) {
         self.0.ears.set(listener);
@@ -278,6 +307,7 @@ impl Inner {
             epoch: AtomicU64::new(0),
             tags: TagEpochs::default(),
             ears: Ears::default(),
+            watch: Watch::new(options.policy),
             options: Mutex::new(options),
             pressing: AtomicBool::new(false),
             owed: AtomicBool::new(false),
@@ -320,6 +350,7 @@ impl Inner {
             let store = self.change(unit, |shard, _| shard.clear(epoch, close));
             self.graveyard.add(store, self.ears.get());
         }
+        self.watch.cleared();
     }
 
     /// The first eviction since the last division, or one that room owed would have spared, asks
@@ -370,8 +401,24 @@ impl Inner {
         }
     }
 
+    /// Brings the prediction up to date.
+    fn predict(&self, now: Tick) {
+        let mut stats = GroupStats::default();
+        self.shards.iter().for_each(|unit| stats += unit.shard.lock().stats());
+        let options = self.options.lock().clone();
+        let present = Present {
+            policy: options.policy,
+            limit_bytes: stats.limit_bytes,
+            absent_bytes: stats.limit_bytes / 100 * u64::from(options.absent_percent.min(100)),
+            hits: stats.hits,
+            misses: stats.misses,
+        };
+        self.watch.catch_up(&present, now);
+    }
+
     /// Housekeeping over all shards, at most about `max` entries.
     pub(crate) fn sweep(&self, now: Tick, max: usize) -> Swept {
+        self.predict(now);
         let mut swept = Swept::default();
         for unit in &self.shards {
             loop {

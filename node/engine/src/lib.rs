@@ -45,6 +45,7 @@
 
 mod budget;
 mod cache;
+mod curve;
 mod entry;
 mod expiry;
 mod fence;
@@ -59,11 +60,13 @@ mod shard;
 mod slab;
 mod stats;
 mod store;
+mod sync;
 mod tags;
 mod tick;
 mod xfetch;
 
 pub use cache::{Cache, GroupExists};
+pub use curve::{CURVE_PERCENTS, Curve, TooYoung};
 pub use entry::{Hit, MAX_KEY_BYTES, NewEntry, Value, weight};
 pub use fence::Fence;
 pub use group::{Group, Refused};

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::entry::{Entry, Value};
 use crate::shard::Cause;
+use crate::sync::RwLock;
 
 /// Hears of every entry that leaves a group. Calls come from whatever thread inserted, invalidated
 /// or swept, after the lock was released, so two about one key may arrive out of order.

@@ -6,12 +6,12 @@
 //! answer. The table has a fixed size however many tags there are.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::slab::Slot;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Places of a group's table: 32 KiB, made at the first tag invalidated.
 const PLACES: usize = 4096;
