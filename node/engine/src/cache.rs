@@ -149,13 +149,15 @@ impl Core {
     }
 
     /// A group evicted for room that it may be due: whoever holds too much gives up a little, and
-    /// the capacity is divided anew. Skips its turn if another thread is at it.
+    /// the capacity is divided anew, unless another thread is at that.
     pub(crate) fn relieve(&self) {
+        // Under no lock of the cache's: a listener hears of what goes, and may ask anything.
+        let groups: Vec<Arc<Inner>> = self.groups.read().clone();
+        let mut left = RELIEF;
+        for group in &groups {
+            left -= group.shrink(left).min(left);
+        }
         if let Some(_one_at_a_time) = self.dividing.try_lock() {
-            let mut left = RELIEF;
-            for group in self.groups.read().iter() {
-                left -= group.shrink(left).min(left);
-            }
             self.divide_locked();
         }
     }

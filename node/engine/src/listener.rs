@@ -44,7 +44,8 @@ pub(crate) struct Ears(RwLock<Ear>);
 
 impl Ears {
     pub(crate) fn set(&self, listener: Arc<dyn Listener>) {
-        *self.0.write() = Ear(Some(listener));
+        // Dropped after the lock: what an earlier listener does at its end is its own affair.
+        let _earlier = std::mem::replace(&mut *self.0.write(), Ear(Some(listener)));
     }
 
     pub(crate) fn get(&self) -> Ear {
