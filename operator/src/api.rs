@@ -26,22 +26,11 @@ pub const GROUP: &str = "larder.dev";
 /// The version of both resources.
 pub const VERSION: &str = "v1alpha1";
 
+use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 /// A Secret of the same namespace, by name.
-#[derive(
-    kube::KubeSchema,
-    Serialize,
-    Deserialize,
-    Clone,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
     /// Name of the Secret, in the namespace of this object.
@@ -50,19 +39,7 @@ pub struct SecretReference {
 }
 
 /// One key of a Secret of the same namespace.
-#[derive(
-    kube::KubeSchema,
-    Serialize,
-    Deserialize,
-    Clone,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
     /// Name of the Secret, in the namespace of this object.

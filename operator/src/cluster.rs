@@ -1,5 +1,5 @@
-//! Drives one CacheCluster from what is to what should be. [`reconcile`] is the whole way on one
-//! screen: observe, validate, plan, prepare, apply, status.
+//! Drives one CacheCluster from what is to what should be. The steps of its [`Reconciled`] are the
+//! whole way on one screen: observe, validate, plan, prepare, apply, status.
 //!
 //! Every step takes what the steps before it gave. Only [`apply`], [`status`] and [`finalize`]
 //! write, and each may be the last thing that this process does: the next reconcile goes on from
@@ -14,16 +14,11 @@ pub mod prepare;
 pub mod status;
 pub mod validate;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use kube::core::DeserializeGuard;
-use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use tracing::Instrument;
 
 use self::apply::Applied;
 use self::finalize::Deletion;
@@ -35,6 +30,7 @@ use crate::conditions::chain;
 use crate::context::Context;
 use crate::etcd;
 use crate::metrics::Kind;
+use crate::reconcile::{Failure, Reconciled, Retry};
 
 /// While something is on its way, look again this soon: a learner's progress makes no event.
 const SOON: Duration = Duration::from_millis(700);
@@ -47,9 +43,6 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// Why a CacheCluster was not reconciled, by step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The object cannot be read with this release's types.
-    #[error("the CacheCluster cannot be read")]
-    Undecodable(#[source] Box<InvalidObject>),
     /// Reading failed.
     #[error("the cluster could not be observed")]
     Observe(#[from] observe::Error),
@@ -70,12 +63,9 @@ pub enum Error {
     Status(#[source] kube::Error),
 }
 
-impl Error {
-    /// A stable word for metrics and events.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
+impl Failure for Error {
+    fn kind(&self) -> &'static str {
         match self {
-            Self::Undecodable(_) => "undecodable",
             Self::Observe(_) => "observe",
             Self::Validate(_) => "invalid",
             Self::Refused(_) => "refused",
@@ -84,62 +74,50 @@ impl Error {
             Self::Status(_) => "status",
         }
     }
-}
 
-/// Reconciles one CacheCluster; the root span of everything that is logged on the way.
-///
-/// # Errors
-/// The step that failed. What was written before it stands.
-pub async fn reconcile(
-    object: Arc<DeserializeGuard<CacheCluster>>,
-    context: Arc<Context>,
-) -> Result<Action, Error> {
-    let (namespace, name) = name_of(object.meta());
-    let span =
-        tracing::info_span!(parent: None, "reconcile", kind = "CacheCluster", namespace, name);
-    let started = Instant::now();
-    let result = match &object.0 {
-        Ok(_) => Box::pin(steps(&context, &namespace, &name)).instrument(span).await,
-        Err(invalid) => Err(Error::Undecodable(Box::new(invalid.clone()))),
-    };
-    let word = result.as_ref().map_or_else(Error::kind, |_| "ok");
-    context.metrics.reconciled(Kind::CacheCluster, word, started.elapsed());
-    if result.is_ok() {
-        context.succeeded(Kind::CacheCluster, &namespace, &name);
-    }
-    result
-}
-
-async fn steps(context: &Context, namespace: &str, name: &str) -> Result<Action, Error> {
-    let (client, admin) = (&context.client, context.admin.as_ref());
-    let Some(observed) = observe::observe(client, admin, namespace, name).await? else {
-        context.metrics.forget(namespace, name);
-        return Ok(Action::await_change());
-    };
-    if observed.cluster.metadata.deletion_timestamp.is_some() {
-        return delete(context, &observed).await;
-    }
-    let cluster = match validate::validate(&observed.cluster, &context.images) {
-        Ok(cluster) => cluster,
-        Err(error) => return Err(refuse(context, &observed, Error::Validate(error)).await),
-    };
-    finalize::protect(client, &observed.cluster).await.map_err(Error::Finalize)?;
-    let plan = plan_etcd(&cluster, &observed);
-    let prepared = prepare::prepare(&cluster, &observed, plan.as_ref());
-    let applying = apply::apply(client, admin, &cluster, &observed, prepared);
-    let applied = match Box::pin(applying).await {
-        Ok(applied) => applied,
-        Err(error) if error.is_refusal() => {
-            return Err(refuse(context, &observed, Error::Refused(error)).await);
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Validate(_) => Retry::AfterEdit,
+            _ => Retry::Later,
         }
-        Err(error) => return Err(Error::Apply(error)),
-    };
-    context.metrics.wrote(Kind::CacheCluster, applied.writes);
-    tell_rebuild(context, &observed, plan.as_ref()).await;
-    tell_step(context, &observed, &applied).await;
-    let status = status::status(&cluster, &observed, plan.as_ref(), &applied);
-    write_status(context, &observed.cluster, &status).await?;
-    Ok(next(context, plan.as_ref(), &observed, &applied, &status))
+    }
+}
+
+impl Reconciled for CacheCluster {
+    const KIND: Kind = Kind::CacheCluster;
+    type Error = Error;
+
+    async fn steps(context: &Context, namespace: &str, name: &str) -> Result<Action, Error> {
+        let (client, admin) = (&context.client, context.admin.as_ref());
+        let Some(observed) = observe::observe(client, admin, namespace, name).await? else {
+            context.metrics.forget(namespace, name);
+            return Ok(Action::await_change());
+        };
+        if observed.cluster.metadata.deletion_timestamp.is_some() {
+            return delete(context, &observed).await;
+        }
+        let cluster = match validate::validate(&observed.cluster, &context.images) {
+            Ok(cluster) => cluster,
+            Err(error) => return Err(refuse(context, &observed, Error::Validate(error)).await),
+        };
+        finalize::protect(client, &observed.cluster).await.map_err(Error::Finalize)?;
+        let plan = plan_etcd(&cluster, &observed);
+        let prepared = prepare::prepare(&cluster, &observed, plan.as_ref());
+        let applying = apply::apply(client, admin, &cluster, &observed, prepared);
+        let applied = match Box::pin(applying).await {
+            Ok(applied) => applied,
+            Err(error) if error.is_refusal() => {
+                return Err(refuse(context, &observed, Error::Refused(error)).await);
+            }
+            Err(error) => return Err(Error::Apply(error)),
+        };
+        context.metrics.wrote(Kind::CacheCluster, applied.writes);
+        tell_rebuild(context, &observed, plan.as_ref()).await;
+        tell_step(context, &observed, &applied).await;
+        let status = status::status(&cluster, &observed, plan.as_ref(), &applied);
+        write_status(context, &observed.cluster, &status).await?;
+        Ok(next(context, plan.as_ref(), &observed, &applied, &status))
+    }
 }
 
 /// A managed etcd's plan; none for an external one.
@@ -270,22 +248,6 @@ fn next(
         None if moving => SOON,
         None => context.resync(),
     })
-}
-
-/// How long a CacheCluster that failed waits.
-#[must_use]
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the Controller's")]
-pub fn error_policy(
-    object: Arc<DeserializeGuard<CacheCluster>>,
-    error: &Error,
-    context: Arc<Context>,
-) -> Action {
-    let (namespace, name) = name_of(object.meta());
-    tracing::warn!(namespace, name, error = chain(error), "reconcile failed");
-    match error {
-        Error::Undecodable(_) | Error::Validate(_) => Action::await_change(),
-        _ => Action::requeue(context.failed(Kind::CacheCluster, &namespace, &name)),
-    }
 }
 
 fn name_of(metadata: &ObjectMeta) -> (String, String) {

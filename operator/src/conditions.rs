@@ -58,17 +58,21 @@ impl Finding {
     }
 }
 
-/// An error with everything below it, in one line.
+/// An error with everything below it, in one line. The API server's refusals speak for themselves:
+/// of them only the message is told, not the whole object that brings it.
 #[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        line.push_str(": ");
-        line.push_str(&source.to_string());
-        next = source.source();
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut told = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(kube::Error::Api(status)) = error.downcast_ref() {
+            told.push(status.message.clone());
+            break;
+        }
+        told.push(error.to_string());
+        next = error.source();
     }
-    line
+    told.join(": ")
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub struct Endpoint {
 }
 
 /// One or more endpoints of one etcd cluster, with what it takes to talk to them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Access {
     /// Endpoints in the order in which they are tried.
     pub endpoints: Vec<Endpoint>,

@@ -13,4 +13,5 @@ pub mod etcd;
 pub mod group;
 pub mod lease;
 pub mod metrics;
+pub mod reconcile;
 pub mod run;

@@ -46,13 +46,13 @@ use crate::api::{CacheCluster, CacheGroup};
 use crate::args::Run;
 use crate::cluster::build::labels::MANAGER;
 use crate::cluster::build::names;
-use crate::cluster::observe::url_secret;
+use crate::cluster::observe::secrets::url_secret;
 use crate::cluster::validate::Images;
 use crate::context::Context;
 use crate::etcd::adapter::Grpc;
 use crate::lease::{Elector, Identity, Lost};
 use crate::metrics::Metrics;
-use crate::{cluster, group};
+use crate::reconcile;
 
 type Guarded<K> = DeserializeGuard<K>;
 
@@ -96,7 +96,7 @@ pub fn run(args: &Run) -> ExitCode {
 struct Unbound(SocketAddr, std::io::Error);
 
 #[expect(clippy::print_stderr, reason = "one plain line for who started it, logs or not")]
-fn complain(error: &dyn std::error::Error) -> ExitCode {
+fn complain(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     eprintln!("larder-operator: {}", crate::conditions::chain(error));
     ExitCode::from(exit::BAD_CONFIGURATION)
 }
@@ -300,12 +300,12 @@ impl Pair {
         };
         let clusters = clusters
             .graceful_shutdown_on(stopping())
-            .run(cluster::reconcile, cluster::error_policy, context.clone())
+            .run(reconcile::reconcile, reconcile::error_policy, context.clone())
             .map(|_| ())
             .boxed();
         let groups = groups
             .graceful_shutdown_on(stopping())
-            .run(group::reconcile, group::error_policy, context.clone())
+            .run(reconcile::reconcile, reconcile::error_policy, context.clone())
             .map(|_| ())
             .boxed();
         [clusters, groups]

@@ -117,7 +117,7 @@ pub async fn apply(
     }
     writer.apply_all(&children.services, &services).await?;
     writer.apply_all(&children.budgets, &budgets).await?;
-    writer.apply(&children.secrets, &credentials).await?;
+    writer.apply_all(&children.secrets, credentials.as_slice()).await?;
     writer.apply(&children.config_maps, &config).await?;
     writer.apply_all(&children.stateful_sets, &etcd_members).await?;
     // The members go last: what their pods mount and meet exists by then.

@@ -4,6 +4,8 @@
 //! It reads from the API server and from etcd, never from a cache: a decision about members must
 //! not rest on an old list. It writes nothing and judges nothing.
 
+pub mod secrets;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
@@ -18,9 +20,9 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use larder_proto::keys::Keys;
-use larder_runtime::tls::{Identity, Pem};
 use serde::de::DeserializeOwned;
 
+use self::secrets::Named;
 use super::build::{labels, names};
 use crate::api::{CacheCluster, CacheGroup};
 use crate::etcd::{self, Access, Answer, Endpoint, EtcdAdmin, Listing};
@@ -43,7 +45,7 @@ pub struct Observed {
     pub groups: Vec<CacheGroup>,
     /// Names of CacheGroups that cannot be read; whatever they mean, it is not to be deleted.
     pub unreadable_groups: BTreeSet<String>,
-    /// Secrets that groups name; none for one that does not exist.
+    /// Secrets that groups name; none for one that does not exist or may not be read.
     pub secrets: BTreeMap<String, Option<Secret>>,
 }
 
@@ -58,6 +60,8 @@ pub struct Children {
     pub config_maps: Vec<ConfigMap>,
     /// The credentials.
     pub secrets: Vec<Secret>,
+    /// The operator has no right to Secrets here, so it keeps no credentials.
+    pub secrets_forbidden: bool,
     /// All PodDisruptionBudgets.
     pub budgets: Vec<PodDisruptionBudget>,
     /// The members' and etcd's.
@@ -67,7 +71,7 @@ pub struct Children {
 }
 
 /// What etcd says.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct EtcdObserved {
     /// What each managed member that answers says, by the name of its pod.
     pub answers: BTreeMap<String, Answer>,
@@ -100,12 +104,6 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
-    /// A Secret with certificates that is incomplete.
-    #[error("the Secret {name} has no ca.crt, or only one of tls.crt and tls.key")]
-    Certificates {
-        /// Its name.
-        name: String,
-    },
 }
 
 /// Reads everything; nothing when the CacheCluster is gone.
@@ -124,19 +122,25 @@ pub async fn observe(
         return Ok(None);
     };
     let children = children(client, namespace, name).await?;
-    let etcd = match &cluster.spec.etcd.external {
-        Some(external) => {
-            let tls = match &external.tls_secret_ref {
-                Some(reference) => Some(certificates(client, namespace, &reference.name).await?),
-                None => None,
-            };
-            EtcdObserved { answers: BTreeMap::new(), access: access(&external.endpoints, tls) }
-        }
-        None => ask_managed(admin, &children.pods).await,
+    let access = match &cluster.spec.etcd.external {
+        Some(external) => secrets::external_access(client, namespace, external).await,
+        None => Ok(Access::default()),
     };
-    let registry = read_registry(admin, &etcd.access, &Keys::new(namespace, name)).await;
+    let (etcd, registry) = match access {
+        Err(error) => (EtcdObserved::default(), Err(error)),
+        Ok(access) => {
+            let etcd = if cluster.spec.etcd.external.is_some() {
+                EtcdObserved { access, ..EtcdObserved::default() }
+            } else {
+                ask_managed(admin, &children.pods).await
+            };
+            let keys = Keys::new(namespace, name);
+            let registry = read_registry(admin, &etcd.access, &keys).await;
+            (etcd, registry)
+        }
+    };
     let (groups, unreadable_groups) = groups(client, namespace, name).await?;
-    let secrets = secrets(client, namespace, &groups).await?;
+    let secrets = secrets::of_groups(client, namespace, &groups).await?;
     Ok(Some(Observed {
         cluster,
         now,
@@ -157,13 +161,21 @@ async fn children(client: &Client, namespace: &str, name: &str) -> Result<Childr
         list::<Service>(client, namespace, &selector),
         list::<ConfigMap>(client, namespace, &selector),
         // Only ours by name: the operator reads no Secret that nobody names to it.
-        named_secret(client, namespace, &credentials),
+        secrets::named(client, namespace, &credentials),
         list::<PodDisruptionBudget>(client, namespace, &selector),
         list::<Pod>(client, namespace, &selector),
         list::<PersistentVolumeClaim>(client, namespace, &selector),
     )?;
-    let secrets = secrets.into_iter().collect();
-    Ok(Children { stateful_sets, services, config_maps, secrets, budgets, pods, claims })
+    Ok(Children {
+        stateful_sets,
+        services,
+        config_maps,
+        secrets_forbidden: secrets == Named::Forbidden,
+        secrets: secrets.found().into_iter().collect(),
+        budgets,
+        pods,
+        claims,
+    })
 }
 
 async fn list<K>(client: &Client, namespace: &str, selector: &str) -> Result<Vec<K>, Error>
@@ -178,39 +190,6 @@ where
     let listed = api.list(&ListParams::default().labels(selector)).await;
     let list = listed.map_err(|source| Error::List { kind: K::KIND, source })?;
     Ok(list.items)
-}
-
-async fn named_secret(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<Option<Secret>, Error> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    api.get_opt(name).await.map_err(|source| Error::Secret { name: name.into(), source })
-}
-
-/// The certificates in a Secret of the form that `tlsSecretRef` asks for.
-///
-/// # Errors
-/// When the Secret is missing or incomplete.
-pub async fn certificates(client: &Client, namespace: &str, name: &str) -> Result<Pem, Error> {
-    let secret = named_secret(client, namespace, name).await?;
-    let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-    let file = |key: &str| data.get(key).map(|bytes| bytes.0.clone());
-    let identity = match (file("tls.crt"), file("tls.key")) {
-        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
-        (None, None) => None,
-        _ => return Err(Error::Certificates { name: name.into() }),
-    };
-    let ca = file("ca.crt").ok_or_else(|| Error::Certificates { name: name.into() })?;
-    Ok(Pem { ca, identity })
-}
-
-/// How to reach an external etcd.
-#[must_use]
-pub fn access(endpoints: &[String], tls: Option<Pem>) -> Access {
-    let endpoints = endpoints.iter().map(|url| Endpoint { url: url.clone() }).collect();
-    Access { endpoints, tls: tls.map(std::sync::Arc::new) }
 }
 
 /// Asks every etcd pod that has an address, by address: a name may still be unknown to DNS.
@@ -300,23 +279,4 @@ async fn groups(
         }
     }
     Ok((groups, unreadable))
-}
-
-async fn secrets(
-    client: &Client,
-    namespace: &str,
-    groups: &[CacheGroup],
-) -> Result<BTreeMap<String, Option<Secret>>, Error> {
-    let names: BTreeSet<&str> =
-        groups.iter().filter_map(url_secret).map(|reference| reference.name.as_str()).collect();
-    let read = names.into_iter().map(|name| async move {
-        Ok((name.to_owned(), named_secret(client, namespace, name).await?))
-    });
-    join_all(read).await.into_iter().collect()
-}
-
-/// The Secret in which a group's connection URL stands.
-#[must_use]
-pub fn url_secret(group: &CacheGroup) -> Option<&crate::api::SecretKeyReference> {
-    group.spec.origin.sql.as_ref().map(|sql| &sql.url_secret_ref)
 }

@@ -12,7 +12,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::build::{self, Objects, labels};
-use super::observe::{Observed, url_secret};
+use super::observe::Observed;
+use super::observe::secrets::url_secret;
 use super::plan::{Plan, Step};
 use super::validate::{Cluster, Etcd};
 use crate::etcd::Change;
@@ -28,8 +29,8 @@ pub struct Prepared {
     pub objects: Objects,
     /// The managed etcd's members.
     pub etcd_members: Vec<StatefulSet>,
-    /// The origins' credentials.
-    pub credentials: Secret,
+    /// The origins' credentials; none where the operator has no right to Secrets.
+    pub credentials: Option<Secret>,
     /// Running members' pods that have not been told of the newest credentials, and the hash of
     /// these.
     pub untold: (Vec<String>, String),
@@ -52,9 +53,10 @@ pub fn prepare(cluster: &Cluster, observed: &Observed, plan: Option<&Plan>) -> P
         }
         _ => Vec::new(),
     };
-    let credentials = build::credentials(cluster, &urls(observed));
-    let hash = hash(&credentials.data);
-    let untold = observed.children.pods.iter().filter(|pod| runs_untold(pod, &hash));
+    let may = !observed.children.secrets_forbidden;
+    let credentials = may.then(|| build::credentials(cluster, &urls(observed)));
+    let hash = credentials.as_ref().map(|secret| hash(&secret.data)).unwrap_or_default();
+    let untold = observed.children.pods.iter().filter(|pod| may && runs_untold(pod, &hash));
     Prepared {
         objects: Objects::build(cluster),
         etcd_members,

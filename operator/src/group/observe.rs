@@ -2,7 +2,6 @@
 //! members have of its credential, and its key in the registry. It writes nothing and judges
 //! nothing.
 
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -11,7 +10,8 @@ use larder_proto::keys::Keys;
 
 use crate::api::{CacheCluster, CacheGroup};
 use crate::cluster::build::names;
-use crate::cluster::observe::{access, certificates, ready_endpoints, url_secret};
+use crate::cluster::observe::ready_endpoints;
+use crate::cluster::observe::secrets::{self, Named, external_access, url_secret};
 use crate::etcd::{self, Access, Entry, EtcdAdmin};
 
 /// Everything that was read.
@@ -54,6 +54,11 @@ pub enum Credential {
         /// Its name.
         name: String,
     },
+    /// The operator has no right to the Secret.
+    Forbidden {
+        /// Its name.
+        name: String,
+    },
     /// The Secret has no such key.
     NoKey {
         /// Its name.
@@ -82,6 +87,9 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
+    /// A Secret could not be read.
+    #[error("the credential could not be read")]
+    Credential(#[source] crate::cluster::observe::Error),
     /// The way to the registry could not be found.
     #[error("the way to the registry could not be found")]
     Registry(#[source] crate::cluster::observe::Error),
@@ -113,24 +121,21 @@ pub async fn observe(
     };
     let credential = credential(client, namespace, &group, &cluster_name).await?;
     let access = match spec.map(|spec| spec.etcd.external) {
-        None => access(&[], None),
+        None => Ok(Access::default()),
         Some(None) => {
             let endpoints = ready_endpoints(client, namespace, &cluster_name).await;
-            Access { endpoints: endpoints.map_err(Error::Registry)?, tls: None }
+            Ok(Access { endpoints: endpoints.map_err(Error::Registry)?, tls: None })
         }
-        Some(Some(external)) => {
-            let tls = match &external.tls_secret_ref {
-                Some(secret) => {
-                    let pem = certificates(client, namespace, &secret.name).await;
-                    Some(pem.map_err(Error::Registry)?)
-                }
-                None => None,
-            };
-            access(&external.endpoints, tls)
-        }
+        Some(Some(external)) => external_access(client, namespace, &external).await,
     };
     let key = Keys::new(namespace, &cluster_name).group(name);
-    let listed = admin.list(&access, &key).await;
+    let (access, listed) = match access {
+        Ok(access) => {
+            let listed = admin.list(&access, &key).await;
+            (access, listed)
+        }
+        Err(error) => (Access::default(), Err(error)),
+    };
     let entry = listed.map(|listing| listing.entries.into_iter().find(|entry| entry.key == key));
     Ok(Some(Observed { group, now, cluster, credential, entry, key, access }))
 }
@@ -143,15 +148,18 @@ async fn credential(
 ) -> Result<Credential, Error> {
     let Some(reference) = url_secret(group) else { return Ok(Credential::NotNeeded) };
     let (name, key) = (reference.name.clone(), reference.key.clone());
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(secret) = secrets.get_opt(&name).await.map_err(of("Secret", &name))? else {
-        return Ok(Credential::NoSecret { name });
+    let read = |name: String| async move {
+        secrets::named(client, namespace, &name).await.map_err(Error::Credential)
+    };
+    let secret = match read(name.clone()).await? {
+        Named::Missing => return Ok(Credential::NoSecret { name }),
+        Named::Forbidden => return Ok(Credential::Forbidden { name }),
+        Named::Found(secret) => secret,
     };
     let Some(url) = secret.data.unwrap_or_default().remove(&key) else {
         return Ok(Credential::NoKey { name, key });
     };
-    let credentials = names::credentials(cluster);
-    let delivered = secrets.get_opt(&credentials).await.map_err(of("Secret", &credentials))?;
+    let delivered = read(names::credentials(cluster)).await?.found();
     let files = delivered.and_then(|secret| secret.data).unwrap_or_default();
     let file = names::credential_file(&group.name_any());
     Ok(Credential::Found { delivered: files.get(&file) == Some(&url) })

@@ -46,6 +46,13 @@ pub fn accepted(observed: &Observed, contract: Result<(), &contract::Error>) -> 
             "SecretNotFound",
             format!("there is no Secret {name} in this namespace; create it with the origin's URL"),
         ),
+        (ClusterState::Exists, Credential::Forbidden { name }) => Finding::no(
+            "SecretForbidden",
+            format!(
+                "the operator may not read the Secret {name}: it uses Secrets only where it is \
+                 allowed to, by a RoleBinding in this namespace; the chart's notes show the command"
+            ),
+        ),
         (ClusterState::Exists, Credential::NoKey { name, key }) => {
             Finding::no("SecretKeyNotFound", format!("the Secret {name} has no key {key}; add it"))
         }
@@ -145,6 +152,7 @@ mod tests {
             (ClusterState::Missing, Credential::NotNeeded, Some("ClusterNotFound")),
             (ClusterState::Unusable, Credential::NotNeeded, Some("ClusterNotUsable")),
             (ClusterState::Exists, Credential::NoSecret { name: name() }, Some("SecretNotFound")),
+            (ClusterState::Exists, Credential::Forbidden { name: name() }, Some("SecretForbidden")),
             (
                 ClusterState::Exists,
                 Credential::NoKey { name: name(), key: "url".into() },

@@ -47,7 +47,7 @@ fn prepared(change: impl FnOnce(&mut Observed)) -> Prepared {
 }
 
 fn files(prepared: &Prepared) -> Vec<(String, String)> {
-    let data = prepared.credentials.data.clone().unwrap_or_default();
+    let data = prepared.credentials.clone().and_then(|secret| secret.data).unwrap_or_default();
     let text = |bytes: k8s_openapi::ByteString| String::from_utf8(bytes.0).expect("text");
     data.into_iter().map(|(name, bytes)| (name, text(bytes))).collect()
 }
@@ -133,4 +133,21 @@ fn an_etcd_pod_whose_statefulset_was_taken_from_under_it_is_a_stray() {
         }))];
     });
     assert_eq!(prepared.strays, ["shop-etcd-1-0"]);
+}
+
+#[test]
+fn without_a_right_to_secrets_none_is_kept_and_no_pod_is_told() {
+    let running = |o: &mut Observed| {
+        o.children.pods = vec![of(json!({
+            "metadata": {"name": "shop-0", "labels": {"app.kubernetes.io/component": "member"}},
+            "status": {"phase": "Running"},
+        }))];
+    };
+    let with = prepared(running);
+    assert_eq!((with.credentials.is_some(), with.untold.0.len()), (true, 1));
+    let without = prepared(|o| {
+        running(o);
+        o.children.secrets_forbidden = true;
+    });
+    assert_eq!((without.credentials, without.untold.0.len()), (None, 0));
 }
