@@ -11,6 +11,7 @@ mod http;
 mod sql;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -37,6 +38,16 @@ pub enum Loaded {
 pub trait Loader: Send + Sync {
     /// Loads `key`.
     fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>>;
+
+    /// Gets ready for the first load, in the background: called on a runtime when a member installs
+    /// the group. Says in the log what will make loads fail.
+    fn warm(&self) {}
+
+    /// What keeps loads waiting now, if it is not the origin's answer: told when a load did not
+    /// end in time.
+    fn pending(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A load failed, or an origin cannot be used as it is described.
@@ -71,12 +82,37 @@ pub enum Error {
         /// Why not.
         problem: &'static str,
     },
-    /// The origin cannot be reached.
-    #[error("the origin cannot be reached")]
-    Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No connection to the origin.
+    #[error("no connection to {place}: {problem}")]
+    Connect {
+        /// Host and port, or what else tells the place without a secret.
+        place: String,
+        /// Why not.
+        problem: String,
+    },
+    /// The database is there and does not let this member in.
+    #[error(
+        "{place} refuses the login: {problem} (check the Secret that the CacheGroup's urlSecretRef \
+         names)"
+    )]
+    Login {
+        /// Host and port.
+        place: String,
+        /// The database's own words.
+        problem: String,
+    },
+    /// The database cannot use the query.
+    #[error("the query fails: {problem} (check the CacheGroup's query)")]
+    Query {
+        /// The database's own words.
+        problem: String,
+    },
     /// The origin was reached and the load failed.
-    #[error("the origin failed to answer")]
-    Ask(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the origin failed to answer: {problem}")]
+    Ask {
+        /// Why.
+        problem: String,
+    },
     /// An HTTP origin answered neither 200 nor 404.
     #[error("the origin answered with status {status}")]
     Status {
@@ -103,12 +139,16 @@ pub enum Error {
     Busy {
         /// Loads that may run at one time.
         concurrency: u32,
+        /// When there may be room again.
+        retry_after: Duration,
     },
     /// The load did not end in time.
-    #[error("the origin did not answer within {timeout_ms} ms")]
+    #[error("{} within {timeout_ms} ms", pending.as_deref().unwrap_or("the origin did not answer"))]
     TimedOut {
         /// The limit.
         timeout_ms: u64,
+        /// What it waited for, if not for the origin's answer.
+        pending: Option<String>,
     },
     /// A loader of the embedding program failed.
     #[error(transparent)]
@@ -129,8 +169,10 @@ impl Error {
             Self::Template { .. } => "template",
             Self::Credential { .. } => "credential",
             Self::Url { .. } => "url",
-            Self::Connect(_) => "connect",
-            Self::Ask(_) => "ask",
+            Self::Connect { .. } => "connect",
+            Self::Login { .. } => "login",
+            Self::Query { .. } => "query",
+            Self::Ask { .. } => "ask",
             Self::Status { .. } => "status",
             Self::TooLarge { .. } => "too_large",
             Self::Type { .. } => "type",

@@ -79,8 +79,10 @@ impl Groups {
             Source::Given(loader) => Ok(Arc::new(Bulkhead::new(loader.clone(), &plan.limits))),
             Source::Described(origin) => {
                 let max = self.max_value_bytes;
-                origin::build(origin, &plan.limits, &self.credentials, max)
-                    .map_err(|error| error.to_string().into())
+                let loader = origin::build(origin, &plan.limits, &self.credentials, max)
+                    .map_err(|error| Arc::from(error.to_string()))?;
+                loader.warm();
+                Ok(loader)
             }
         }
     }

@@ -1,20 +1,28 @@
 //! The wall between a member and an origin: so many loads at a time, so many waiting, so long.
 //!
-//! A slow origin costs its own group's loads their time and nobody else anything.
+//! A slow origin costs its own group's loads their time and nobody else anything. Who is refused
+//! hears when to come back: when half of those who wait now will have been served.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_proto::contract::OriginLimits;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Error, Loaded, Loader};
 
 /// Loads that may wait for each one that may run; more are refused at once.
-const WAITING_PER_SLOT: usize = 16;
+const WAITING_PER_SLOT: u32 = 16;
+/// Bounds of what a refusal says: below, coming back costs more than waiting; above, a caller
+/// would learn too late that the origin is quick again.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// Refusals in a row are told times that differ, so that not all come back at once: each so many
+/// parts longer than the first of so many.
+const SPREAD: u32 = 8;
 
 /// A loader with limits.
 pub struct Bulkhead {
@@ -25,6 +33,9 @@ pub struct Bulkhead {
     slots: Semaphore,
     concurrency: u32,
     limit: Duration,
+    /// Moving mean of a load's time, microseconds.
+    mean_us: AtomicU64,
+    refusals: AtomicU32,
 }
 
 impl Bulkhead {
@@ -33,13 +44,32 @@ impl Bulkhead {
     pub fn new(inner: Arc<dyn Loader>, limits: &OriginLimits) -> Self {
         let concurrency = limits.concurrency.max(1);
         let slots = concurrency as usize;
+        let limit = Duration::from_millis(limits.timeout_ms);
         Self {
             inner,
-            places: Semaphore::new(slots * (1 + WAITING_PER_SLOT)),
+            places: Semaphore::new(slots * (1 + WAITING_PER_SLOT as usize)),
             slots: Semaphore::new(slots),
             concurrency,
-            limit: Duration::from_millis(limits.timeout_ms),
+            limit,
+            // Until the first load has ended, nobody knows.
+            mean_us: AtomicU64::new(micros(limit) / 8),
+            refusals: AtomicU32::new(0),
         }
+    }
+
+    fn busy(&self) -> Error {
+        let mean = Duration::from_micros(self.mean_us.load(Ordering::Relaxed));
+        let half = mean.saturating_mul(WAITING_PER_SLOT / 2);
+        let (least, most) = RETRY_AFTER;
+        let nth = self.refusals.fetch_add(1, Ordering::Relaxed) % SPREAD;
+        let retry_after = half.clamp(least, most) * (SPREAD + nth) / SPREAD;
+        Error::Busy { concurrency: self.concurrency, retry_after }
+    }
+
+    /// Each load counts an eighth. Racing loads may lose one another's share, which does not matter.
+    fn took(&self, time: Duration) {
+        let mean = self.mean_us.load(Ordering::Relaxed);
+        self.mean_us.store(mean - mean / 8 + micros(time) / 8, Ordering::Relaxed);
     }
 
     /// Loads that run now.
@@ -61,17 +91,32 @@ impl std::fmt::Debug for Bulkhead {
 
 impl Loader for Bulkhead {
     fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>> {
-        let busy = || Error::Busy { concurrency: self.concurrency };
         async move {
-            let _place = self.places.try_acquire().map_err(|_| busy())?;
-            let waited = timeout(self.limit, self.slots.acquire()).await.map_err(|_| busy())?;
-            let _slot = waited.expect("never closed");
-            let timeout_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+            let _place = self.places.try_acquire().map_err(|_| self.busy())?;
+            let waited = timeout(self.limit, self.slots.acquire()).await;
+            let _slot = waited.map_err(|_| self.busy())?.expect("never closed");
+            let began = Instant::now();
             let loaded = timeout(self.limit, self.inner.load(key)).await;
-            loaded.unwrap_or(Err(Error::TimedOut { timeout_ms }))
+            self.took(began.elapsed());
+            loaded.unwrap_or_else(|_| {
+                let timeout_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+                Err(Error::TimedOut { timeout_ms, pending: self.inner.pending() })
+            })
         }
         .boxed()
     }
+
+    fn warm(&self) {
+        self.inner.warm();
+    }
+
+    fn pending(&self) -> Option<String> {
+        self.inner.pending()
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -104,9 +149,9 @@ mod tests {
         let bulkhead = Bulkhead::new(Arc::new(slow), &limits(2));
         let results = join_all((0..100).map(|_| bulkhead.load(b"k"))).await;
         let served = results.iter().filter(|result| result.is_ok()).count();
-        assert_eq!(served, 2 * (1 + WAITING_PER_SLOT));
+        assert_eq!(served, 2 * (1 + WAITING_PER_SLOT as usize));
         assert!(results.iter().all(|r| r.as_ref().is_ok_and(|l| *l == Loaded::Absent)
-            || matches!(r, Err(Error::Busy { concurrency: 2 }))));
+            || matches!(r, Err(Error::Busy { concurrency: 2, .. }))));
         assert_eq!(most.load(Ordering::SeqCst), 2);
         assert_eq!(bulkhead.running(), 0);
     }
@@ -121,9 +166,37 @@ mod tests {
         });
         let bulkhead = Bulkhead::new(Arc::new(hanging), &limits(1));
         let (hung, waited) = tokio::join!(bulkhead.load(b"hang"), bulkhead.load(b"k"));
-        assert!(matches!(hung, Err(Error::TimedOut { timeout_ms: 500 })), "{hung:?}");
+        assert!(
+            matches!(hung, Err(Error::TimedOut { timeout_ms: 500, pending: None })),
+            "{hung:?}"
+        );
         // The one behind it waited as long as it may, or got the slot at that moment.
         assert!(matches!(waited, Ok(Loaded::Absent) | Err(Error::Busy { .. })), "{waited:?}");
         assert_eq!(bulkhead.load(b"k").await.expect("free again"), Loaded::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_hears_when_half_of_those_before_him_are_served() {
+        let slow = from_fn(|_| async {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            Ok(Loaded::Absent)
+        });
+        let bulkhead = Bulkhead::new(Arc::new(slow), &limits(1));
+        for _ in 0..64 {
+            bulkhead.load(b"k").await.expect("room");
+        }
+        let results = join_all((0..100).map(|_| bulkhead.load(b"k"))).await;
+        let hints: Vec<Duration> = results
+            .iter()
+            .filter_map(|result| match result {
+                Err(Error::Busy { retry_after, .. }) => Some(*retry_after),
+                _ => None,
+            })
+            .collect();
+        // 8 of the 16 before them take 40 ms each; hints differ by up to 7 eighths.
+        let (least, most) = (Duration::from_millis(300), Duration::from_millis(640));
+        assert!(hints.len() >= 83, "{}", hints.len());
+        assert!(hints.iter().all(|hint| (least..most).contains(hint)), "{hints:?}");
+        assert!(hints.iter().collect::<std::collections::HashSet<_>>().len() >= 8, "{hints:?}");
     }
 }

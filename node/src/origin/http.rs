@@ -28,6 +28,8 @@ pub struct HttpLoader {
     template: String,
     /// Parts of the path that a URL of this template has, whatever the key.
     path_segments: usize,
+    /// Host and port.
+    place: String,
     max_value_bytes: usize,
 }
 
@@ -42,7 +44,7 @@ impl HttpLoader {
         max_value_bytes: usize,
     ) -> Result<Self, Error> {
         let template = origin.url_template.clone();
-        let path_segments = check(&template)?;
+        let Checked { path_segments, place } = check(&template)?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls())
             .redirect(reqwest::redirect::Policy::none())
@@ -52,7 +54,7 @@ impl HttpLoader {
             .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Template { problem: error.to_string() })?;
-        Ok(Self { client, template, path_segments, max_value_bytes })
+        Ok(Self { client, template, path_segments, place, max_value_bytes })
     }
 
     fn url(&self, key: &[u8]) -> Result<Url, Error> {
@@ -63,7 +65,10 @@ impl HttpLoader {
     }
 
     async fn get(&self, key: &[u8]) -> Result<Loaded, Error> {
-        let mut response = self.client.get(self.url(key)?).send().await.map_err(failed)?;
+        let mut response = {
+            let url = self.url(key)?;
+            self.client.get(url).send().await.map_err(|error| self.failed(error))?
+        };
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(Loaded::Absent),
@@ -75,7 +80,7 @@ impl HttpLoader {
             return Err(Error::TooLarge { max });
         }
         let mut value = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
             if value.len() + chunk.len() > max {
                 return Err(Error::TooLarge { max });
             }
@@ -86,6 +91,22 @@ impl HttpLoader {
         }
         Ok(Loaded::Value(Bytes::from(value)))
     }
+
+    /// The cause alone: the rest holds the URL, which may carry a password or a key.
+    fn failed(&self, error: reqwest::Error) -> Error {
+        let is_connect = error.is_connect();
+        let error = error.without_url();
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        let problem = cause.to_string();
+        if is_connect {
+            Error::Connect { place: self.place.clone(), problem }
+        } else {
+            Error::Ask { problem }
+        }
+    }
 }
 
 impl Loader for HttpLoader {
@@ -94,8 +115,14 @@ impl Loader for HttpLoader {
     }
 }
 
-/// Checks a template and counts the segments of its path.
-fn check(template: &str) -> Result<usize, Error> {
+/// What every URL of a template has in common.
+struct Checked {
+    path_segments: usize,
+    place: String,
+}
+
+/// Checks a template.
+fn check(template: &str) -> Result<Checked, Error> {
     let refuse = |problem: &str| Err(Error::Template { problem: problem.to_owned() });
     if !template.contains(PLACEHOLDER) {
         return refuse("it has no {key}");
@@ -114,7 +141,9 @@ fn check(template: &str) -> Result<usize, Error> {
     if (one.path(), one.query()) == (other.path(), other.query()) {
         return refuse("{key} stands neither in its path nor in its query");
     }
-    Ok(segments(&one))
+    let port = one.port_or_known_default().unwrap_or_default();
+    let place = format!("{}:{port}", one.host_str().unwrap_or_default());
+    Ok(Checked { path_segments: segments(&one), place })
 }
 
 fn expand(template: &str, key: &[u8]) -> String {
@@ -123,12 +152,6 @@ fn expand(template: &str, key: &[u8]) -> String {
 
 fn segments(url: &Url) -> usize {
     url.path_segments().map_or(0, Iterator::count)
-}
-
-/// The error without its URL, which may carry a password or a key.
-fn failed(error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    if error.is_connect() { Error::Connect(error.into()) } else { Error::Ask(error.into()) }
 }
 
 /// The web's own roots, compiled in: an image from scratch has no others.

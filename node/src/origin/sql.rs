@@ -14,8 +14,10 @@
 //! a text) has no row, so it is absent, without an error of the database. The credential is read again when its file changes; TLS is
 //! asked for in the URL (`sslmode=verify-full`).
 
+mod connections;
 mod mysql;
 mod postgres;
+mod problem;
 mod sqlite;
 mod statement;
 
@@ -26,9 +28,9 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_proto::contract::{OriginLimits, SqlOrigin};
+use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
-use sqlx::pool::PoolOptions;
-use sqlx::{Connection, Database};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use self::mysql::MySqlSource;
@@ -39,10 +41,6 @@ use super::{Credentials, Error, Loaded, Loader};
 
 /// How often the credential's file is looked at while loads come.
 const RECHECK: Duration = Duration::from_secs(1);
-/// Connections that are idle longer are closed.
-const IDLE: Duration = Duration::from_secs(300);
-/// Connections that were idle longer are tried before they are used.
-const DOUBTFUL: Duration = Duration::from_secs(5);
 
 /// Loads keys by a query.
 pub struct SqlLoader {
@@ -67,6 +65,17 @@ enum Source {
     Sqlite(SqliteSource),
 }
 
+impl Source {
+    /// Opens a connection and lets the server read the query.
+    async fn warm(&self) -> Result<(), Error> {
+        match self {
+            Self::Postgres(postgres) => postgres.warm().await,
+            Self::MySql(mysql) => mysql.warm().await,
+            Self::Sqlite(sqlite) => sqlite.warm().await,
+        }
+    }
+}
+
 impl SqlLoader {
     /// A loader of what `origin` describes. Connects to nothing yet.
     ///
@@ -89,7 +98,7 @@ impl SqlLoader {
     }
 
     /// The database to ask, anew when the credential changed. The file is small and in memory, so
-    /// it is read under the lock: two loads never make two pools.
+    /// it is read under the lock: two loads never connect twice.
     fn source(&self) -> Result<Arc<Source>, Error> {
         let mut current = self.current.lock();
         if let Some(current) = current.as_mut()
@@ -99,7 +108,7 @@ impl SqlLoader {
             match self.credentials.read(&self.url_file) {
                 Ok(url) if url == current.url => {}
                 Ok(url) => {
-                    // The old pool closes when its last load is done.
+                    // The old connections close when their last load is done.
                     current.source = Arc::new(self.open(&url)?);
                     current.url = url;
                     tracing::info!(file = self.url_file, "credential changed, connecting anew");
@@ -157,6 +166,29 @@ impl Loader for SqlLoader {
     fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>> {
         self.ask(key).boxed()
     }
+
+    fn warm(&self) {
+        let warmed = self.source().map(|source| {
+            let tasks = Tasks::new(Handle::current());
+            tasks.spawn("warm", async move {
+                if let Err(error) = source.warm().await {
+                    tracing::warn!(%error, "an origin's first loads will fail");
+                }
+            });
+        });
+        if let Err(error) = warmed {
+            tracing::warn!(%error, "an origin's first loads will fail");
+        }
+    }
+
+    fn pending(&self) -> Option<String> {
+        let source = self.current.lock().as_ref()?.source.clone();
+        match &*source {
+            Source::Postgres(postgres) => postgres.pending(),
+            Source::MySql(mysql) => mysql.pending(),
+            Source::Sqlite(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for SqlLoader {
@@ -165,36 +197,9 @@ impl std::fmt::Debug for SqlLoader {
     }
 }
 
-/// A pool that opens connections when they are needed, as many as loads may run.
-fn pool<DB: Database>(
-    limits: &OriginLimits,
-    options: <DB::Connection as Connection>::Options,
-) -> sqlx::Pool<DB> {
-    PoolOptions::<DB>::new()
-        .max_connections(limits.concurrency.max(1))
-        .acquire_timeout(Duration::from_millis(limits.timeout_ms))
-        .idle_timeout(IDLE)
-        // Asking before each use would cost every load a round trip.
-        .test_before_acquire(false)
-        .before_acquire(|connection, about| {
-            Box::pin(async move {
-                if about.idle_for >= DOUBTFUL {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options)
-}
-
-/// A failed query in our words.
-fn failed(error: sqlx::Error) -> Error {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut => {
-            Error::Connect(error.into())
-        }
-        other => Error::Ask(other.into()),
-    }
+/// A value that cannot be taken from its row.
+fn unreadable(error: impl std::fmt::Display) -> Error {
+    Error::Ask { problem: error.to_string() }
 }
 
 #[cfg(test)]

@@ -4,15 +4,16 @@
 use std::str::FromStr;
 
 use larder_proto::contract::OriginLimits;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row, TypeInfo, ValueRef};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, ValueRef};
 
 use super::super::Error;
-use super::{Statement, failed, pool};
+use super::connections::Connections;
+use super::{Statement, unreadable};
 
 /// A MySQL database with the query for it.
 pub(super) struct MySqlSource {
-    pool: MySqlPool,
+    connections: Connections<MySqlConnection>,
     sql: String,
     /// In how many places the key is bound: MySQL's parameters have no numbers.
     places: usize,
@@ -22,8 +23,22 @@ impl MySqlSource {
     /// Nothing when `url` is not understood.
     pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
         let options = MySqlConnectOptions::from_str(url).ok()?.disable_statement_logging();
-        let pool = pool::<sqlx::MySql>(limits, options);
-        Some(Self { pool, sql: statement.with("?"), places: statement.places() })
+        let place = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let connections = Connections::new(options, place, limits.concurrency);
+        Some(Self { connections, sql: statement.with("?"), places: statement.places() })
+    }
+
+    pub(super) async fn warm(&self) -> Result<(), Error> {
+        let mut connection = self.connections.take().await?;
+        let prepared = connection.prepare(AssertSqlSafe(self.sql.as_str()).into_sql_str()).await;
+        connection.settle(prepared.map(drop))
+    }
+
+    pub(super) fn pending(&self) -> Option<String> {
+        self.connections.pending()
     }
 
     pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -34,13 +49,14 @@ impl MySqlSource {
                 Err(_) => query.bind(key),
             };
         }
-        let row = query.fetch_optional(&self.pool).await.map_err(failed)?;
-        row.map_or(Ok(None), |row| value(&row))
+        let mut connection = self.connections.take().await?;
+        let row = query.fetch_optional(&mut *connection).await;
+        connection.settle(row)?.map_or(Ok(None), |row| value(&row))
     }
 }
 
 fn value(row: &MySqlRow) -> Result<Option<Vec<u8>>, Error> {
-    let raw = row.try_get_raw(0).map_err(failed)?;
+    let raw = row.try_get_raw(0).map_err(unreadable)?;
     if raw.is_null() {
         return Ok(None);
     }
@@ -61,5 +77,5 @@ fn value(row: &MySqlRow) -> Result<Option<Vec<u8>>, Error> {
         // Everything else, DECIMAL and JSON too, travels as its bytes.
         _ => row.try_get_unchecked::<Vec<u8>, _>(0),
     };
-    read.map(Some).map_err(failed)
+    read.map(Some).map_err(unreadable)
 }

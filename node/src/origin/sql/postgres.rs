@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use larder_proto::contract::OriginLimits;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{
     AssertSqlSafe, Column, ConnectOptions, Either, Executor, Row, SqlSafeStr, Statement as _,
     TypeInfo, ValueRef,
@@ -12,7 +12,8 @@ use sqlx::{
 use tokio::sync::OnceCell;
 
 use super::super::Error;
-use super::{Statement, failed, pool};
+use super::connections::Connections;
+use super::{Statement, unreadable};
 
 /// SQLSTATEs by which the server says that a text is no value of the parameter's type: invalid
 /// text, out of range, bad date, no character of the encoding (source: PostgreSQL, appendix A).
@@ -20,7 +21,7 @@ const NO_SUCH_VALUE: [&str; 5] = ["22P02", "22003", "22007", "22008", "22021"];
 
 /// A PostgreSQL database with the query for it.
 pub(super) struct PostgresSource {
-    pool: PgPool,
+    connections: Connections<PgConnection>,
     statement: Statement,
     /// How to ask, once the server told its types.
     plan: OnceCell<Plan>,
@@ -35,8 +36,20 @@ impl PostgresSource {
     /// Nothing when `url` is not understood.
     pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
         let options = PgConnectOptions::from_str(url).ok()?.disable_statement_logging();
-        let pool = pool::<sqlx::Postgres>(limits, options);
-        Some(Self { pool, statement: statement.clone(), plan: OnceCell::new() })
+        let place = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let connections = Connections::new(options, place, limits.concurrency);
+        Some(Self { connections, statement: statement.clone(), plan: OnceCell::new() })
+    }
+
+    pub(super) async fn warm(&self) -> Result<(), Error> {
+        self.plan.get_or_try_init(|| self.plan()).await.map(drop)
+    }
+
+    pub(super) fn pending(&self) -> Option<String> {
+        self.connections.pending()
     }
 
     pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -47,19 +60,20 @@ impl PostgresSource {
             Ok(text) => query.bind(text),
             Err(_) => return Ok(None),
         };
-        match query.fetch_optional(&self.pool).await {
-            Ok(row) => row.map_or(Ok(None), |row| value(&row)),
+        let mut connection = self.connections.take().await?;
+        let row = match query.fetch_optional(&mut *connection).await {
             Err(error) if is_no_such_value(&error) => Ok(None),
-            Err(error) => Err(failed(error)),
-        }
+            other => other,
+        };
+        connection.settle(row)?.map_or(Ok(None), |row| value(&row))
     }
 
     /// Asks the server for the types, and writes the query so that text or bytes go in and out.
     async fn plan(&self) -> Result<Plan, Error> {
-        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        let mut connection = self.connections.take().await?;
         let sql = wrap("value", &self.statement.with("$1"));
         let prepared = connection.prepare(AssertSqlSafe(sql).into_sql_str()).await;
-        let prepared = prepared.map_err(failed)?;
+        let prepared = connection.settle(prepared)?;
         let takes = match prepared.parameters() {
             Some(Either::Left([parameter])) => parameter.name().to_owned(),
             _ => "TEXT".to_owned(),
@@ -88,12 +102,12 @@ fn is_text(type_name: &str) -> bool {
     matches!(type_name, "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" | "citext" | "JSON")
 }
 
-fn value(row: &sqlx::postgres::PgRow) -> Result<Option<Vec<u8>>, Error> {
-    let value = row.try_get_raw(0).map_err(failed)?;
+fn value(row: &PgRow) -> Result<Option<Vec<u8>>, Error> {
+    let value = row.try_get_raw(0).map_err(unreadable)?;
     if value.is_null() {
         return Ok(None);
     }
-    value.as_bytes().map(|bytes| Some(bytes.to_vec())).map_err(Error::Ask)
+    value.as_bytes().map(|bytes| Some(bytes.to_vec())).map_err(unreadable)
 }
 
 fn is_no_such_value(error: &sqlx::Error) -> bool {

@@ -120,8 +120,10 @@ async fn a_changed_credential_is_used_within_a_second() {
 #[tokio::test]
 async fn what_is_missing_is_told_without_the_credential() {
     let demo = Demo::new().await;
-    let loader = demo.loader("SELECT nothing FROM students WHERE name = $1");
-    assert_eq!(loader.load(b"Tom").await.expect_err("no such column").kind(), "ask");
+    let loader = demo.loader("SELECT nowhere FROM students WHERE name = $1");
+    let error = loader.load(b"Tom").await.expect_err("no such column");
+    assert_eq!(error.kind(), "query");
+    assert!(error.to_string().contains("no such column: nowhere"), "{error}");
 
     let loader = demo.loader(QUERY);
     let url = demo.path("students.url");
@@ -146,4 +148,6 @@ async fn what_is_missing_is_told_without_the_credential() {
     std::fs::write(&url, missing).expect("written");
     let error = demo.loader(QUERY).load(b"Tom").await.expect_err("no file");
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    let told = "no connection to the SQLite file: unable to open database file";
+    assert_eq!(error.to_string(), told);
 }
