@@ -12,6 +12,7 @@ mod image;
 mod kube;
 mod lint;
 mod packages;
+mod soak;
 mod test;
 mod tools;
 mod up;
@@ -39,8 +40,11 @@ enum Verb {
     Lint(lint::Args),
     /// Writes the files that are made from others: custom resources, manifests.
     Generate(generate::Args),
-    /// Compares a member with a bare tonic echo and memcached, and rewrites docs/benchmarks.md.
+    /// Compares a member with other servers, and its engine with other libraries, and rewrites the
+    /// pages of the last figures.
     Bench(bench::Args),
+    /// Runs something for minutes and fails unless it stays as it should.
+    Soak(soak::Args),
     /// Container images from static programs, as docker-archives.
     Image(image::Args),
     /// A real Kubernetes on this machine, in network namespaces of its own.
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Lint(args) => lint::run(&args),
         Verb::Generate(args) => generate::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::Image(args) => image::run(&args),
         Verb::Kube(args) => kube::run(args),
         Verb::Tools(args) => tools::run(args),

@@ -21,7 +21,7 @@ use clap::ValueEnum;
 use self::postgres::Postgres;
 use self::report::{Count, Outcome, Report};
 use crate::tools::{self, Tool};
-use crate::{command, generate, lint};
+use crate::{bench, command, generate, lint};
 
 /// `cargo xtask test`
 #[derive(clap::Args)]
@@ -49,6 +49,8 @@ enum Tier {
     Tests,
     /// The examples in the documentation compile and hold.
     Docs,
+    /// The engine's bench and soak, each verb at a tiny size.
+    Benches,
     /// `up` serves, what it prints works, and Prometheus finds no fault with its metrics.
     FirstLook,
     /// The chart renders in all its shapes and refuses misspelt values.
@@ -65,6 +67,7 @@ impl Tier {
             Self::Generated => "generated files",
             Self::Tests => "unit and integration",
             Self::Docs => "documentation",
+            Self::Benches => "benches",
             Self::FirstLook => "first look",
             Self::Chart => "chart",
             Self::Kubernetes => "kubernetes",
@@ -73,7 +76,7 @@ impl Tier {
 
     /// Filters choose among tests, so a tier that is not made of tests says nothing about them.
     fn is_made_of_tests(self) -> bool {
-        matches!(self, Self::Tests | Self::Docs | Self::Kubernetes)
+        matches!(self, Self::Tests | Self::Docs | Self::Benches | Self::Kubernetes)
     }
 }
 
@@ -122,6 +125,7 @@ fn tier_outcomes(tier: Tier, filters: &[String]) -> Vec<(&'static str, Outcome)>
         Tier::Generated => one(check(generate::check)),
         Tier::Tests => tests(filters),
         Tier::Docs => one(documentation(filters)),
+        Tier::Benches => one(benches(filters)),
         Tier::FirstLook => one(counted(first_look::run())),
         Tier::Chart => one(counted(chart::run())),
         Tier::Kubernetes => one(kubernetes::run(filters)),
@@ -173,6 +177,12 @@ fn documentation(filters: &[String]) -> Outcome {
     counted(cargo_test::run(&mut cargo))
 }
 
+fn benches(filters: &[String]) -> Outcome {
+    let mut cargo = bench::tests();
+    cargo.arg("--").args(filters);
+    counted(cargo_test::run(&mut cargo))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +209,8 @@ mod tests {
 
     #[test]
     fn filters_reach_only_tiers_made_of_tests() {
-        assert_eq!(chosen(&args(true, &[], &["lease"])), [Tier::Tests, Tier::Docs]);
+        let chosen_by_name = chosen(&args(true, &[], &["lease"]));
+        assert_eq!(chosen_by_name, [Tier::Tests, Tier::Docs, Tier::Benches]);
         assert_eq!(chosen(&args(false, &[Tier::Chart], &[])), [Tier::Chart]);
     }
 

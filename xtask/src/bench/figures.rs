@@ -5,8 +5,7 @@ use std::fmt::{self, Write as _};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-/// Above this the same server's figures differ by more between two runs than two servers' do.
-const MOST_FOREIGN_PERCENT: f64 = 5.0;
+use super::page::MOST_FOREIGN_PERCENT;
 
 /// How a server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,8 @@
 use bytes::Bytes;
 use larder_engine::{Cache, GroupOptions, NewEntry, Options, PolicyKind, Tick, Value, weight};
 
-use crate::workloads::Workload;
-
 /// The engine's policies, then other libraries.
-pub const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     "Lru",
     "Lfu",
     "Fifo",
@@ -28,15 +26,15 @@ pub const NAMES: &[&str] = &[
 const VALUE_BYTES: usize = 4 << 10;
 
 /// Answers whether the key was held, and takes it in if not.
-pub type Subject = Box<dyn FnMut(u32) -> bool>;
+pub(crate) type Subject = Box<dyn FnMut(u32) -> bool>;
 
-/// True for what is not ours.
-pub fn is_rival(name: &str) -> bool {
-    name.parse::<PolicyKind>().is_err()
+/// True for another library.
+pub(crate) fn is_rival(name: &str) -> bool {
+    NAMES.contains(&name) && name.parse::<PolicyKind>().is_err()
 }
 
 /// A fresh cache of so many slots.
-pub fn build(name: &str, slots: usize, workload: &Workload) -> Subject {
+pub(crate) fn build(name: &str, slots: usize) -> Subject {
     if let Ok(policy) = name.parse::<PolicyKind>() {
         return ours(policy, slots);
     }
@@ -92,7 +90,7 @@ pub fn build(name: &str, slots: usize, workload: &Workload) -> Subject {
         "foyer S3-FIFO" => foyer(foyer_memory::S3FifoConfig::default().into()),
         "foyer LFU" => foyer(foyer_memory::LfuConfig::default().into()),
         "foyer LRU" => foyer(foyer_memory::LruConfig::default().into()),
-        other => unreachable!("{other} stands in NAMES, for {}", workload.name),
+        other => unreachable!("{other} is not in NAMES"),
     }
 }
 

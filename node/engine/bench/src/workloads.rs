@@ -6,23 +6,31 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
+const LOOP: &str = "loop";
+
 /// A named stream of keys.
-pub struct Workload {
+pub(crate) struct Workload {
     /// What the table is headed.
-    pub name: String,
+    pub(crate) name: String,
     /// One key a request.
-    pub keys: Vec<u32>,
+    pub(crate) keys: Vec<u32>,
 }
 
 impl Workload {
     /// How many different keys there are.
-    pub fn distinct(&self) -> usize {
+    pub(crate) fn distinct(&self) -> usize {
         self.keys.iter().collect::<HashSet<_>>().len()
+    }
+
+    /// Sizes that say something about this stream only, percent of its keys: a loop hits nothing
+    /// in a small cache, whatever the policy.
+    pub(crate) fn further_sizes(&self) -> &'static [f64] {
+        if self.name == LOOP { &[50.0, 90.0] } else { &[] }
     }
 }
 
 /// Every trace in a folder: `NAME.trace` or `NAME.trace.xz`.
-pub fn traces(folder: &Path) -> anyhow::Result<Vec<Workload>> {
+pub(crate) fn traces(folder: &Path) -> anyhow::Result<Vec<Workload>> {
     let mut found = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
     for entry in entries {
@@ -46,41 +54,44 @@ pub fn traces(folder: &Path) -> anyhow::Result<Vec<Workload>> {
     Ok(found)
 }
 
-/// Zipf, Zipf with scans, a loop, and popularity that shifts.
-pub fn generated() -> Vec<Workload> {
-    let mut random = Random(0x5EED);
+/// Zipf, Zipf with scans, a loop, and popularity that shifts, of so many requests each, for a
+/// tenth as many keys.
+pub(crate) fn generated(requests: u32) -> Vec<Workload> {
+    let mut random = Random::new(0x5EED);
+    let count = (requests / 10).max(1);
     let mut all = Vec::new();
     for skew in [0.7, 0.99, 1.2] {
-        let zipf = Zipf::new(200_000, skew);
-        let keys = (0..2_000_000).map(|_| zipf.draw(&mut random)).collect();
+        let zipf = Zipf::new(count, skew);
+        let keys = (0..requests).map(|_| zipf.draw(&mut random)).collect();
         all.push(Workload { name: format!("zipf-{skew}"), keys });
     }
-    let zipf = Zipf::new(200_000, 0.99);
+    let zipf = Zipf::new(count, 0.99);
     let mut scanned = 0;
-    let keys = (0..2_000_000).map(|_| {
+    let keys = (0..requests).map(|_| {
         if random.unit() < 0.7 {
             return zipf.draw(&mut random);
         }
-        scanned = (scanned + 1) % 40_000;
-        1_000_000 + scanned
+        scanned = (scanned + 1) % (count / 5).max(1);
+        count + scanned
     });
     all.push(Workload { name: "scan-mix".into(), keys: keys.collect() });
-    let keys = (0..1_000_000).map(|at| at % 20_000).collect();
-    all.push(Workload { name: "loop".into(), keys });
-    // Every 100,000 requests the ranks are dealt anew to a tenth of the keys.
-    let keys =
-        (0..2_000_000u32).map(|at| (zipf.draw(&mut random) + at / 100_000 * 20_000) % 200_000);
+    let keys = (0..requests).map(|at| at % (count / 5).max(1)).collect();
+    all.push(Workload { name: LOOP.into(), keys });
+    // With each twentieth of the requests the ranks move on by a tenth of the keys.
+    let (every, by) = ((requests / 20).max(1), count / 10);
+    let keys = (0..requests).map(|at| (zipf.draw(&mut random) + at / every * by) % count);
     all.push(Workload { name: "shifting".into(), keys: keys.collect() });
     all
 }
 
 /// Draws ranks with a probability in proportion to 1 / rank^skew.
-struct Zipf {
+pub(crate) struct Zipf {
     cumulated: Vec<f64>,
 }
 
 impl Zipf {
-    fn new(count: u32, skew: f64) -> Zipf {
+    /// Of so many ranks.
+    pub(crate) fn new(count: u32, skew: f64) -> Zipf {
         let mut sum = 0.0;
         let cumulated = (1..=count).map(|rank| {
             sum += f64::from(rank).powf(-skew);
@@ -89,7 +100,8 @@ impl Zipf {
         Zipf { cumulated: cumulated.collect() }
     }
 
-    fn draw(&self, random: &mut Random) -> u32 {
+    /// A rank, from 0.
+    pub(crate) fn draw(&self, random: &mut Random) -> u32 {
         let total = self.cumulated.last().expect("at least one rank");
         let at = random.unit() * total;
         self.cumulated.partition_point(|&sum| sum < at) as u32
@@ -97,14 +109,25 @@ impl Zipf {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn unit(&mut self) -> f64 {
+    /// The same numbers for the same seed.
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// Any number.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut x = self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        x ^ (x >> 31)
+    }
+
+    /// From 0 to below 1.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

@@ -1,0 +1,62 @@
+//! Speed and memory beside other libraries: throughput, the slowest reads and fills, bytes an
+//! entry, and the bars that hold for them. The caches take turns in every round and the median
+//! round counts, so that a disturbance of some seconds meets all of them.
+
+mod report;
+mod speed;
+
+use crate::contenders;
+use crate::memory::{self, Cost, MIXED};
+use crate::progress::Progress;
+
+/// Sizes of values, bytes.
+const VALUES: [usize; 4] = [64, 1 << 10, 64 << 10, MIXED];
+
+/// `engine`
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Times that each cache is measured in each shape; the median counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    /// Operations of each thread in one round.
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    operations: u32,
+    /// Operations that bring a cache to its steady state before the first round.
+    #[arg(long, default_value_t = 1_000_000)]
+    warm_up: u32,
+    /// Room of the caches whose memory is measured, mebibytes.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    budget_mib: u64,
+    /// Only these caches.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    only: Vec<String>,
+}
+
+/// Measures everything and prints tables and verdicts.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let wanted = |name: &&str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let names: Vec<&str> = contenders::NAMES.iter().copied().filter(wanted).collect();
+    anyhow::ensure!(!names.is_empty(), "there are {}", contenders::NAMES.join(", "));
+    let measured = speed::measure(&names, args);
+    let costs = costs(&names, args.budget_mib << 20)?;
+    print!("{}", report::throughput(&names, &measured));
+    print!("\n{}", report::latency(&names, &measured));
+    print!("\n{}", report::memory(&names, &costs, args.budget_mib << 20));
+    print!("\n{}", report::bars(&names, &measured, &costs, args.budget_mib << 20));
+    Ok(())
+}
+
+/// For each cache, its cost with each size of values.
+fn costs(names: &[&str], budget: u64) -> anyhow::Result<Vec<Vec<(usize, Cost)>>> {
+    let progress = Progress::new("memory", names.len() * VALUES.len());
+    let mut all = Vec::new();
+    for name in names {
+        let mut row = Vec::new();
+        for value_bytes in VALUES {
+            row.push((value_bytes, memory::measure(name, value_bytes, budget)?));
+            progress.step();
+        }
+        all.push(row);
+    }
+    Ok(all)
+}

@@ -1,0 +1,217 @@
+//! Memory over time: fills to three times the budget with values of mixed sizes, churns, and
+//! fails unless the process's resident memory stays flat. The engine runs as in a member: several
+//! threads, lives that end, overwriting with other sizes, invalidation, housekeeping beside it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use bytes::Bytes;
+use larder_engine::{Cache, Group, GroupOptions, NewEntry, Options, Tick, Value};
+
+use crate::memory::{mixed_bytes, resident_bytes};
+use crate::workloads::{Random, Zipf};
+
+/// Resident memory may leave its first settled value by this much either way.
+const BAND_PERCENT: f64 = 5.0;
+/// Of the budget, at any settled time (C14).
+const MOST_RESIDENT: f64 = 1.15;
+/// Part of the churn in which it may still settle.
+const SETTLING: f64 = 0.1;
+/// Distinct bytes asked for, of the budget.
+const FILL: u64 = 3;
+/// Mean size of a mixed value, about; only to choose how many keys make up [`FILL`].
+const MEAN_BYTES: u64 = 9_400;
+/// How long entries live; the sweep's work.
+const LIFE_MS: u64 = 60_000;
+/// A member sweeps this often and so much.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+const SWEEP_BUDGET: usize = 10_000;
+/// How often it is looked at, and how often that is printed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const PRINT_EVERY: u64 = 10;
+
+/// `soak`
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Seconds of churn after the fill.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// The cache's capacity, mebibytes.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    budget_mib: u64,
+    /// Threads that read and fill; one for each processor unless given.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// One look.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    seconds: f64,
+    resident: u64,
+}
+
+/// Churns to the end, then judges.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let budget = args.budget_mib << 20;
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = args.threads.unwrap_or_else(cores).max(1);
+    let before = resident_bytes()?;
+    let cache = Cache::new(Options { capacity_bytes: budget, ..Options::default() });
+    let group = cache.add_group("soak", GroupOptions::default())?;
+    let keys = (budget * FILL).div_ceil(MEAN_BYTES);
+    println!(
+        "budget {} MiB, {keys} keys ({FILL} x the budget), values of 64 B to 64 KiB, {threads} \
+         threads, policy {}",
+        args.budget_mib,
+        group.options().policy.name()
+    );
+    let begin = Instant::now();
+    let mut churn = Churn::new(group.clone(), begin, 0);
+    (0..keys).for_each(|key| churn.write(key));
+    println!("filled after {:.1} s", begin.elapsed().as_secs_f64());
+    let (stop, operations) = (AtomicBool::new(false), AtomicU64::new(0));
+    let samples = std::thread::scope(|scope| {
+        for seed in 1..=threads as u64 {
+            let mut churn = Churn::new(group.clone(), begin, seed);
+            let (stop, operations) = (&stop, &operations);
+            scope.spawn(move || churn.until(stop, operations, keys));
+        }
+        let samples = watch(&cache, before, args.seconds, begin, &operations);
+        stop.store(true, Ordering::Relaxed);
+        samples
+    })?;
+    group.validate();
+    judge(&samples, args.seconds as f64, budget)
+}
+
+/// Sweeps as a member does, looks, prints.
+fn watch(
+    cache: &Cache,
+    before: u64,
+    seconds: u64,
+    begin: Instant,
+    operations: &AtomicU64,
+) -> anyhow::Result<Vec<Sample>> {
+    let (start, mut samples) = (Instant::now(), Vec::new());
+    let mut looks = 0u64;
+    while start.elapsed().as_secs() < seconds {
+        std::thread::sleep(SWEEP_EVERY);
+        while cache.sweep(tick(begin), SWEEP_BUDGET).more {}
+        if start.elapsed() < LOOK_EVERY * u32::try_from(looks + 1).unwrap_or(u32::MAX) {
+            continue;
+        }
+        looks += 1;
+        let resident = resident_bytes()?.saturating_sub(before);
+        samples.push(Sample { seconds: start.elapsed().as_secs_f64(), resident });
+        if looks % PRINT_EVERY == 0 || looks == seconds {
+            let entries: u64 = cache.stats().iter().map(|(_, stats)| stats.entries).sum();
+            println!(
+                "{looks:>5} s: resident {:.1} MiB, charged {:.1} MiB, {entries} entries, {:.2} M \
+                 operations",
+                resident as f64 / f64::from(1 << 20),
+                cache.bytes() as f64 / f64::from(1 << 20),
+                operations.load(Ordering::Relaxed) as f64 / 1e6,
+            );
+        }
+    }
+    Ok(samples)
+}
+
+fn tick(begin: Instant) -> Tick {
+    Tick::from_millis(u64::try_from(begin.elapsed().as_millis()).expect("a few minutes"))
+}
+
+/// One thread's requests.
+struct Churn {
+    group: Group,
+    begin: Instant,
+    random: Random,
+    source: Bytes,
+}
+
+impl Churn {
+    fn new(group: Group, begin: Instant, seed: u64) -> Churn {
+        let source = Bytes::from(vec![7; 64 << 10]);
+        Churn { group, begin, random: Random::new(0x50AC + seed), source }
+    }
+
+    /// Each time another size.
+    fn write(&mut self, key: u64) {
+        let now = tick(self.begin);
+        let value = self.source.slice(..mixed_bytes(&mut self.random));
+        let until = now.after_millis(LIFE_MS);
+        let entry = NewEntry::new(Value::Present(value), until, until, 1);
+        let fence = self.group.begin_load();
+        // Refusals are the cache's right: a fence that closed, an entry too large for a shard.
+        let _ = self.group.insert(&key.to_be_bytes(), &entry, Some(fence), now);
+    }
+
+    /// Nine in ten read and fill on a miss; the others overwrite; one in a hundred invalidates.
+    fn until(&mut self, stop: &AtomicBool, operations: &AtomicU64, keys: u64) {
+        let zipf = Zipf::new(u32::try_from(keys).expect("few enough"), 0.7);
+        while !stop.load(Ordering::Relaxed) {
+            for _ in 0..100 {
+                let key = u64::from(zipf.draw(&mut self.random));
+                let kind = self.random.next() % 100;
+                if kind == 0 {
+                    self.group.invalidate(&key.to_be_bytes());
+                } else if kind < 10
+                    || self.group.get(&key.to_be_bytes(), tick(self.begin)).is_none()
+                {
+                    self.write(key);
+                }
+            }
+            operations.fetch_add(100, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Flat: every settled look is within the band around the first settled one and within the bar.
+fn judge(samples: &[Sample], seconds: f64, budget: u64) -> anyhow::Result<()> {
+    let settled: Vec<u64> = samples
+        .iter()
+        .filter(|sample| sample.seconds >= seconds * SETTLING)
+        .map(|sample| sample.resident)
+        .collect();
+    ensure!(!settled.is_empty(), "too short to look at it even once");
+    let first = settled[0] as f64;
+    let (least, most) = settled
+        .iter()
+        .fold((f64::MAX, 0.0f64), |(a, b), &now| (a.min(now as f64), b.max(now as f64)));
+    let (down, up) = ((least / first - 1.0) * 100.0, (most / first - 1.0) * 100.0);
+    let part = most / budget as f64;
+    println!(
+        "resident memory after the first {:.0} s: {down:+.1} to {up:+.1} % of its first value \
+         (band: {BAND_PERCENT} % either way), at most {part:.3} x budget (bar: {MOST_RESIDENT})",
+        seconds * SETTLING
+    );
+    ensure!(-down <= BAND_PERCENT && up <= BAND_PERCENT, "resident memory is not flat");
+    ensure!(part <= MOST_RESIDENT, "resident memory is above its bar");
+    println!("flat");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(resident: &[u64]) -> bool {
+        let sample = |(at, &resident): (usize, &u64)| Sample { seconds: at as f64, resident };
+        let samples: Vec<Sample> = resident.iter().enumerate().map(sample).collect();
+        judge(&samples, resident.len() as f64, 1_000).is_ok()
+    }
+
+    #[test]
+    fn growth_after_settling_is_not_flat_and_before_it_is() {
+        assert!(judged(&[100, 1_000, 1_010, 990, 1_000, 1_000, 1_020, 1_000, 1_000, 1_049]));
+        assert!(!judged(&[1_000, 1_000, 1_010, 990, 1_000, 1_000, 1_020, 1_000, 1_000, 1_051]));
+        assert!(!judged(&[1_000, 1_000, 1_010, 949, 1_000, 1_000, 1_020, 1_000, 1_000, 1_000]));
+    }
+
+    #[test]
+    fn flat_above_the_bar_is_a_failure() {
+        assert!(!judged(&[1_200; 20]));
+    }
+}
