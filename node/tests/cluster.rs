@@ -5,6 +5,7 @@
 
 mod cluster {
     pub(crate) mod rig;
+    mod scale;
 }
 
 use std::sync::atomic::Ordering;

@@ -159,7 +159,7 @@ impl Cluster {
         Self { origin, registry, tasks, members: Vec::new(), channels: Vec::new(), keys }
     }
 
-    fn add(&mut self, name: &str, capacity_bytes: u64) {
+    pub(crate) fn add(&mut self, name: &str, capacity_bytes: u64) {
         let mode = Mode::Member(MemberMode {
             registry: Registry {
                 endpoints: vec![self.registry.endpoint()],

@@ -1,0 +1,77 @@
+//! Members come and go under a client that follows the ring.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use larder_client::Client;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::rig::{Cluster, eventually};
+use crate::GROUP;
+
+/// Reads a second, over as many keys as are read in one.
+const RATE: u32 = 300;
+
+/// What reads saw: how many there were, the slowest, and what those that failed said.
+#[derive(Debug, Default)]
+struct Seen {
+    reads: usize,
+    slowest: Duration,
+    failures: Vec<String>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.origin.delay_ms.store(5, Ordering::SeqCst);
+    let members = (0..3).map(|member| cluster.addresses(member).grpc.to_string());
+    let builder = Client::builder().members(members).refresh_every(Duration::from_secs(1));
+    let client = builder.build().expect("valid");
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = tokio::spawn(read(client, stop.clone()));
+
+    cluster.add("shop-3", 8 << 20);
+    eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 4 }).await;
+    // Until the client has been with the new member, the ring it knows is the old one.
+    let served = || async {
+        let hits = cluster.metric(3, r#"larder_gets_total{group="students",result="hit_local"}"#);
+        hits.await.is_some_and(|hits| hits > 100.0)
+    };
+    eventually(Duration::from_secs(20), served).await;
+    assert!(cluster.take(3).drain().await, "nothing is cut short");
+    eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 3 }).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    stop.store(true, Ordering::Relaxed);
+    let seen = reader.await.expect("no panic");
+    println!("{seen:?}");
+    assert_eq!(seen.failures, Vec::<String>::new());
+    assert!(seen.reads > 500 && seen.slowest < Duration::from_secs(1), "{seen:?}");
+    cluster.stop().await;
+}
+
+async fn read(client: Client, stop: Arc<AtomicBool>) -> Seen {
+    let mut pace = interval(Duration::from_secs(1) / RATE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let (mut running, mut seen) = (JoinSet::new(), Seen::default());
+    for number in 0_u32.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        pace.tick().await;
+        let client = client.clone();
+        running.spawn(async move {
+            let asked = Instant::now();
+            let answer = client.get(GROUP, format!("student{}", number % RATE)).await;
+            (asked.elapsed(), answer.err().map(|error| format!("{error:?}")))
+        });
+    }
+    for (took, failure) in running.join_all().await {
+        seen.reads += 1;
+        seen.slowest = seen.slowest.max(took);
+        seen.failures.extend(failure);
+    }
+    seen
+}
