@@ -58,21 +58,31 @@ impl Finding {
     }
 }
 
-/// An error with everything below it, in one line. The API server's refusals speak for themselves:
-/// of them only the message is told, not the whole object that brings it.
+/// An error with everything below it, in one line. What the API server or etcd answered speaks for
+/// itself: of it only the message is told, not the whole object that brings it.
 #[must_use]
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut told = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(kube::Error::Api(status)) = error.downcast_ref() {
-            told.push(status.message.clone());
+        if let Some(message) = answered(error) {
+            told.push(message.to_owned());
             break;
         }
         told.push(error.to_string());
         next = error.source();
     }
     told.join(": ")
+}
+
+fn answered<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e str> {
+    if let Some(kube::Error::Api(status)) = error.downcast_ref() {
+        return Some(&status.message);
+    }
+    match error.downcast_ref::<Box<etcd_client::Error>>()?.as_ref() {
+        etcd_client::Error::GRpcStatus(status) => Some(status.message()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -102,5 +112,21 @@ mod tests {
         let ready = Finding::yes("Ready", "all");
         assert_eq!(Finding::all(&[&good, &bad], ready.clone()), bad);
         assert_eq!(Finding::all(&[&good, &good], ready.clone()), ready);
+    }
+
+    #[test]
+    fn answers_are_told_by_their_message_alone() {
+        let status = kube::core::Status::failure("pods is forbidden", "Forbidden").with_code(403);
+        let refused = kube::Error::Api(Box::new(status));
+        assert_eq!(chain(&refused), "pods is forbidden");
+        let unknown = tonic::Status::unavailable("invalid peer certificate: UnknownIssuer");
+        let error = crate::etcd::Error::Call {
+            what: "list keys",
+            endpoint: "https://a:2379".into(),
+            source: Box::new(etcd_client::Error::GRpcStatus(unknown)),
+        };
+        let said =
+            "etcd did not list keys at https://a:2379: invalid peer certificate: UnknownIssuer";
+        assert_eq!(chain(&error), said);
     }
 }

@@ -13,7 +13,7 @@
 //! | `statefulsets`, `services`, `configmaps`, `poddisruptionbudgets` | list, watch, create, patch, delete |
 //! | `secrets` | get, create, patch; also list and watch, unless cluster-wide |
 //! | `pods` | list, patch, delete |
-//! | `persistentvolumeclaims` | list |
+//! | `persistentvolumeclaims` | list, delete |
 //! | `events.k8s.io` `events` | create, patch |
 //!
 //! In its own namespace: `coordination.k8s.io` `leases` get, create, update; `pods` get.

@@ -96,7 +96,7 @@ operator/tests/chart.rs compares.
   verbs: [list, patch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list]
+  verbs: [list, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
@@ -127,4 +127,27 @@ runAsUser: 65532
 runAsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
+{{- end -}}
+
+{{/* Whose an object is, in words, when it is not this release's. Takes a list: the root, the object. */}}
+{{- define "larder.otherOwner" -}}
+{{- $root := index . 0 -}}
+{{- $annotations := default dict (index . 1).metadata.annotations -}}
+{{- $name := get $annotations "meta.helm.sh/release-name" -}}
+{{- $namespace := get $annotations "meta.helm.sh/release-namespace" -}}
+{{- if not $name -}}
+something that helm did not install
+{{- else if not (and (eq $name $root.Release.Name) (eq $namespace $root.Release.Namespace)) -}}
+the release {{ $name }} in the namespace {{ $namespace }}
+{{- end -}}
+{{- end -}}
+
+{{/* The same for a Role or a binding by which an operator looks after a namespace; else nothing. */}}
+{{- define "larder.otherOperator" -}}
+{{- $object := index . 1 -}}
+{{- $labels := default dict $object.metadata.labels -}}
+{{- $ours := eq (get $labels "app.kubernetes.io/name") "larder-operator" -}}
+{{- if and $ours (not (hasSuffix "-lease" $object.metadata.name)) -}}
+{{- include "larder.otherOwner" . -}}
+{{- end -}}
 {{- end -}}

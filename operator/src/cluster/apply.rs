@@ -59,7 +59,7 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
-    /// A child that is not wanted could not be deleted.
+    /// What is not wanted could not be deleted.
     #[error("{kind} {name} could not be deleted")]
     Prune {
         /// Its kind.
@@ -70,7 +70,7 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
-    /// A pod could not be told of new credentials or restarted.
+    /// A pod could not be told of new credentials.
     #[error("Pod {name} could not be changed")]
     Pod {
         /// Its name.
@@ -105,7 +105,16 @@ pub async fn apply(
     prepared: Prepared,
 ) -> Result<Applied, Error> {
     let mut writer = Writer { client, cluster, writes: 0, refused: None };
-    let Prepared { objects, etcd_members, credentials, untold, step, strays, forgotten } = prepared;
+    let Prepared {
+        objects,
+        etcd_members,
+        credentials,
+        untold,
+        step,
+        strays,
+        stray_claims,
+        forgotten,
+    } = prepared;
     let children = &observed.children;
     // Without `..`: an object that is added to the builders cannot be forgotten here.
     let Objects { config, members_service, client_service, member_budget, etcd, members } = objects;
@@ -131,7 +140,10 @@ pub async fn apply(
     writer.prune(&children.stateful_sets, &sets).await?;
 
     for pod in strays {
-        writer.delete_pod(observed, &pod).await?;
+        writer.discard(&children.pods, &pod).await?;
+    }
+    for claim in stray_claims {
+        writer.discard(&children.claims, &claim).await?;
     }
     let result = writer.step(admin, observed, &step).await?;
     let (pods, hash) = untold;
@@ -240,19 +252,24 @@ impl Writer<'_> {
     /// Deletes what is ours and not wanted.
     async fn prune<K: Child>(&mut self, live: &[K], wanted: &[K]) -> Result<(), Error> {
         for object in surplus(live, wanted, &self.cluster.uid) {
-            let name = object.name_any();
-            self.writes += 1;
-            tracing::info!(kind = K::KIND, name, "deleting what is not wanted");
-            let preconditions = Preconditions { uid: object.uid(), resource_version: None };
-            let params = DeleteParams::background().preconditions(preconditions);
-            let deleted = self.api::<K>().delete(&name, &params).await.map(|_| ());
-            absent_is_fine(deleted).map_err(|source| Error::Prune {
-                kind: K::KIND,
-                name,
-                source,
-            })?;
+            self.discard(live, &object.name_any()).await?;
         }
         Ok(())
+    }
+
+    /// Deletes the object that was observed under that name.
+    async fn discard<K: Child>(&mut self, live: &[K], name: &str) -> Result<(), Error> {
+        self.writes += 1;
+        tracing::info!(kind = K::KIND, name, "deleting what is not wanted");
+        let uid = live.iter().find(|object| object.name_any() == name).and_then(ResourceExt::uid);
+        let preconditions = Preconditions { uid, resource_version: None };
+        let params = DeleteParams::background().preconditions(preconditions);
+        let deleted = self.api::<K>().delete(name, &params).await.map(|_| ());
+        absent_is_fine(deleted).map_err(|source| Error::Prune {
+            kind: K::KIND,
+            name: name.into(),
+            source,
+        })
     }
 
     /// The outer result is the API server's, the inner one etcd's.
@@ -269,7 +286,7 @@ impl Writer<'_> {
             Step::Promote { id, .. } => admin.promote(access, *id).await,
             Step::Remove { id, .. } => admin.remove(access, *id).await,
             Step::Restart { pod } => {
-                self.delete_pod(observed, pod).await?;
+                self.discard(&observed.children.pods, pod).await?;
                 Ok(())
             }
         };
@@ -279,17 +296,6 @@ impl Writer<'_> {
             Err(error) => tracing::warn!(?step, error = error as &dyn std::error::Error, "failed"),
         }
         Ok(done)
-    }
-
-    /// Deletes the pod that was observed under that name.
-    async fn delete_pod(&mut self, observed: &Observed, name: &str) -> Result<(), Error> {
-        self.writes += 1;
-        let pod = observed.children.pods.iter().find(|pod| pod.name_any() == name);
-        let uid = pod.and_then(ResourceExt::uid);
-        let preconditions = Preconditions { uid, resource_version: None };
-        let params = DeleteParams::default().preconditions(preconditions);
-        let deleted = self.api::<Pod>().delete(name, &params).await.map(|_| ());
-        absent_is_fine(deleted).map_err(|source| Error::Pod { name: name.into(), source })
     }
 
     /// Touches a pod, so that its kubelet fetches the Secret now.

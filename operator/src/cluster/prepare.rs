@@ -39,6 +39,8 @@ pub struct Prepared {
     /// etcd pods of nobody: no StatefulSet of theirs stands or is wanted, and nobody deletes them.
     /// They would answer clients in the name of a cluster that is no more.
     pub strays: Vec<String>,
+    /// etcd's volumes of nobody: their StatefulSet went before Kubernetes had made it their owner.
+    pub stray_claims: Vec<String>,
     /// Keys of the registry whose groups are gone.
     pub forgotten: Vec<Change>,
 }
@@ -63,22 +65,32 @@ pub fn prepare(cluster: &Cluster, observed: &Observed, plan: Option<&Plan>) -> P
         untold: (untold.map(ResourceExt::name_any).collect(), hash),
         credentials,
         step: plan.map_or(Step::Rest, |plan| plan.step.clone()),
-        strays: strays(observed, plan),
+        strays: strays(observed, plan, &observed.children.pods),
+        stray_claims: stray_claims(observed, plan),
         forgotten: forgotten(cluster, observed),
     }
 }
 
-fn strays(observed: &Observed, plan: Option<&Plan>) -> Vec<String> {
+/// Names of etcd members' objects whose member neither stands nor is wanted.
+fn strays<K: ResourceExt>(observed: &Observed, plan: Option<&Plan>, objects: &[K]) -> Vec<String> {
     let wanted = plan.map_or(&[][..], |plan| &plan.members);
     let sets = &observed.children.stateful_sets;
-    let of_nobody = |pod: &&Pod| {
-        pod.metadata.deletion_timestamp.is_none()
-            && pod.labels().get(labels::ETCD_MEMBER).is_some_and(|name| {
+    let of_nobody = |object: &&K| {
+        object.meta().deletion_timestamp.is_none()
+            && object.labels().get(labels::ETCD_MEMBER).is_some_and(|name| {
                 let stands = sets.iter().any(|set| set.name_any() == *name);
                 !stands && wanted.iter().all(|member| member.name != *name)
             })
     };
-    observed.children.pods.iter().filter(of_nobody).map(ResourceExt::name_any).collect()
+    objects.iter().filter(of_nobody).map(ResourceExt::name_any).collect()
+}
+
+/// Volumes that have an owner go with it.
+fn stray_claims(observed: &Observed, plan: Option<&Plan>) -> Vec<String> {
+    let claims = observed.children.claims.iter();
+    let orphans: Vec<_> =
+        claims.filter(|claim| claim.owner_references().is_empty()).cloned().collect();
+    strays(observed, plan, &orphans)
 }
 
 /// The connection URL of each group that has one. While a Secret is missing, what the members have

@@ -151,3 +151,27 @@ fn without_a_right_to_secrets_none_is_kept_and_no_pod_is_told() {
     });
     assert_eq!((without.credentials, without.untold.0.len()), (None, 0));
 }
+
+#[test]
+fn a_volume_without_member_and_owner_is_discarded() {
+    let claim = |member: &str,
+                 owner: Option<&str>|
+     -> k8s_openapi::api::core::v1::PersistentVolumeClaim {
+        let owners: Vec<Value> = owner
+            .map(|uid| json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": member, "uid": uid}))
+            .into_iter()
+            .collect();
+        of(json!({"metadata": {"name": format!("data-{member}-0"), "ownerReferences": owners,
+            "labels": {labels::ETCD_MEMBER: member}}}))
+    };
+    let prepared = prepared(|o| {
+        o.children.stateful_sets = vec![of(json!({"metadata": {"name": "shop-etcd-0"},
+            "spec": {"selector": {}, "serviceName": "x", "template": {}}}))];
+        o.children.claims = vec![
+            claim("shop-etcd-0", None),
+            claim("shop-etcd-1", Some("u")),
+            claim("shop-etcd-2", None),
+        ];
+    });
+    assert_eq!(prepared.stray_claims, ["data-shop-etcd-2-0"]);
+}
