@@ -17,21 +17,23 @@ pub(crate) struct Demand {
     pub(crate) pressing: bool,
 }
 
-/// What one group gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Share {
+/// One group held to what it is due: its limit was lowered to that, but not yet raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
     /// What it is due.
     pub(crate) target_bytes: u64,
-    /// What it may hold until others have shrunk to their own targets; at most `target_bytes`.
+    /// What it may hold; at most `target_bytes`.
     pub(crate) limit_bytes: u64,
+    /// The most that it holds until its limit is raised: of each shard, what it holds or may
+    /// hold, whichever is more. Only falls, whatever other threads do.
+    pub(crate) most_bytes: u64,
 }
 
-/// Divides `capacity_bytes`.
+/// What each group is due of `capacity_bytes`.
 ///
 /// # Guarantees
-/// Targets sum to at most the capacity. So does, over all groups, the greater of the bytes held
-/// and the limit, if the bytes held do.
-pub(crate) fn divide(capacity_bytes: u64, demands: &[Demand]) -> Vec<Share> {
+/// They sum to at most the capacity.
+pub(crate) fn targets(capacity_bytes: u64, demands: &[Demand]) -> Vec<u64> {
     let wants: Vec<(u64, u64)> = demands.iter().map(|d| (d.min_bytes, want(d))).collect();
     let mut targets = pour(capacity_bytes, &wants);
     let spare = capacity_bytes - targets.iter().sum::<u64>();
@@ -39,21 +41,22 @@ pub(crate) fn divide(capacity_bytes: u64, demands: &[Demand]) -> Vec<Share> {
     let room = demands.iter().zip(&targets).map(|(d, &t)| (0, d.max_bytes.saturating_sub(t)));
     let lent = pour(spare, &room.collect::<Vec<_>>());
     targets.iter_mut().zip(lent).for_each(|(target, lent)| *target += lent);
-    limits(demands, &targets)
+    targets
 }
 
-/// Growing groups wait for what shrinking ones still hold.
-fn limits(demands: &[Demand], targets: &[u64]) -> Vec<Share> {
-    let pairs = || demands.iter().zip(targets);
-    let over: u64 = pairs().map(|(d, &target)| d.bytes.saturating_sub(target)).sum();
-    let growth: u64 = pairs().map(|(d, &target)| target.saturating_sub(d.bytes)).sum();
-    let granted = growth.saturating_sub(over);
-    let share = |(demand, &target): (&Demand, &u64)| {
-        let wanted = target.saturating_sub(demand.bytes);
-        let part = part_of(granted, wanted, growth);
-        Share { target_bytes: target, limit_bytes: target.min(demand.bytes + part) }
-    };
-    pairs().map(share).collect()
+/// The limits raised towards the targets by the room that nobody holds and nobody may grow into:
+/// growing groups wait for what shrinking ones still hold.
+///
+/// # Guarantees
+/// A limit rises, to its target at most. If all that is held and may be held fits the capacity, it
+/// still does afterwards.
+pub(crate) fn raised(capacity_bytes: u64, groups: &[Held]) -> Vec<u64> {
+    let most: u64 = groups.iter().map(|group| group.most_bytes).sum();
+    let wanted = |group: &Held| group.target_bytes.saturating_sub(group.limit_bytes);
+    let growth: u64 = groups.iter().map(wanted).sum();
+    let granted = growth.min(capacity_bytes.saturating_sub(most));
+    let raised = |group| part_of(granted, wanted(group), growth) + group.limit_bytes;
+    groups.iter().map(raised).collect()
 }
 
 /// `total * part / whole` without overflow; 0 of nothing.
@@ -102,7 +105,7 @@ mod tests {
     }
 
     fn targets(capacity: u64, demands: &[Demand]) -> Vec<u64> {
-        divide(capacity * MIB, demands).iter().map(|s| s.target_bytes / MIB).collect()
+        super::targets(capacity * MIB, demands).iter().map(|target| target / MIB).collect()
     }
 
     #[test]
@@ -132,11 +135,13 @@ mod tests {
 
     #[test]
     fn a_growing_group_waits_for_the_borrower_to_shrink() {
-        let full = [demand(0, 100, 100, true), demand(0, 100, 0, true)];
-        let shares = divide(100 * MIB, &full);
-        assert_eq!((shares[1].target_bytes, shares[1].limit_bytes), (50 * MIB, 0));
-        let shrunk = [demand(0, 100, 60, true), demand(0, 100, 0, true)];
-        assert_eq!(divide(100 * MIB, &shrunk)[1].limit_bytes, 40 * MIB);
+        let held = |target_bytes, limit_bytes, most_bytes| Held {
+            target_bytes: target_bytes * MIB,
+            limit_bytes: limit_bytes * MIB,
+            most_bytes: most_bytes * MIB,
+        };
+        assert_eq!(raised(100 * MIB, &[held(50, 50, 100), held(50, 0, 0)]), [50 * MIB, 0]);
+        assert_eq!(raised(100 * MIB, &[held(50, 50, 60), held(50, 0, 0)]), [50 * MIB, 40 * MIB]);
     }
 
     fn any_demand() -> impl Strategy<Value = Demand> {
@@ -150,18 +155,33 @@ mod tests {
             capacity in 0..3_000u64,
             demands in proptest::collection::vec(any_demand(), 0..8),
         ) {
-            let shares = divide(capacity * MIB, &demands);
-            let due: u64 = shares.iter().map(|s| s.target_bytes).sum();
-            prop_assert!(due <= capacity * MIB);
-            for (share, demand) in shares.iter().zip(&demands) {
-                prop_assert!(share.limit_bytes <= share.target_bytes);
-                prop_assert!(share.target_bytes <= demand.max_bytes.max(demand.min_bytes));
+            let targets = super::targets(capacity * MIB, &demands);
+            prop_assert!(targets.iter().sum::<u64>() <= capacity * MIB);
+            for (&target, demand) in targets.iter().zip(&demands) {
+                prop_assert!(target <= demand.max_bytes.max(demand.min_bytes));
             }
-            let held: u64 = demands.iter().map(|d| d.bytes).sum();
-            if held <= capacity * MIB {
-                let worst = shares.iter().zip(&demands).map(|(s, d)| s.limit_bytes.max(d.bytes));
-                prop_assert!(worst.sum::<u64>() <= capacity * MIB);
+        }
+
+        #[test]
+        fn raised_limits_fit_beside_what_is_held(
+            capacity in 0..3_000u64,
+            groups in proptest::collection::vec((0..1_000u64, 0..1_000u64, 0..1_000u64), 0..8),
+        ) {
+            let groups: Vec<Held> = groups
+                .into_iter()
+                .map(|(target_bytes, limit, over)| {
+                    let limit_bytes = limit.min(target_bytes);
+                    Held { target_bytes, limit_bytes, most_bytes: limit_bytes.max(over) }
+                })
+                .collect();
+            let limits = raised(capacity, &groups);
+            for (&limit, group) in limits.iter().zip(&groups) {
+                prop_assert!((group.limit_bytes..=group.target_bytes).contains(&limit));
             }
+            let before: u64 = groups.iter().map(|group| group.most_bytes).sum();
+            let rise = |(&limit, group): (&u64, &Held)| limit - group.limit_bytes;
+            let after = before + limits.iter().zip(&groups).map(rise).sum::<u64>();
+            prop_assert!(after <= capacity.max(before));
         }
     }
 }

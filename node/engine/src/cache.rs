@@ -166,7 +166,12 @@ impl Core {
         let groups = self.groups.read();
         let capacity = self.capacity_bytes.load(Ordering::Relaxed);
         let demands: Vec<_> = groups.iter().map(|group| group.demand(capacity)).collect();
-        let shares = budget::divide(capacity, &demands);
-        groups.iter().zip(shares).for_each(|(group, share)| group.set_share(share));
+        let targets = budget::targets(capacity, &demands);
+        let hold = |(group, &target): (&Arc<Inner>, &u64)| group.hold(target);
+        let held: Vec<_> = groups.iter().zip(&targets).map(hold).collect();
+        let limits = budget::raised(capacity, &held);
+        groups.iter().zip(held).zip(limits).for_each(|((group, held), limit)| {
+            group.raise(held, limit);
+        });
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::budget::{Demand, Share};
+use crate::budget::{Demand, Held};
 use crate::cache::Core;
 use crate::curve::{Curve, Outline, Present, TooYoung, Watch};
 use crate::entry::{Entry, Hit, MAX_KEY_BYTES, NewEntry};
@@ -387,17 +387,39 @@ impl Inner {
         }
     }
 
-    pub(crate) fn set_share(&self, share: Share) {
+    /// Tells the shards what the group is due and lowers their limits to it. What is said to be
+    /// held holds until [`Inner::raise`].
+    pub(crate) fn hold(&self, target_bytes: u64) -> Held {
         let shards = self.shards.len() as u64;
         let percent = u64::from(self.options.lock().absent_percent.min(100));
-        let limits = Limits {
-            bytes: share.limit_bytes / shards,
-            absent_bytes: share.target_bytes / shards * percent / 100,
-            entry_bytes: self.max_entry_bytes.min(share.target_bytes / shards),
+        let due = target_bytes / shards;
+        let most = Limits {
+            bytes: due,
+            absent_bytes: due * percent / 100,
+            entry_bytes: self.max_entry_bytes.min(due),
         };
-        self.owed.store(share.limit_bytes < share.target_bytes, Ordering::Relaxed);
+        let mut held = Held { target_bytes: due * shards, limit_bytes: 0, most_bytes: 0 };
         for unit in &self.shards {
-            self.change(unit, |shard, _| shard.set_limits(limits));
+            let limits = self.change(unit, |shard, _| {
+                shard.set_limits(Limits { bytes: due.min(shard.limits().bytes), ..most });
+                (shard.limits().bytes, shard.bytes())
+            });
+            held.limit_bytes += limits.0;
+            held.most_bytes += limits.0.max(limits.1);
+        }
+        held
+    }
+
+    /// Raises the limit from what it is held to.
+    pub(crate) fn raise(&self, held: Held, limit_bytes: u64) {
+        let bytes = limit_bytes / self.shards.len() as u64;
+        self.owed.store(limit_bytes < held.target_bytes, Ordering::Relaxed);
+        if limit_bytes > held.limit_bytes {
+            for unit in &self.shards {
+                self.change(unit, |shard, _| {
+                    shard.set_limits(Limits { bytes, ..shard.limits() });
+                });
+            }
         }
     }
 

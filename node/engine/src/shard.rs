@@ -2,6 +2,7 @@
 //! rules that join them. It never takes a lock and never drops an entry: what leaves goes into the
 //! caller's [`Removed`], which outlives the lock.
 
+use crate::curve::Outline;
 use crate::entry::{Entry, Hit};
 use crate::fence::{Fence, Fences};
 use crate::group::Refused;
@@ -98,6 +99,11 @@ impl Shard {
         self.counts.absent_hits += u64::from(entry.is_absent());
         self.counts.stale_hits += u64::from(now > entry.fresh_until());
         Some(entry.hit())
+    }
+
+    /// What there is of a key, dead or alive.
+    pub(crate) fn outline(&self, hash: u32, key: &[u8]) -> Option<Outline> {
+        self.store.find(hash, key).map(|slot| Outline::of(self.store.entry(slot)))
     }
 
     /// Like `get`, but leaves no trace in policy and counters.
@@ -239,11 +245,15 @@ impl Shard {
         room || self.store.absent_bytes() > self.limits.absent_bytes
     }
 
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     pub(crate) fn set_limits(&mut self, limits: Limits) {
-        if self.limits != limits {
-            self.limits = limits;
+        if self.limits.bytes != limits.bytes {
             self.store.set_capacity(limits.bytes);
         }
+        self.limits = limits;
     }
 
     pub(crate) fn set_policy(&mut self, policy: PolicyKind) {
