@@ -189,6 +189,17 @@ impl Entry {
         }
     }
 
+    /// An entry in miniature (`curve.rs`): it weighs and lives like a real one, and holds nothing.
+    pub(crate) fn outlined(weight: u32, is_absent: bool, life_ms: u32, now: Tick) -> Entry {
+        let flags = if is_absent { ABSENT } else { 0 };
+        Entry { weight, flags, keep_for_ms: life_ms, stored_at: now, ..Entry::vacant() }
+    }
+
+    /// The whole life, in ms, as `outlined` takes it.
+    pub(crate) fn life_ms(&self) -> u32 {
+        self.keep_for_ms
+    }
+
     pub(crate) fn key(&self) -> &[u8] {
         &self.buffer[..usize::from(self.key_len)]
     }

@@ -70,7 +70,7 @@ pub(crate) struct Inner {
     tags: TagEpochs,
     ears: Ears,
     options: Mutex<GroupOptions>,
-    watch: Watch,
+    pub(crate) watch: Watch,
     /// True once the group evicted for room since the last division of the capacity.
     pressing: AtomicBool,
     /// True while the group is due more than its present limit.

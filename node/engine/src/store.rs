@@ -45,6 +45,20 @@ impl Store {
         self.slab.len()
     }
 
+    /// Bytes that it uses in the process beside keys and values; up to a chunk of slots more are
+    /// allocated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let policy = usize::try_from(self.present.overhead_bytes()).unwrap_or(usize::MAX);
+        self.slab.len() * size_of::<Node>() + self.table.allocation_size() + policy
+    }
+
+    /// Removes every entry whose key's hash is `unwanted`.
+    pub(crate) fn remove_where(&mut self, unwanted: impl Fn(u32) -> bool) {
+        let slots = self.table.iter().copied();
+        let gone: Vec<Slot> = slots.filter(|&slot| unwanted(self.slab[slot].hash)).collect();
+        gone.into_iter().for_each(|slot| drop(self.remove(slot)));
+    }
+
     /// Everything charged: entries, and what the policy remembers beside them.
     pub(crate) fn bytes(&self) -> u64 {
         self.present.bytes() + self.absent.bytes() + self.present.overhead_bytes()
