@@ -1,5 +1,7 @@
 //! Answers as callers see them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use larder_proto::v1;
 use larder_proto::v1::{Explanation, KeyResult, Outcome};
@@ -79,7 +81,11 @@ pub(crate) fn from_result(result: KeyResult) -> Result<Answer, Error> {
             Ok(Answer::Found { value: result.value, stale: result.stale, explanation })
         }
         Ok(Outcome::Absent) => Ok(Answer::Absent { explanation }),
-        Ok(Outcome::Error) => Err(Error::from_answer(result.code.into(), result.message)),
+        Ok(Outcome::Error) => {
+            let after = (result.retry_after_ms > 0).then_some(result.retry_after_ms);
+            let after = after.map(|ms| Duration::from_millis(ms.into()));
+            Err(Error::from_answer(result.code.into(), result.message, after))
+        }
         Ok(Outcome::Unspecified) | Err(_) => {
             Err(Error::Nonsense { reason: format!("outcome {}", result.outcome) })
         }

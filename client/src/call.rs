@@ -31,6 +31,19 @@ pub(crate) enum Route<'a> {
     Any,
 }
 
+/// One try: sends the request to a member on its channel, and says how long the caller waits.
+pub(crate) trait Attempt<T>: Fn(Channel, Duration) -> <Self as Attempt<T>>::Answer {
+    type Answer: Future<Output = Result<T, Status>>;
+}
+
+impl<T, F, A> Attempt<T> for F
+where
+    F: Fn(Channel, Duration) -> A,
+    A: Future<Output = Result<T, Status>>,
+{
+    type Answer = A;
+}
+
 /// What a call has seen so far.
 #[derive(Default)]
 struct Progress {
@@ -57,16 +70,12 @@ enum Round {
 
 impl Client {
     /// Calls `attempt` with channels of members, in their order, until one answers.
-    pub(crate) async fn call<T, F, A>(
+    pub(crate) async fn call<T>(
         &self,
         limit: Duration,
         route: Route<'_>,
-        attempt: F,
-    ) -> Result<T, Error>
-    where
-        F: Fn(Channel, Duration) -> A,
-        A: Future<Output = Result<T, Status>>,
-    {
+        attempt: impl Attempt<T>,
+    ) -> Result<T, Error> {
         let deadline = Instant::now() + limit;
         let mut progress = Progress::default();
         let rounds = async {
@@ -80,16 +89,12 @@ impl Client {
     }
 
     /// Asks one member once.
-    pub(crate) async fn ask<T, F, A>(
+    pub(crate) async fn ask<T>(
         &self,
         member: &Arc<Member>,
         limit: Duration,
-        attempt: F,
-    ) -> Result<T, Error>
-    where
-        F: Fn(Channel, Duration) -> A,
-        A: Future<Output = Result<T, Status>>,
-    {
+        attempt: impl Attempt<T>,
+    ) -> Result<T, Error> {
         let deadline = Instant::now() + limit;
         let failed = |last| Error::Unavailable { tries: 1, last };
         match self.attempt(member, deadline, &attempt).await {
@@ -115,17 +120,13 @@ impl Client {
         Ok(inner.permits.acquire().await.expect("the semaphore is never closed"))
     }
 
-    async fn rounds<T, F, A>(
+    async fn rounds<T>(
         &self,
         route: Route<'_>,
         deadline: Instant,
         progress: &mut Progress,
-        attempt: &F,
-    ) -> Result<T, Error>
-    where
-        F: Fn(Channel, Duration) -> A,
-        A: Future<Output = Result<T, Status>>,
-    {
+        attempt: &impl Attempt<T>,
+    ) -> Result<T, Error> {
         let Self { inner, .. } = self;
         let retry = inner.settings.retry;
         let mut failed = 0;
@@ -141,6 +142,10 @@ impl Client {
                 return Err(give_up(ended, progress));
             };
             match ended {
+                // No use in waiting: the caller hears at once when to come back.
+                Round::Pushback { wait, .. } if Instant::now() + wait >= deadline => {
+                    return Err(give_up(ended, progress));
+                }
                 // The member spoke: nothing but time makes it ready.
                 Round::Pushback { wait, .. } => tokio::time::sleep(wait).await,
                 _ => inner.directory.wait_for_return(returns, wait).await,
@@ -148,17 +153,13 @@ impl Client {
         }
     }
 
-    async fn round<T, F, A>(
+    async fn round<T>(
         &self,
         route: Route<'_>,
         deadline: Instant,
         progress: &mut Progress,
-        attempt: &F,
-    ) -> Result<T, Round>
-    where
-        F: Fn(Channel, Duration) -> A,
-        A: Future<Output = Result<T, Status>>,
-    {
+        attempt: &impl Attempt<T>,
+    ) -> Result<T, Round> {
         let directory = &self.inner.directory;
         if let Err(failure) = directory.ensure_members().await {
             progress.last = Some(failure);
@@ -191,16 +192,12 @@ impl Client {
         Err(Round::Failed)
     }
 
-    async fn attempt<T, F, A>(
+    async fn attempt<T>(
         &self,
         member: &Arc<Member>,
         deadline: Instant,
-        attempt: &F,
-    ) -> Result<T, Miss>
-    where
-        F: Fn(Channel, Duration) -> A,
-        A: Future<Output = Result<T, Status>>,
-    {
+        attempt: &impl Attempt<T>,
+    ) -> Result<T, Miss> {
         let Self { inner, .. } = self;
         let started = Instant::now();
         let try_ends = deadline.min(started + inner.settings.try_timeout);
@@ -257,7 +254,7 @@ fn miss(member: &Member, status: &Status) -> Miss {
             let failure = Failure::Answered { address, message: message.clone() };
             Miss::Pushback { wait, message, failure }
         }
-        Verdict::Final => Miss::Final(Error::from_answer(status.code(), message)),
+        Verdict::Final => Miss::Final(Error::from_answer(status.code(), message, None)),
     }
 }
 

@@ -157,12 +157,21 @@ impl Error {
         }
     }
 
+    /// When the members would like to be asked again, if they said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// From a member's final word.
-    pub(crate) fn from_answer(code: Code, message: String) -> Self {
+    pub(crate) fn from_answer(code: Code, message: String, retry_after: Option<Duration>) -> Self {
         match code {
             Code::FailedPrecondition => Self::UnknownGroup { message },
             Code::InvalidArgument => Self::InvalidRequest { message },
-            Code::ResourceExhausted => Self::Overloaded { message, retry_after: None },
+            Code::ResourceExhausted => Self::Overloaded { message, retry_after },
             code => Self::Refused { code, message },
         }
     }

@@ -7,6 +7,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use larder_proto::v1::KeyResult;
 use tonic::{Code, Status};
 
 use crate::error::BuildError;
@@ -98,6 +99,15 @@ pub(crate) fn judge(status: &Status) -> Verdict {
     }
 }
 
+/// A key's error in a batch, as the status that it would be alone.
+pub(crate) fn answered(result: KeyResult) -> Status {
+    let mut status = Status::new(result.code.into(), result.message);
+    if result.retry_after_ms > 0 {
+        status.metadata_mut().insert(PUSHBACK, result.retry_after_ms.into());
+    }
+    status
+}
+
 fn pushback(status: &Status) -> Option<Duration> {
     let text = status.metadata().get(PUSHBACK)?.to_str().ok()?;
     text.parse().ok().map(Duration::from_millis)
@@ -131,6 +141,15 @@ mod tests {
         assert_eq!(judge(&status), Verdict::Final);
         status.metadata_mut().insert(PUSHBACK, "40".parse().expect("ascii"));
         assert_eq!(judge(&status), Verdict::Pushback(Duration::from_millis(40)));
+    }
+
+    #[test]
+    fn an_overload_of_a_key_in_a_batch_says_when_too() {
+        let code = Code::ResourceExhausted.into();
+        let result = KeyResult { code, retry_after_ms: 40, ..KeyResult::default() };
+        assert_eq!(judge(&answered(result)), Verdict::Pushback(Duration::from_millis(40)));
+        let result = KeyResult { code, ..KeyResult::default() };
+        assert_eq!(judge(&answered(result)), Verdict::Final);
     }
 
     #[test]

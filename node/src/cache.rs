@@ -37,7 +37,7 @@ mod stats;
 mod wait;
 
 pub use answer::Answer;
-pub use error::Error;
+pub use error::{Awaited, Error};
 use group::Group;
 pub use group::{Plan, Source};
 pub use invalidate::Invalidated;
@@ -172,7 +172,7 @@ impl Cache {
                 }
                 let place = self.0.waiting.enter()?;
                 let flight = self.forward(group, key, hop)?;
-                Ok(Step::Wait(Wait::new(place, flight, group, hop, false)))
+                Ok(Step::Wait(Wait::new(place, flight, group, hop, Awaited::Owner, false)))
             }
         }
     }
@@ -214,7 +214,7 @@ impl Cache {
         }
         let place = self.0.waiting.enter()?;
         let flight = self.load(group, key, Keep::Owned)?;
-        Ok(Step::Wait(Wait::new(place, flight, group, hop, not_owner)))
+        Ok(Step::Wait(Wait::new(place, flight, group, hop, Awaited::Origin, not_owner)))
     }
 
     /// A fresh copy of another member's entry.

@@ -14,6 +14,7 @@ use larder_proto::v1::{
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
+use tonic_types::ErrorDetails;
 
 use crate::grpc::{deadline, status};
 use crate::metrics::{GrpcMetrics, Method};
@@ -64,7 +65,7 @@ impl Sidecar {
 }
 
 fn to_status(error: &Error) -> Status {
-    Status::new(error.code(), error.to_string())
+    status::told(error.code(), error.to_string(), ErrorDetails::new(), error.retry_after())
 }
 
 fn to_result(answer: Result<Answer, Error>) -> KeyResult {
@@ -85,6 +86,7 @@ fn to_result(answer: Result<Answer, Error>) -> KeyResult {
             outcome: Outcome::Error.into(),
             code: error.code().into(),
             message: error.to_string(),
+            retry_after_ms: status::retry_after_ms(error.retry_after()),
             ..KeyResult::default()
         },
     }

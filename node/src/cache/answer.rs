@@ -96,8 +96,7 @@ impl Answer {
             version: self.version,
             stale: self.stale,
             not_owner: self.not_owner,
-            code: 0,
-            message: String::new(),
+            ..v1::FetchResult::default()
         }
     }
 }

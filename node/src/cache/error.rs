@@ -1,6 +1,7 @@
 //! Why a read or an invalidation brought no answer. `grpc/status.rs` words these for the wire.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::Code;
 
@@ -47,8 +48,11 @@ pub enum Error {
     #[error("the response is full: ask for this key again")]
     ResponseFull,
     /// The caller's deadline passed; the load goes on.
-    #[error("no answer within the request's deadline")]
-    Deadline,
+    #[error("no answer of {awaited} within the request's deadline")]
+    Deadline {
+        /// Whose answer did not come.
+        awaited: Awaited,
+    },
     /// The origin failed, and there is nothing that may be answered in its place.
     #[error("the origin of group {group:?} failed: {source}")]
     Origin {
@@ -90,7 +94,38 @@ pub enum Error {
         code: Code,
         /// The owner's text.
         message: Arc<str>,
+        /// The owner's reason, as `grpc/status.rs` words it.
+        reason: Arc<str>,
+        /// When the owner would like to be asked again.
+        retry_after: Option<Duration>,
     },
+    /// The key's owner gave no answer, and this member, in its place, failed too.
+    #[error("the key's owner {owner} does not answer; in its place: {source}")]
+    OwnerSilent {
+        /// The owner.
+        owner: Arc<str>,
+        /// Why this member could not stand in.
+        #[source]
+        source: Box<Error>,
+    },
+}
+
+/// Whose answer a read waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// This member loads the key.
+    Origin,
+    /// Another member owns the key.
+    Owner,
+}
+
+impl std::fmt::Display for Awaited {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Origin => "the origin",
+            Self::Owner => "the key's owner",
+        })
+    }
 }
 
 impl Error {
@@ -105,13 +140,14 @@ impl Error {
             Self::NotJoined => "not_joined",
             Self::Overloaded { .. } => "overloaded",
             Self::ResponseFull => "response_full",
-            Self::Deadline => "deadline",
+            Self::Deadline { .. } => "deadline",
             Self::Origin { .. } => "origin",
             Self::BrokenGroup { .. } => "broken_group",
             Self::Panicked { .. } => "panicked",
             Self::ValueTooLarge { .. } => "value_too_large",
             Self::Stopping => "stopping",
             Self::AtOwner { .. } => "at_owner",
+            Self::OwnerSilent { .. } => "owner_silent",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Asks a key's owner: the work of a forward flight. One hop, never two.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use larder_engine::{NewEntry, Tick};
@@ -9,7 +10,7 @@ use tonic::Code;
 
 use super::group::{Group, Outcome};
 use super::load::{Keep, joined_or_full};
-use super::{Answer, Cache, Error, Hop, Step, fresh_copy};
+use super::{Answer, Awaited, Cache, Error, Hop, Step, fresh_copy};
 use crate::flight::Flight;
 use crate::metrics::Where;
 use crate::peers::{Owner, Peer};
@@ -64,18 +65,31 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes) -> Outcome {
     {
         return Ok(answer);
     }
+    let mut silent = None;
     for _ in 0..OWNERS_ASKED {
         // Asked anew each time: an owner that did not answer is by-passed from then on.
         let peer = match cache.0.peers.view().owner(&group.name, &key) {
             Owner::There(peer) => peer.clone(),
-            Owner::Here => return stand_in(&cache, &group, &key, Keep::Owned).await,
+            Owner::Here => {
+                let outcome = stand_in(&cache, &group, &key, Keep::Owned).await;
+                return after(silent, outcome);
+            }
         };
         if let Some(outcome) = ask(&cache, &group, &key, &peer).await {
             return outcome;
         }
+        silent = Some(peer.name().clone());
     }
     cache.0.metrics.fallbacks.inc();
-    stand_in(&cache, &group, &key, Keep::Short).await
+    after(silent, stand_in(&cache, &group, &key, Keep::Short).await)
+}
+
+/// What is told when somebody was asked before and gave no answer.
+fn after(silent: Option<Arc<str>>, outcome: Outcome) -> Outcome {
+    match (silent, outcome) {
+        (Some(owner), Err(source)) => Err(Error::OwnerSilent { owner, source: Box::new(source) }),
+        (_, outcome) => outcome,
+    }
 }
 
 /// One question to one owner; nothing when it must be answered in its place.
@@ -105,10 +119,16 @@ async fn ask(cache: &Cache, group: &Group, key: &Bytes, peer: &Peer) -> Option<O
 /// An owner's error. One that has not heard of the group yet is no reason to fail a read.
 fn refused(group: &Group, result: FetchResult) -> Option<Outcome> {
     group.metrics.load_error(Where::Peer);
+    let retry_after_ms = u64::from(result.retry_after_ms);
     match Code::from(result.code) {
         Code::FailedPrecondition => None,
-        Code::DeadlineExceeded => Some(Err(Error::Deadline)),
-        code => Some(Err(Error::AtOwner { code, message: result.message.into() })),
+        Code::DeadlineExceeded => Some(Err(Error::Deadline { awaited: Awaited::Origin })),
+        code => Some(Err(Error::AtOwner {
+            code,
+            message: result.message.into(),
+            reason: result.reason.into(),
+            retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms)),
+        })),
     }
 }
 
@@ -126,7 +146,7 @@ async fn stand_in(cache: &Cache, group: &Arc<Group>, key: &[u8], keep: Keep) -> 
     let flight = cache.load(group, key, keep)?;
     match flight.outcome(deadline).await {
         Ok(outcome) => outcome,
-        Err(crate::flight::Error::Deadline) => Err(Error::Deadline),
+        Err(crate::flight::Error::Deadline) => Err(Error::Deadline { awaited: Awaited::Origin }),
         Err(_) => Err(Error::Stopping),
     }
 }

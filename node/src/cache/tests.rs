@@ -234,7 +234,7 @@ async fn a_hanging_loader_keeps_each_waiter_until_his_own_deadline_only() {
         Step::Done(answer) => panic!("{answer:?}"),
     };
     let (short, long) = tokio::join!(wait(30), wait(400));
-    assert!(matches!((short, long), (Err(Error::Deadline), Err(Error::Deadline))));
+    assert!(matches!((short, long), (Err(Error::Deadline { .. }), Err(Error::Deadline { .. }))));
     assert_eq!(began.elapsed(), Duration::from_millis(400));
     assert_eq!(rig.cache.waiting(), 0);
 }

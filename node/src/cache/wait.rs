@@ -7,7 +7,7 @@ use larder_proto::v1::Source as From;
 use tokio::time::Instant;
 
 use super::group::{Group, Outcome};
-use super::{Answer, Cache, Error, Hop};
+use super::{Answer, Awaited, Cache, Error, Hop};
 use crate::flight::{self, Flight};
 use crate::metrics::Outcome as Counted;
 
@@ -25,6 +25,7 @@ pub struct Wait {
     flight: Flight<Outcome>,
     group: Arc<Group>,
     hop: Hop,
+    awaited: Awaited,
     not_owner: bool,
     _place: Place,
 }
@@ -70,9 +71,10 @@ impl Wait {
         flight: Flight<Outcome>,
         group: &Arc<Group>,
         hop: Hop,
+        awaited: Awaited,
         not_owner: bool,
     ) -> Self {
-        Self { flight, group: group.clone(), hop, not_owner, _place: place }
+        Self { flight, group: group.clone(), hop, awaited, not_owner, _place: place }
     }
 
     /// The outcome, waited for until `deadline`.
@@ -85,7 +87,7 @@ impl Wait {
     pub async fn answer(self, deadline: Instant) -> Result<Answer, Error> {
         let outcome = match self.flight.outcome(deadline).await {
             Ok(outcome) => outcome,
-            Err(flight::Error::Deadline) => Err(Error::Deadline),
+            Err(flight::Error::Deadline) => Err(Error::Deadline { awaited: self.awaited }),
             Err(flight::Error::Lost | flight::Error::Full { .. }) => Err(Error::Stopping),
         };
         if self.hop == Hop::Client {

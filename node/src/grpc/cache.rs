@@ -91,6 +91,8 @@ impl CacheService {
                     outcome: Outcome::Error.into(),
                     code: status::code(&error).into(),
                     message: error.to_string(),
+                    reason: status::reason(&error).to_owned(),
+                    retry_after_ms: status::retry_after_ms(status::retry_after(&error)),
                     ..KeyResult::default()
                 };
             }

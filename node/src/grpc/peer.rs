@@ -73,6 +73,8 @@ fn result(answer: Result<Answer, Error>) -> FetchResult {
         outcome: Outcome::Error.into(),
         code: code.into(),
         message: error.to_string(),
+        reason: status::reason(&error).to_owned(),
+        retry_after_ms: status::retry_after_ms(status::retry_after(&error)),
         ..FetchResult::default()
     }
 }

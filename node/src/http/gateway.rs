@@ -1,18 +1,20 @@
 //! `GET /api?group=students&key=Tom`: one key as JSON.
 //!
 //! A value that is UTF-8 stands as it is, another one in base64; `encoding` says which. Absent is
-//! 404 with `"found": false`; errors carry the gRPC code's name.
+//! 404 with `"found": false`; errors carry the gRPC code's name and the
+//! reason; 429 and 503 say in `Retry-After` when to come back.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use larder_engine::Value;
 use larder_proto::v1::Explanation;
 use serde_json::{Map, json};
 
-use super::{read as read_key, unescape};
+use super::{read as read_key, refused, unescape};
 use crate::cache::{Answer, Cache};
 use crate::grpc::status;
 
@@ -25,31 +27,32 @@ struct Asked {
 }
 
 /// Serves the route.
-pub(super) async fn read(
-    State(cache): State<Cache>,
-    RawQuery(query): RawQuery,
-) -> (StatusCode, Json<serde_json::Value>) {
+pub(super) async fn read(State(cache): State<Cache>, RawQuery(query): RawQuery) -> Response {
     let asked = match parse(query.as_deref().unwrap_or_default()) {
         Ok(asked) => asked,
         Err(problem) => {
             let body = json!({"error": "InvalidArgument", "message": problem});
-            return (StatusCode::BAD_REQUEST, Json(body));
+            return (StatusCode::BAD_REQUEST, Json(body)).into_response();
         }
     };
     match read_key(&cache, &asked.group, &asked.key).await {
         Ok(answer) => {
             let explanation =
                 asked.explain.then(|| cache.explain(&asked.group, &asked.key, &answer));
-            found(&asked, &answer, explanation.as_ref())
+            found(&asked, &answer, explanation.as_ref()).into_response()
         }
         Err(error) => {
-            let code = status::code(&error);
-            let body = json!({
+            let mut body = json!({
                 "group": asked.group,
-                "error": format!("{code:?}"),
+                "error": format!("{:?}", status::code(&error)),
+                "reason": status::reason(&error),
                 "message": error.to_string(),
             });
-            (status::http(code), Json(body))
+            if let after @ Some(_) = status::retry_after(&error) {
+                body["retryAfterMs"] = status::retry_after_ms(after).into();
+            }
+            let (status, retry) = refused(&error);
+            (status, retry, Json(body)).into_response()
         }
     }
 }

@@ -10,7 +10,7 @@ use larder_proto::groupcachepb::GetResponse;
 use larder_proto::names::GROUPCACHE_HTTP_PREFIX;
 use prost::Message;
 
-use super::{read as read_key, unescape};
+use super::{read as read_key, refused, unescape};
 use crate::cache::Cache;
 use crate::grpc::status;
 
@@ -33,7 +33,10 @@ pub(super) async fn read(State(cache): State<Cache>, uri: Uri) -> Response {
                 (StatusCode::NOT_FOUND, format!("{}\n", status::absent().message())).into_response()
             }
         },
-        Err(error) => (status::http(status::code(&error)), format!("{error}\n")).into_response(),
+        Err(error) => {
+            let (status, retry) = refused(&error);
+            (status, retry, format!("{error}\n")).into_response()
+        }
     }
 }
 
