@@ -5,6 +5,7 @@
 //! touched as a user does: helm, kubectl, YAML, a stock gRPC client, a stock Prometheus.
 //! Nothing here stands in for a part of the product.
 
+pub mod certificates;
 pub mod cluster;
 pub mod poll;
 pub mod postgres;

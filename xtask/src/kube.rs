@@ -144,7 +144,7 @@ fn standing() -> Result<Plan> {
 
 fn env() -> Result<()> {
     let plan = standing()?;
-    for tool in [Tool::Helm, Tool::Grpcurl] {
+    for tool in [Tool::Helm, Tool::Grpcurl, Tool::Etcdctl] {
         if let Some(path) = tools::built(tool) {
             up::write_wrapper(&plan, tool.name(), &format!("'{}'", path.display()))?;
         }

@@ -7,8 +7,10 @@
 mod cargo_test;
 mod chart;
 mod checks;
+mod database;
 mod first_look;
 mod kubernetes;
+mod mariadb;
 mod postgres;
 mod report;
 
@@ -18,7 +20,6 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use self::postgres::Postgres;
 use self::report::{Count, Outcome, Report};
 use crate::tools::{self, Tool};
 use crate::{bench, command, generate, lint};
@@ -45,7 +46,7 @@ enum Tier {
     Lint,
     /// Files made from others are current.
     Generated,
-    /// Unit and integration tests, with a real etcd and a real PostgreSQL.
+    /// Unit and integration tests, with a real etcd, PostgreSQL and MariaDB.
     Tests,
     /// The examples in the documentation compile and hold.
     Docs,
@@ -157,13 +158,18 @@ fn tests(filters: &[String]) -> Vec<(&'static str, Outcome)> {
         }
         Err(error) => outcomes.push(("with a real etcd", Outcome::NotRun(format!("{error:#}")))),
     }
-    let postgres = Postgres::start();
-    match &postgres {
-        Ok(server) => {
-            cargo.env("LARDER_POSTGRES", server.url());
-        }
-        Err(error) => {
-            outcomes.push(("with a real PostgreSQL", Outcome::NotRun(format!("{error:#}"))));
+    // Kept until the tests have ended.
+    let mut servers = Vec::new();
+    for (variable, part, started) in [
+        ("LARDER_POSTGRES", "with a real PostgreSQL", postgres::start()),
+        ("LARDER_MYSQL", "with a real MariaDB", mariadb::start()),
+    ] {
+        match started {
+            Ok(server) => {
+                cargo.env(variable, server.url());
+                servers.push(server);
+            }
+            Err(error) => outcomes.push((part, Outcome::NotRun(format!("{error:#}")))),
         }
     }
     cargo.arg("--").args(filters);

@@ -39,7 +39,7 @@ pub(super) fn run(filters: &[String]) -> Outcome {
 
 fn whole(filters: &[String]) -> Result<Count> {
     packages::ensure(&NEEDED)?;
-    tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl])?;
+    tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl])?;
     let images = image::build(None)?;
     // Built outside, because there is no way to a registry of crates from inside.
     command::shown(command::cargo().args([

@@ -1,0 +1,49 @@
+//! Reads with grpcurl, a stock client that knows nothing of Larder but what reflection tells.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use larder_e2e::cluster::Cluster;
+use larder_e2e::process;
+use serde_json::Value;
+
+/// Where clients reach a CacheCluster: its Service has its name.
+pub(crate) fn service_address(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<String, String> {
+    cluster.field(&["service", name, "--namespace", namespace], "/spec/clusterIP")
+}
+
+/// One read of one key through a CacheCluster's Service, with its explanation.
+pub(crate) fn get(
+    cluster: &Cluster,
+    (namespace, name): (&str, &str),
+    group: &str,
+    key: &str,
+) -> Result<String, String> {
+    let address = service_address(cluster, namespace, name)?;
+    let request = serde_json::json!({"group": group, "key": base64(key), "explain": true});
+    let mut grpcurl = cluster.program("grpcurl");
+    grpcurl.args(["-plaintext", "-max-time", "5", "-d", &request.to_string()]);
+    let answer =
+        process::output(grpcurl.args([format!("{address}:7600").as_str(), "larder.v1.Cache/Get"]))?;
+    serde_json::from_str::<Value>(&answer).map_err(|e| e.to_string())?;
+    Ok(answer)
+}
+
+/// protobuf's JSON form has bytes in base64.
+pub(crate) fn base64(text: &str) -> String {
+    STANDARD.encode(text)
+}
+
+/// The value of an answer, in base64.
+pub(crate) fn value_of(answer: &str) -> Value {
+    serde_json::from_str::<Value>(answer).expect("JSON")["value"].clone()
+}
+
+/// Where an answer came from.
+pub(crate) fn source_of(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).expect("JSON");
+    answer.pointer("/explanation/source").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
