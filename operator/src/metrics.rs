@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::api::CacheClusterStatus;
@@ -89,6 +90,7 @@ impl Metrics {
         registry.register(Box::new(this.conditions.clone()))?;
         registry.register(Box::new(this.writes.clone()))?;
         registry.register(Box::new(this.leader.clone()))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(this)
     }
 
