@@ -1,29 +1,27 @@
-//! LEAD: read LEAD-NOTE.md beside this file before you go on (use bb8 instead of a pool of our own).
-//! The connections to one database: idle ones are kept, new ones are opened by tasks of their own.
+//! The connections to one database: a pool of `bb8`, which opens them in tasks of their own.
 //!
-//! Not sqlx's pool, for three reasons. It opens a connection inside the load that needs one, so a
-//! member that is slow to connect aborts and repeats its connects for ever; it asks a server that
-//! refuses connections again until the time is over, and then tells only that time was over; and
-//! it asks the server once more after every use. The bulkhead bounds the loads already, which
-//! leaves little for a pool to do.
+//! Not sqlx's own pool. That one opens a connection inside the load that needs it, so a member
+//! that is slow to connect aborts and repeats its connects for ever; it asks a server that refuses
+//! connections again until the time is over, and then tells only that time was over; and it asks
+//! the server once more before every use.
 //!
 //! # Guarantees
 //! - Never more than `max` connections, with those that are being opened and those that still
 //!   finish a query that nobody waits for.
 //! - An opening goes on when its load has ended, and serves the next. It ends within
 //!   [`CONNECT_LIMIT`].
-//! - An opening that fails tells its cause to one waiting load.
+//! - An opening that fails tells its cause to every load that waits for one.
 
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection, RunError};
 use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use super::problem;
 use crate::origin::Error;
@@ -38,71 +36,64 @@ const DOUBTFUL: Duration = Duration::from_secs(5);
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
 /// See the module.
-pub(super) struct Connections<C: Connection + 'static>(Arc<Inner<C>>);
-
-struct Inner<C: Connection + 'static> {
-    options: C::Options,
-    /// The database in words that hold no secret.
-    place: String,
-    max: usize,
+pub(super) struct Connections<C: Connection + 'static> {
+    pool: Pool<Manager<C>>,
+    failures: Failures,
     tasks: Tasks,
-    state: Mutex<State<C>>,
+    place: String,
 }
 
-struct State<C: Connection + 'static> {
-    /// The one used last stands last, and is taken first.
-    idle: Vec<Idle<C>>,
-    /// Loads without a connection, in their order; those that gave up are closed.
-    waiting: VecDeque<oneshot::Sender<Result<Lease<C>, Error>>>,
-    opening: usize,
-    /// Connections that exist or are being opened. Never above `max`.
-    total: usize,
+/// Opens connections for the pool, and says which are of no more use.
+struct Manager<C: Connection> {
+    options: C::Options,
+    /// When a connection broke: its server was stopped, and those that are idle since before are
+    /// likely of no more use.
+    broke: Mutex<Option<Instant>>,
 }
 
-struct Idle<C> {
+/// The latest opening that failed. bb8 tells errors to its sink, not to those who wait.
+#[derive(Debug, Clone)]
+struct Failures(watch::Sender<Option<Arc<sqlx::Error>>>);
+
+/// What the pool hears of.
+#[derive(Debug)]
+enum Trouble {
+    /// No new connection.
+    Connect(sqlx::Error),
+    /// An idle connection broke; the pool takes another one.
+    Stale,
+}
+
+/// One connection of the pool.
+struct Pooled<C> {
     connection: C,
-    since: Instant,
+    used: Instant,
+    broken: bool,
 }
 
 /// A connection in use. Dropped before [`Lease::settle`] its query goes on, and the connection is
 /// kept once the server is done with it.
 pub(super) struct Lease<C: Connection + 'static> {
     /// Nothing once it is settled.
-    connection: Option<C>,
-    /// The server owes no answer on it.
-    clean: bool,
-    owner: Arc<Inner<C>>,
-}
-
-/// Counts one opening, however it ends.
-struct Opening<C: Connection + 'static> {
-    owner: Arc<Inner<C>>,
-    /// It counts on, as a connection.
-    made: bool,
-}
-
-enum Next<C: Connection + 'static> {
-    Idle(Lease<C>, Duration),
-    Wait(oneshot::Receiver<Result<Lease<C>, Error>>),
+    pooled: Option<PooledConnection<'static, Manager<C>>>,
+    tasks: Tasks,
+    place: String,
 }
 
 impl<C: Connection + 'static> Connections<C> {
     /// No connection yet. Must be called on a runtime: openings run there.
     pub(super) fn new(options: C::Options, place: String, max: u32) -> Self {
-        let state = State { idle: Vec::new(), waiting: VecDeque::new(), opening: 0, total: 0 };
-        let tasks = Tasks::new(tokio::runtime::Handle::current());
-        let max = max.max(1) as usize;
-        let state = Mutex::new(state);
-        let inner = Arc::new(Inner { options, place, max, tasks, state });
-        let kept = Arc::downgrade(&inner);
-        inner.tasks.spawn("reap", async move {
-            loop {
-                sleep(IDLE_LIMIT / 10).await;
-                let Some(inner) = kept.upgrade() else { return };
-                inner.reap();
-            }
-        });
-        Self(inner)
+        let failures = Failures(watch::Sender::new(None));
+        let pool = Pool::builder()
+            .max_size(max.max(1))
+            .connection_timeout(CONNECT_LIMIT)
+            .idle_timeout(IDLE_LIMIT)
+            .max_lifetime(None)
+            .queue_strategy(bb8::QueueStrategy::Lifo)
+            .retry_connection(false)
+            .error_sink(failures.boxed_clone())
+            .build_unchecked(Manager { options, broke: Mutex::new(None) });
+        Self { pool, failures, tasks: Tasks::new(tokio::runtime::Handle::current()), place }
     }
 
     /// A connection for one load.
@@ -113,167 +104,92 @@ impl<C: Connection + 'static> Connections<C> {
     /// # Cancel safety
     /// Safe: what is being opened serves the next load.
     pub(super) async fn take(&self) -> Result<Lease<C>, Error> {
-        loop {
-            match self.0.next() {
-                Next::Wait(opened) => {
-                    let mut lease = opened.await.expect("a sender is dropped only when used")?;
-                    lease.clean = false;
-                    return Ok(lease);
-                }
-                Next::Idle(lease, idle) if idle < DOUBTFUL => return Ok(lease),
-                Next::Idle(mut lease, _) => match lease.ping().await {
-                    Ok(()) => return Ok(lease),
-                    Err(error) => _ = lease.settle::<()>(Err(error)),
-                },
+        let mut failures = self.failures.0.subscribe();
+        let taken = tokio::select! {
+            taken = self.pool.get_owned() => taken,
+            Ok(()) = failures.changed() => {
+                let failure = failures.borrow().clone().expect("only failures are sent");
+                return Err(problem::connecting(&self.place, &failure));
+            }
+        };
+        match taken {
+            Ok(pooled) => Ok(Lease {
+                pooled: Some(pooled),
+                tasks: self.tasks.clone(),
+                place: self.place.clone(),
+            }),
+            Err(RunError::User(Trouble::Connect(error))) => {
+                Err(problem::connecting(&self.place, &error))
+            }
+            Err(RunError::User(Trouble::Stale) | RunError::TimedOut) => {
+                Err(problem::silent(&self.place, CONNECT_LIMIT))
             }
         }
     }
 
     /// What a load waits for that did not end in time; nothing when it is the database's answer.
     pub(super) fn pending(&self) -> Option<String> {
-        let opening = self.0.state.lock().opening > 0;
-        opening.then(|| format!("no connection to {} was made", self.0.place))
+        let none = self.pool.state().connections == 0;
+        none.then(|| format!("no connection to {} was made", self.place))
     }
 }
 
-impl<C: Connection + 'static> Inner<C> {
-    /// An idle connection, or a place among those who wait for one.
-    fn next(self: &Arc<Self>) -> Next<C> {
-        let mut state = self.state.lock();
-        if let Some(Idle { connection, since }) = state.idle.pop() {
-            drop(state);
-            return Next::Idle(self.lease(connection, false), since.elapsed());
+impl<C: Connection + 'static> ManageConnection for Manager<C> {
+    type Connection = Pooled<C>;
+    type Error = Trouble;
+
+    async fn connect(&self) -> Result<Pooled<C>, Trouble> {
+        let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        let opened = timeout(CONNECT_LIMIT, self.options.connect()).await;
+        let connection = opened.unwrap_or_else(|_| Err(silent())).map_err(Trouble::Connect)?;
+        Ok(Pooled { connection, used: Instant::now(), broken: false })
+    }
+
+    async fn is_valid(&self, pooled: &mut Pooled<C>) -> Result<(), Trouble> {
+        let doubted = self.broke.lock().is_some_and(|broke| pooled.used < broke);
+        if !doubted && pooled.used.elapsed() < DOUBTFUL {
+            return Ok(());
         }
-        let (sender, opened) = oneshot::channel();
-        state.waiting.push_back(sender);
-        drop(state);
-        self.open_if_needed();
-        Next::Wait(opened)
+        pooled.connection.ping().await.map_err(|_| Trouble::Stale)
     }
 
-    fn lease(self: &Arc<Self>, connection: C, clean: bool) -> Lease<C> {
-        Lease { connection: Some(connection), clean, owner: self.clone() }
-    }
-
-    /// Opens a connection if more loads wait than are being opened, and there is room.
-    fn open_if_needed(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        state.waiting.retain(|waiting| !waiting.is_closed());
-        if state.opening >= state.waiting.len() || state.total >= self.max {
-            return;
+    fn has_broken(&self, pooled: &mut Pooled<C>) -> bool {
+        if pooled.broken {
+            *self.broke.lock() = Some(Instant::now());
         }
-        state.opening += 1;
-        state.total += 1;
-        drop(state);
-        let mut opening = Opening { owner: self.clone(), made: false };
-        let inner = self.clone();
-        self.tasks.spawn("connect", async move {
-            let opened = timeout(CONNECT_LIMIT, inner.options.connect()).await;
-            opening.made = matches!(opened, Ok(Ok(_)));
-            // Its place is free before the news: whoever hears it may ask again at once.
-            drop(opening);
-            let error = match opened {
-                Ok(Ok(connection)) => return inner.keep(connection),
-                Ok(Err(error)) => problem::connecting(&inner.place, &error),
-                Err(_) => problem::silent(&inner.place, CONNECT_LIMIT),
-            };
-            tracing::warn!(%error, "no connection to an origin");
-            inner.tell(error);
-            inner.open_if_needed();
-        });
+        pooled.broken
     }
+}
 
-    /// Tells one waiting load why it gets no connection.
-    fn tell(&self, mut error: Error) {
-        while let Some(waiting) = self.first_waiting() {
-            match waiting.send(Err(error)) {
-                Err(Err(unheard)) => error = unheard,
-                Ok(()) | Err(Ok(_)) => return,
-            }
+impl ErrorSink<Trouble> for Failures {
+    fn sink(&self, trouble: Trouble) {
+        if let Trouble::Connect(error) = trouble {
+            self.0.send_replace(Some(Arc::new(error)));
         }
     }
 
-    fn first_waiting(&self) -> Option<oneshot::Sender<Result<Lease<C>, Error>>> {
-        self.state.lock().waiting.pop_front()
-    }
-
-    /// Hands a connection to the load that waits longest, or keeps it.
-    fn keep(self: &Arc<Self>, mut connection: C) {
-        loop {
-            let waiting = {
-                let mut state = self.state.lock();
-                let Some(waiting) = state.waiting.pop_front() else {
-                    state.idle.push(Idle { connection, since: Instant::now() });
-                    return;
-                };
-                waiting
-            };
-            // Sent outside the lock: a lease that nobody takes comes back here.
-            match waiting.send(Ok(self.lease(connection, true))) {
-                Err(Ok(mut unheard)) => {
-                    connection = unheard.connection.take().expect("not settled");
-                }
-                Ok(()) | Err(Err(_)) => return,
-            }
-        }
-    }
-
-    /// Closes connections that were idle too long.
-    fn reap(&self) {
-        let mut state = self.state.lock();
-        let old = state.idle.partition_point(|idle| idle.since.elapsed() >= IDLE_LIMIT);
-        let old: Vec<Idle<C>> = state.idle.drain(..old).collect();
-        state.total -= old.len();
-        drop(state);
-        old.into_iter().for_each(|idle| self.close(idle.connection));
-    }
-
-    /// Says farewell to the server, in the background.
-    fn close(&self, connection: C) {
-        self.tasks.spawn("close", timeout(FINISH_LIMIT, connection.close()));
-    }
-
-    /// A connection broke, and with it likely all that are idle: their server was stopped.
-    fn broke(self: &Arc<Self>) {
-        let idle = std::mem::take(&mut self.state.lock().idle);
-        self.gone(idle.len() + 1);
-    }
-
-    fn gone(self: &Arc<Self>, connections: usize) {
-        self.state.lock().total -= connections;
-        self.open_if_needed();
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<Trouble>> {
+        Box::new(self.clone())
     }
 }
 
 impl<C: Connection + 'static> Lease<C> {
     /// Gives the connection back after its use: kept unless the use broke it.
     pub(super) fn settle<T>(mut self, used: Result<T, sqlx::Error>) -> Result<T, Error> {
-        let connection = self.connection.take().expect("settled once");
-        match &used {
-            Err(error) if problem::breaks(error) => {
-                drop(connection);
-                self.owner.broke();
-            }
-            Ok(_) | Err(_) => self.owner.keep(connection),
-        }
-        used.map_err(|error| problem::asking(&self.owner.place, &error))
+        let mut pooled = self.pooled.take().expect("settled once");
+        pooled.used = Instant::now();
+        pooled.broken = used.as_ref().is_err_and(problem::breaks);
+        used.map_err(|error| problem::asking(&self.place, &error))
     }
 }
 
 impl<C: Connection + 'static> Drop for Lease<C> {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        let owner = self.owner.clone();
-        if self.clean {
-            return owner.keep(connection);
-        }
+        let Some(mut pooled) = self.pooled.take() else { return };
         // Closing it would not end the query: the server would work for one load more than may.
-        self.owner.tasks.spawn("finish", async move {
-            match timeout(FINISH_LIMIT, connection.ping()).await {
-                Ok(Ok(())) => owner.keep(connection),
-                Ok(Err(_)) => owner.broke(),
-                Err(_) => owner.gone(1),
-            }
+        self.tasks.spawn("finish", async move {
+            let finished = timeout(FINISH_LIMIT, pooled.connection.ping()).await;
+            pooled.broken = !matches!(finished, Ok(Ok(())));
         });
     }
 }
@@ -282,27 +198,12 @@ impl<C: Connection + 'static> Deref for Lease<C> {
     type Target = C;
 
     fn deref(&self) -> &C {
-        self.connection.as_ref().expect("not settled")
+        &self.pooled.as_ref().expect("not settled").connection
     }
 }
 
 impl<C: Connection + 'static> DerefMut for Lease<C> {
     fn deref_mut(&mut self) -> &mut C {
-        self.connection.as_mut().expect("not settled")
-    }
-}
-
-impl<C: Connection + 'static> Drop for Opening<C> {
-    fn drop(&mut self) {
-        let mut state = self.owner.state.lock();
-        state.opening -= 1;
-        state.total -= usize::from(!self.made);
-    }
-}
-
-impl<C: Connection + 'static> Drop for Inner<C> {
-    fn drop(&mut self) {
-        let idle = std::mem::take(&mut self.state.get_mut().idle);
-        idle.into_iter().for_each(|idle| self.close(idle.connection));
+        &mut self.pooled.as_mut().expect("not settled").connection
     }
 }
