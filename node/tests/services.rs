@@ -1,15 +1,17 @@
 //! What needs a real service: membership and the registry's transcript against etcd, the SQL
-//! origin against PostgreSQL. `cargo xtask test` starts them and names them in `LARDER_ETCD` (a
-//! binary) and `LARDER_POSTGRES` (a URL). Membership's scenarios run against the embedded
+//! origin against PostgreSQL and MariaDB. `cargo xtask test` starts them and names them in
+//! `LARDER_ETCD` (a binary), `LARDER_POSTGRES` and `LARDER_MYSQL` (URLs). Membership's scenarios run against the embedded
 //! registry too.
 //!
 //! Without a service its tests say so on standard error, and fail where `CI` is set.
 
 mod services {
     mod membership;
+    mod mysql;
     mod postgres;
     mod proxy;
     mod registry;
+    mod sql;
     #[path = "../../../registry/tests/transcript/steps.rs"]
     mod steps;
 

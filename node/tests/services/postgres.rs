@@ -1,20 +1,27 @@
 //! The SQL origin against a real PostgreSQL.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use larder_node::origin::{Credentials, Error, Loaded, Loader, build};
+use larder_node::origin::{Error, Loaded, Loader, build};
 use larder_proto::contract::{Origin, OriginLimits, SqlOrigin};
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
+use super::sql::{Credential, deaf, instead, parts, value};
 use super::{PATIENCE, service};
 
 /// A schema of its own in the server, dropped at the end.
 struct Schema {
     name: String,
     pool: PgPool,
+    /// With this schema in its path.
     url: String,
-    folder: tempfile::TempDir,
+    credential: Credential,
 }
 
 impl Schema {
@@ -23,23 +30,16 @@ impl Schema {
         let url = service("LARDER_POSTGRES")?;
         let pool = PgPool::connect(&url).await.expect("LARDER_POSTGRES names a server");
         let name = format!("larder_{name}_{}", std::process::id());
-        let folder = tempfile::tempdir().expect("a folder");
-        let schema = Self { name, pool, url, folder };
-        let name = &schema.name;
         let setup = format!("CREATE SCHEMA {name}; SET search_path TO {name}; {setup};");
-        sqlx::raw_sql(AssertSqlSafe(setup)).execute(&schema.pool).await.expect("a new schema");
-        let joint = if schema.url.contains('?') { '&' } else { '?' };
+        sqlx::raw_sql(AssertSqlSafe(setup)).execute(&pool).await.expect("a new schema");
+        let joint = if url.contains('?') { '&' } else { '?' };
         let options = format!("options[search_path]={name}&application_name={name}");
-        let url = format!("{}{joint}{options}", schema.url);
-        std::fs::write(schema.folder.path().join("db.url"), url).expect("written");
-        Some(schema)
+        let url = format!("{url}{joint}{options}");
+        Some(Self { name, pool, credential: Credential::new(&url), url })
     }
 
-    fn loader(&self, query: &str, concurrency: u32) -> std::sync::Arc<dyn Loader> {
-        let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
-        let limits = OriginLimits { concurrency, timeout_ms: 5_000 };
-        let credentials = Credentials::new(self.folder.path());
-        build(&origin, &limits, &credentials, 1_000).expect("a good query")
+    fn loader(&self, query: &str, concurrency: u32) -> Arc<dyn Loader> {
+        self.credential.loader(query, concurrency, 5_000)
     }
 
     /// Loads one key with a query of its own.
@@ -53,8 +53,29 @@ impl Schema {
     }
 }
 
-fn value(text: &str) -> Loaded {
-    Loaded::Value(bytes::Bytes::copy_from_slice(text.as_bytes()))
+/// A way to the server that lets connections through one by one, when it is told to.
+struct Door {
+    address: String,
+    open: Arc<Semaphore>,
+    knocks: Arc<AtomicUsize>,
+}
+
+impl Door {
+    async fn to(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound").to_string();
+        let (open, knocks) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (server, door, count) = (server.to_owned(), open.clone(), knocks.clone());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                door.acquire().await.expect("never closed").forget();
+                let mut far = TcpStream::connect(&server).await.expect("up");
+                tokio::spawn(async move { copy_bidirectional(&mut near, &mut far).await });
+            }
+        });
+        Self { address, open, knocks }
+    }
 }
 
 #[tokio::test]
@@ -141,7 +162,7 @@ async fn an_origin_can_only_read() {
     ] {
         let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
         let limits = OriginLimits { concurrency: 1, timeout_ms: 5_000 };
-        let credentials = Credentials::new(schema.folder.path());
+        let credentials = schema.credential.folder();
         if let Ok(loader) = build(&origin, &limits, &credentials, 1_000) {
             let error = loader.load(b"a").await.expect_err(query);
             assert!(matches!(error.kind(), "ask" | "query"), "{query}: {error}");
@@ -191,5 +212,102 @@ async fn loads_go_on_after_the_server_dropped_its_connections() {
         assert!(failed <= 2, "each broken connection fails one load at most: {error}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_database_is_told_and_its_password_is_not() {
+    let Some(schema) = Schema::new("wrong", "CREATE TABLE t (k text)").await else { return };
+    let (user, password, place) = parts(&schema.url);
+    let (good, nobody) = ("SELECT k FROM t WHERE k = $1", deaf().await.to_string());
+    let at = |old: &str, new: &str| Credential::new(&instead(&schema.url, old, new));
+    for (credential, query, kind, words) in [
+        (at(place, &nobody), good, "connect", format!("{nobody}: connection refused")),
+        (at(password, "hunter2"), good, "login", format!("failed for user \"{user}\"")),
+        (at("/postgres", "/nowhere"), good, "login", "database \"nowhere\" does not".into()),
+        (
+            at("", ""),
+            "SELECT k FROM nowhere WHERE k = $1",
+            "query",
+            "relation \"nowhere\" does not exist".into(),
+        ),
+        (
+            at("", ""),
+            "SELECT nothing FROM t WHERE k = $1",
+            "query",
+            "column \"nothing\" does not exist".into(),
+        ),
+    ] {
+        let (told, text) = credential.failure(query).await;
+        assert_eq!(told, kind, "{text}");
+        assert!(text.contains(&words), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains(password), "{text}");
+    }
+    // How long a resolver takes to say so is not ours: the host is named either way.
+    let (_, text) = at(place, "no-such-host.invalid:5432").failure(good).await;
+    assert!(text.contains("no connection to no-such-host.invalid:5432"), "{text}");
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_opens_slowly_outlives_the_loads_that_wait_for_it() {
+    let Some(schema) = Schema::new("slow", "").await else { return };
+    let (_, _, place) = parts(&schema.url);
+    let door = Door::to(place).await;
+    let credential = Credential::new(&instead(&schema.url, place, &door.address));
+    let loader = credential.loader("SELECT 'v' WHERE $1 = 'k'", 4, 50);
+    for _ in 0..5 {
+        let error = loader.load(b"k").await.expect_err("not connected yet");
+        let text = format!("no connection to {} was made within 50 ms", door.address);
+        assert_eq!(error.to_string(), text);
+    }
+    door.open.add_permits(1);
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = loader.load(b"k").await {
+        assert!(Instant::now() < deadline, "{error}");
+    }
+    assert_eq!(door.knocks.load(Ordering::SeqCst), 1, "five loads waited for one connection");
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_warm_loader_has_its_connection_before_the_first_load() {
+    let Some(schema) = Schema::new("warm", "").await else { return };
+    let loader = schema.loader("SELECT 'v' WHERE $1 = 'k'", 4);
+    loader.warm();
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let counted = sqlx::query_scalar::<_, i64>(count).bind(&schema.name);
+        match counted.fetch_one(&schema.pool).await.expect("a count") {
+            0 => assert!(Instant::now() < deadline, "no connection was opened"),
+            connections => break assert_eq!(connections, 1),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(loader.load(b"k").await.expect("a row"), value("v"));
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn an_abandoned_query_keeps_its_place_until_the_server_is_done_with_it() {
+    let Some(schema) = Schema::new("abandoned", "").await else { return };
+    let query = "SELECT 'v' FROM (SELECT pg_sleep(CASE $1 WHEN 'slow' THEN 1 ELSE 0 END)) AS s";
+    let loader = schema.credential.loader(query, 1, 300);
+    let deadline = Instant::now() + PATIENCE;
+    while loader.load(b"k").await.is_err() {
+        assert!(Instant::now() < deadline, "never connected");
+    }
+    loader.load(b"slow").await.expect_err("takes a second");
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+    let mut refused = 0;
+    while loader.load(b"k").await.is_err() {
+        let counted = sqlx::query_scalar::<_, i64>(busy).bind(&schema.name);
+        let connections = counted.fetch_one(&schema.pool).await.expect("a count");
+        assert!(connections <= 1, "the server works for one load at most");
+        refused += 1;
+        assert!(Instant::now() < deadline, "the connection is usable again");
+    }
+    assert!(refused > 0, "the query was still running");
     schema.drop().await;
 }

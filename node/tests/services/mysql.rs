@@ -1,0 +1,141 @@
+//! The SQL origin against a real MariaDB, which speaks MySQL's protocol.
+
+use larder_node::origin::{Error, Loaded};
+use sqlx::{AssertSqlSafe, MySqlPool};
+
+use super::service;
+use super::sql::{Credential, deaf, instead, parts, value};
+
+/// A database of its own in the server, dropped at the end.
+struct Database {
+    name: String,
+    pool: MySqlPool,
+    url: String,
+    credential: Credential,
+}
+
+impl Database {
+    /// Nothing when no server is named.
+    async fn new(name: &str, setup: &[&str]) -> Option<Self> {
+        let url = service("LARDER_MYSQL")?;
+        let name = format!("larder_{name}_{}", std::process::id());
+        let (server, _) = url.rsplit_once('/').expect("LARDER_MYSQL names a database");
+        let create = format!("CREATE DATABASE {name} CHARACTER SET utf8mb4");
+        let pool = MySqlPool::connect(&url).await.expect("LARDER_MYSQL names a server");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&pool).await.expect("a new database");
+        pool.close().await;
+        let url = format!("{server}/{name}");
+        let pool = MySqlPool::connect(&url).await.expect("the new database");
+        for statement in setup {
+            sqlx::raw_sql(AssertSqlSafe(*statement)).execute(&pool).await.expect("set up");
+        }
+        Some(Self { name, pool, credential: Credential::new(&url), url })
+    }
+
+    /// Loads one key with a query of its own.
+    async fn load(&self, query: &str, key: impl AsRef<[u8]>) -> Result<Loaded, Error> {
+        self.credential.loader(query, 1, 5_000).load(key.as_ref()).await
+    }
+
+    async fn drop(self) {
+        let drop = format!("DROP DATABASE {}", self.name);
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&self.pool).await.expect("dropped");
+    }
+}
+
+#[tokio::test]
+async fn mysql_values_of_every_type_become_bytes() {
+    let setup = [
+        "CREATE TABLE t (k VARCHAR(9) PRIMARY KEY, tiny TINYINT, yes BOOLEAN, small SMALLINT,
+            num INT, big BIGINT, huge BIGINT UNSIGNED, dec_ DECIMAL(40,10), flt FLOAT, dbl DOUBLE,
+            chr CHAR(5), txt TEXT, bin VARBINARY(9), raw BLOB, doc JSON, pick ENUM('a','b'),
+            day DATE, at DATETIME(3), none INT, empty TEXT)",
+        "INSERT INTO t VALUES ('k', -128, TRUE, -32768, 2147483647, -9007199254740993,
+            18446744073709551615, 123456789012345678901234567890.5, 0.5, 0.1, 'char', 'Zoë 🦀',
+            X'00FF', X'FF00FE', '{\"a\": 1}', 'b', '2026-11-21', '2026-11-21 14:00:00.250', NULL,
+            '')",
+    ];
+    let Some(database) = Database::new("types", &setup).await else { return };
+    for (column, expected) in [
+        ("tiny", "-128".as_bytes()),
+        ("yes", b"1"),
+        ("small", b"-32768"),
+        ("num", b"2147483647"),
+        ("big", b"-9007199254740993"),
+        ("huge", b"18446744073709551615"),
+        ("dec_", b"123456789012345678901234567890.5000000000"),
+        ("flt", b"0.5"),
+        ("dbl", b"0.1"),
+        ("chr", b"char"),
+        ("txt", "Zoë 🦀".as_bytes()),
+        ("bin", b"\x00\xff"),
+        ("raw", b"\xff\x00\xfe"),
+        ("doc", b"{\"a\": 1}"),
+        ("pick", b"b"),
+        ("CAST(day AS CHAR)", b"2026-11-21"),
+        ("CAST(at AS CHAR)", b"2026-11-21 14:00:00.250"),
+        ("empty", b""),
+    ] {
+        let query = format!("SELECT {column}, 'more' FROM t WHERE k = $1 -- the end");
+        assert_eq!(database.load(&query, "k").await.expect(column), value(expected), "{column}");
+    }
+    let null = database.load("SELECT none FROM t WHERE k = ?", "k").await.expect("a row");
+    assert_eq!(null, Loaded::Absent);
+    for column in ["day", "at"] {
+        let query = format!("SELECT {column} FROM t WHERE k = ?");
+        let text = database.load(&query, "k").await.expect_err("no bytes").to_string();
+        assert!(text.contains("cast it to text in the query"), "{text}");
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn mysql_keys_are_data_whatever_they_hold() {
+    let setup = [
+        "CREATE TABLE t (name VARCHAR(99), id BIGINT UNIQUE, raw VARBINARY(99))",
+        "INSERT INTO t VALUES ('Zoë', 42, X'FF00'), ('Tom', 7, X'00')",
+    ];
+    let Some(database) = Database::new("keys", &setup).await else { return };
+    for (column, key) in [
+        ("name", "Zoë".as_bytes()),
+        ("id", b"42"),
+        ("raw", b"\xff\x00"),
+        ("CAST(id AS CHAR)", b"42"),
+    ] {
+        let query = format!("SELECT name FROM t WHERE {column} = $1;");
+        assert_eq!(database.load(&query, key).await.expect(column), value("Zoë"), "{column}");
+        for stranger in
+            ["x' OR 'a' = 'a", "' OR 1=1 -- ", "\\' OR 1=1 #", "'; DROP TABLE t; --", "$1"]
+        {
+            let loaded = database.load(&query, stranger).await.expect(stranger);
+            assert_eq!(loaded, Loaded::Absent, "{column} = {stranger}");
+        }
+    }
+    let twice = "SELECT name FROM t WHERE id = $1 OR name = $1 ORDER BY id";
+    assert_eq!(database.load(twice, "42").await.expect("a row"), value("Zoë"));
+    let left = database.load("SELECT count(*) FROM t WHERE ? <> ''", "k").await.expect("a row");
+    assert_eq!(left, value("2"));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_mysql_database_is_told_and_its_password_is_not() {
+    let setup = ["CREATE TABLE t (k TEXT)"];
+    let Some(database) = Database::new("wrong", &setup).await else { return };
+    let (user, password, place) = parts(&database.url);
+    let (good, nobody) = ("SELECT k FROM t WHERE k = ?", deaf().await.to_string());
+    let at = |old: &str, new: &str| Credential::new(&instead(&database.url, old, new));
+    for (credential, query, kind, words) in [
+        (at(place, &nobody), good, "connect", format!("{nobody}: connection refused")),
+        (at(password, "hunter2"), good, "login", format!("Access denied for user '{user}'")),
+        (at(&database.name, "nowhere"), good, "login", "Unknown database 'nowhere'".into()),
+        (at("", ""), "SELECT k FROM nowhere WHERE k = ?", "query", "nowhere' doesn't exist".into()),
+        (at("", ""), "SELECT nothing FROM t WHERE k = ?", "query", "column 'nothing'".into()),
+    ] {
+        let (told, text) = credential.failure(query).await;
+        assert_eq!(told, kind, "{text}");
+        assert!(text.contains(&words), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains(password), "{text}");
+    }
+    database.drop().await;
+}

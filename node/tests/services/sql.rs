@@ -1,0 +1,58 @@
+//! What the tests of both SQL databases have in common.
+
+use std::sync::Arc;
+
+use larder_node::origin::{Credentials, Loaded, Loader, build};
+use larder_proto::contract::{Origin, OriginLimits, SqlOrigin};
+
+/// A credentials folder that names one database.
+pub(super) struct Credential(tempfile::TempDir);
+
+impl Credential {
+    pub(super) fn new(url: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("db.url"), url).expect("written");
+        Self(folder)
+    }
+
+    /// The loader of a group that reads this database.
+    pub(super) fn loader(&self, query: &str, concurrency: u32, timeout_ms: u64) -> Arc<dyn Loader> {
+        let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
+        let limits = OriginLimits { concurrency, timeout_ms };
+        build(&origin, &limits, &self.folder(), 1_000).expect("a good query")
+    }
+
+    pub(super) fn folder(&self) -> Credentials {
+        Credentials::new(self.0.path())
+    }
+
+    /// What a load is told that fails, as kind and text.
+    pub(super) async fn failure(&self, query: &str) -> (&'static str, String) {
+        let error = self.loader(query, 1, 2_000).load(b"k").await.expect_err(query);
+        (error.kind(), error.to_string())
+    }
+}
+
+pub(super) fn value(bytes: impl AsRef<[u8]>) -> Loaded {
+    Loaded::Value(bytes::Bytes::copy_from_slice(bytes.as_ref()))
+}
+
+/// The URL with another part in place of the first `old`.
+pub(super) fn instead(url: &str, old: &str, new: &str) -> String {
+    assert!(url.contains(old), "the URL has its part {old:?}");
+    url.replacen(old, new, 1)
+}
+
+/// `user`, `password` and `host:port` of a URL of the tests' servers.
+pub(super) fn parts(url: &str) -> (&str, &str, &str) {
+    let (_, rest) = url.split_once("://").expect("a URL");
+    let (login, rest) = rest.split_once('@').expect("a login");
+    let (user, password) = login.split_once(':').expect("a password");
+    (user, password, rest.split(['/', '?']).next().expect("a host"))
+}
+
+/// A port of loopback where nothing listens.
+pub(super) async fn deaf() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    listener.local_addr().expect("bound")
+}
