@@ -112,6 +112,7 @@ async fn ten_thousand_rounds_of_every_ending_leave_nothing_behind() {
     for round in 0_u32..10_000 {
         let key = (round % 7).to_le_bytes();
         let flight = flights.join(&key, &tasks, "work", move |_| async move {
+            // Some wait until the clock, which is paused, has moved on past an early deadline.
             if round % 3 == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
