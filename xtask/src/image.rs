@@ -47,10 +47,18 @@ pub(crate) struct Archive {
 /// # Errors
 /// When a program cannot be built or an archive cannot be written.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    for archive in build(args.output.as_deref())? {
-        let bytes = fs::metadata(&archive.file)?.len();
-        let megabytes = f64::from(u32::try_from(bytes >> 10)?) / 1024.0;
-        println!("{:<44}{megabytes:>7.1} MiB  {}", archive.name, archive.file.display());
+    show(&build(args.output.as_deref())?)
+}
+
+/// Prints where images are and how big.
+///
+/// # Errors
+/// When one is not there.
+pub(crate) fn show(archives: &[Archive]) -> Result<()> {
+    for archive in archives {
+        let kilobytes = u32::try_from(fs::metadata(&archive.file)?.len() / 1000)?;
+        let megabytes = f64::from(kilobytes) / 1000.0;
+        println!("{:<44}{megabytes:>7.1} MB  {}", archive.name, archive.file.display());
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ fn whole(filters: &[String]) -> Result<Count> {
     packages::ensure(&NEEDED)?;
     tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl])?;
     let images = image::build(None)?;
+    image::show(&images)?;
     // Built outside, because there is no way to a registry of crates from inside.
     command::shown(command::cargo().args([
         "test",
