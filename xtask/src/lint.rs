@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: the format and every lint, warnings as errors.
+//! `cargo xtask lint`: the format, every lint, warnings as errors, and the rules about dependencies
+//! where cargo-deny is installed.
 //!
 //! It never changes a file, and never goes through RUSTFLAGS, which would throw caches away.
 
@@ -18,13 +19,26 @@ pub(crate) struct Args {}
 /// When something is not as it should be; the findings are on the terminal.
 pub(crate) fn run(_: &Args) -> Result<()> {
     command::shown(&mut format())?;
-    command::shown(&mut clippy())
+    command::shown(&mut clippy())?;
+    if command::find("cargo-deny").is_none() {
+        println!("dependencies not checked (cargo install --locked cargo-deny)");
+        return Ok(());
+    }
+    command::shown(&mut dependencies())
 }
 
 /// The command that finds code that `cargo fmt` would change.
 pub(crate) fn format() -> Command {
     let mut cargo = command::cargo();
     cargo.args(["fmt", "--all", "--check"]);
+    cargo
+}
+
+/// The command that compares the dependencies with `deny.toml`, but for advisories, which need the
+/// network.
+fn dependencies() -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(["deny", "--locked", "check", "bans", "licenses", "sources"]);
     cargo
 }
 
