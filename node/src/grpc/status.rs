@@ -248,4 +248,36 @@ mod tests {
         assert!(text.contains("owner shop-1 does not answer; in its place: the origin"), "{text}");
         assert_eq!(http_retry_after(&silent), Some(1));
     }
+
+    #[test]
+    fn every_reason_stands_in_the_table_of_errors() {
+        let table = include_str!("../../../docs/reference/errors.md");
+        let name = || "n".to_owned();
+        let origins = [
+            origin::Error::Connect { place: name(), problem: name() },
+            origin::Error::Login { place: name(), problem: name() },
+            origin::Error::Query { problem: name() },
+            origin::Error::Ask { problem: name() },
+            origin::Error::TooLarge { max: 1 },
+            origin::Error::TimedOut { timeout_ms: 1, pending: None },
+            origin::Error::Busy { concurrency: 1, retry_after: Duration::ZERO },
+        ];
+        let others = [
+            Error::EmptyKey,
+            Error::KeyTooLong { bytes: 2, max: 1 },
+            Error::TooManyKeys { keys: 2, max: 1 },
+            Error::UnknownGroup { group: name() },
+            Error::Overloaded { max: 1 },
+            Error::ResponseFull,
+            Error::Deadline { awaited: Awaited::Origin },
+            Error::Deadline { awaited: Awaited::Owner },
+            Error::NotJoined,
+            Error::Stopping,
+            Error::OwnerSilent { owner: "o".into(), source: Error::Stopping.into() },
+        ];
+        for error in origins.into_iter().map(at_origin).chain(others) {
+            let reason = reason(&error);
+            assert!(table.contains(&format!("`{reason}`")), "{reason} is not in the table");
+        }
+    }
 }
