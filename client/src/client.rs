@@ -9,8 +9,8 @@ use futures::future::join_all;
 use larder_proto::v1::admin_client::AdminClient;
 use larder_proto::v1::cache_client::CacheClient;
 use larder_proto::v1::{
-    GetManyRequest, GetRequest, InvalidateRequest, Outcome, RingRequest, RingResponse,
-    StatusRequest, StatusResponse,
+    CurveRequest, CurveResponse, GetManyRequest, GetRequest, HotKeysRequest, HotKeysResponse,
+    InvalidateRequest, Outcome, RingRequest, RingResponse, StatusRequest, StatusResponse,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use tonic::{Code, Request, Status};
 
 use crate::answer::{Answer, from_result};
 use crate::builder::{Builder, Settings};
-use crate::call::Route;
+use crate::call::{Attempt, Route};
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::key::Key;
@@ -90,6 +90,15 @@ pub struct MemberStatus {
     pub address: String,
     /// What it said.
     pub status: Result<StatusResponse, Error>,
+}
+
+/// One member's answer to a question that all are asked.
+#[derive(Debug)]
+pub struct Told<T> {
+    /// `host:port` that was asked.
+    pub address: String,
+    /// What it said.
+    pub answer: Result<T, Error>,
 }
 
 impl Client {
@@ -249,6 +258,44 @@ impl Client {
     /// # Errors
     /// Only when no member is known at all; a member that does not answer says so in its place.
     pub async fn status(&self) -> Result<Vec<MemberStatus>, Error> {
+        let told = self.ask_all(|channel, left| async move {
+            Ok(AdminClient::new(channel).status(timed(StatusRequest {}, left)).await?.into_inner())
+        });
+        let status = |Told { address, answer: status }| MemberStatus { address, status };
+        Ok(told.await?.into_iter().map(status).collect())
+    }
+
+    /// What every known member predicts for a group at other sizes and under other policies.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn curve(&self, group: &str) -> Result<Vec<Told<CurveResponse>>, Error> {
+        self.ask_all(|channel, left| async move {
+            let request = timed(CurveRequest { group: group.to_owned() }, left);
+            Ok(AdminClient::new(channel).curve(request).await?.into_inner())
+        })
+        .await
+    }
+
+    /// The keys that every known member is asked for most; no group: of every group.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn hot_keys(
+        &self,
+        group: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Told<HotKeysResponse>>, Error> {
+        let group = group.unwrap_or_default();
+        self.ask_all(|channel, left| async move {
+            let request = timed(HotKeysRequest { group: group.to_owned(), limit }, left);
+            Ok(AdminClient::new(channel).hot_keys(request).await?.into_inner())
+        })
+        .await
+    }
+
+    /// Asks every known member once.
+    async fn ask_all<T>(&self, attempt: impl Attempt<T> + Clone) -> Result<Vec<Told<T>>, Error> {
         let directory = &self.inner.directory;
         let failed = |last| Error::Unavailable { tries: 0, last };
         directory.ensure_members().await.map_err(failed)?;
@@ -256,14 +303,12 @@ impl Client {
             directory.refresh().await;
         }
         let members = directory.members();
-        let asked = members.iter().map(|member| async move {
-            let status = self
-                .ask(member, self.timeout, |channel, left| async move {
-                    let request = timed(StatusRequest {}, left);
-                    Ok(AdminClient::new(channel).status(request).await?.into_inner())
-                })
-                .await;
-            MemberStatus { address: member.address().to_owned(), status }
+        let asked = members.iter().map(|member| {
+            let attempt = attempt.clone();
+            async move {
+                let answer = self.ask(member, self.timeout, attempt).await;
+                Told { address: member.address().to_owned(), answer }
+            }
         });
         Ok(join_all(asked).await)
     }
@@ -323,5 +368,7 @@ mod tests {
         send(&client.invalidate("g", ["a"]));
         send(&client.ring());
         send(&client.status());
+        send(&client.curve("g"));
+        send(&client.hot_keys(None, 10));
     }
 }

@@ -50,7 +50,7 @@ mod seed;
 
 pub use answer::Answer;
 pub use builder::Builder;
-pub use client::{Client, Invalidated, MemberStatus, Stats};
+pub use client::{Client, Invalidated, MemberStatus, Stats, Told};
 pub use error::{BuildError, Error, Failure};
 pub use key::Key;
 pub use retry::Retry;
@@ -58,5 +58,6 @@ pub use ring::Ring;
 
 /// Where an answer came from, and the ring and state of members, as they travel.
 pub use larder_proto::v1::{
-    Explanation, GroupStatus, RingMember, RingResponse, Source, StatusResponse,
+    CurveResponse, Explanation, GroupStatus, HotKey, HotKeysResponse, PredictedPolicy,
+    PredictedSize, RingMember, RingResponse, Source, StatusResponse,
 };

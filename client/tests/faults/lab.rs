@@ -13,9 +13,9 @@ use larder_client::{Builder, Client, Retry};
 use larder_proto::v1::admin_server::{Admin, AdminServer};
 use larder_proto::v1::cache_server::{Cache, CacheServer};
 use larder_proto::v1::{
-    Explanation, GetManyRequest, GetManyResponse, GetRequest, GetResponse, InvalidateRequest,
-    InvalidateResponse, KeyResult, Outcome, RingMember, RingRequest, RingResponse, StatusRequest,
-    StatusResponse,
+    CurveRequest, CurveResponse, Explanation, GetManyRequest, GetManyResponse, GetRequest,
+    GetResponse, HotKeysRequest, HotKeysResponse, InvalidateRequest, InvalidateResponse, KeyResult,
+    Outcome, RingMember, RingRequest, RingResponse, StatusRequest, StatusResponse,
 };
 use parking_lot::Mutex;
 use tokio::io::{DuplexStream, copy_bidirectional, duplex};
@@ -291,6 +291,17 @@ impl Admin for Service {
         self.member.behave().await?;
         let member = self.member.name.clone();
         Ok(Response::new(StatusResponse { member, ..StatusResponse::default() }))
+    }
+
+    async fn curve(&self, _: Request<CurveRequest>) -> Result<Response<CurveResponse>, Status> {
+        Err(Status::unimplemented("no faults are made here"))
+    }
+
+    async fn hot_keys(
+        &self,
+        _: Request<HotKeysRequest>,
+    ) -> Result<Response<HotKeysResponse>, Status> {
+        Err(Status::unimplemented("no faults are made here"))
     }
 }
 

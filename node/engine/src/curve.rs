@@ -54,6 +54,8 @@ pub struct Curve {
     pub requests: u64,
     /// Of these, reads of sampled keys.
     pub sampled: u64,
+    /// How many it takes.
+    pub needed: u64,
     /// Hits among all reads in the same time, 0 to 1.
     pub actual: f64,
     /// Predicted hit ratios of the policy in force, for each of [`CURVE_PERCENTS`].

@@ -1,8 +1,8 @@
 //! What this cache tells about itself: to Admin.Status, to `/metrics` and to its sweeper.
 
-use larder_engine::{GroupStats, Swept, Tick};
+use larder_engine::{Curve, GroupStats, HotKey, Swept, Tick, TooYoung};
 
-use super::Cache;
+use super::{Cache, Error};
 use crate::metrics::Outcome;
 
 /// Entries that one sweep may remove before it lets others run.
@@ -48,6 +48,40 @@ impl Cache {
             .collect();
         reports.sort_by(|a, b| a.name.cmp(&b.name));
         reports
+    }
+
+    /// What a group's own entries answer, and would with other memory or under another policy.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`]. Inside, that too little was seen to tell.
+    pub fn curve(&self, group: &str) -> Result<Result<Curve, TooYoung>, Error> {
+        let groups = self.0.groups.load();
+        let found = groups.get(group).ok_or_else(|| self.unknown(group))?;
+        Ok(found.main.curve(Tick::from_millis(self.0.clock.now_ms())))
+    }
+
+    /// Up to `max` keys of a group that this member is asked for most, the hottest first, be they
+    /// its own or another member's.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`].
+    pub fn hot_keys(&self, group: &str, max: usize) -> Result<Vec<HotKey>, Error> {
+        let groups = self.0.groups.load();
+        let found = groups.get(group).ok_or_else(|| self.unknown(group))?;
+        let now = Tick::from_millis(self.0.clock.now_ms());
+        let stores = std::iter::once(&found.main).chain(&found.hot);
+        let mut keys: Vec<HotKey> = stores.flat_map(|store| store.hot_keys(now, max)).collect();
+        keys.sort_by(|a, b| b.reads_per_second.total_cmp(&a.reads_per_second));
+        keys.truncate(max);
+        Ok(keys)
+    }
+
+    /// Names of the groups, in order.
+    #[must_use]
+    pub fn group_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.groups.load().keys().map(ToString::to_string).collect();
+        names.sort();
+        names
     }
 
     /// Bytes that entries may use, own and copied.

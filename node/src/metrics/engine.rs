@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use larder_engine::GroupStats;
+use larder_engine::{CURVE_PERCENTS, GroupStats, PolicyKind};
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -29,6 +29,7 @@ pub struct EngineCollector {
     evictions: IntCounterVec,
     refused: IntCounterVec,
     ratio: GaugeVec,
+    predicted: GaugeVec,
     waiting: Gauge,
     /// One scrape at a time, with the samples of the last minute by group.
     samples: Mutex<BTreeMap<String, VecDeque<(Instant, Gets)>>>,
@@ -58,6 +59,15 @@ impl EngineCollector {
             ratio: GaugeVec::new(
                 opts("hit_ratio", "Reads answered without a load, of all in the last minute."),
                 &["group"],
+            )
+            .expect("valid names"),
+            predicted: GaugeVec::new(
+                opts(
+                    "predicted_hit_ratio",
+                    "Hit ratio of own entries at so many times the present memory: of the policy \
+                     in force, and at 1 of the best other one. The last minutes.",
+                ),
+                &["group", "policy", "size"],
             )
             .expect("valid names"),
             waiting: Gauge::with_opts(opts(
@@ -92,15 +102,33 @@ impl EngineCollector {
     }
 }
 
+impl EngineCollector {
+    /// Six series at most; none while the group is too young to tell.
+    fn predict(&self, group: &str) {
+        let Ok(Ok(curve)) = self.cache.curve(group) else { return };
+        let set = |policy: PolicyKind, size: &str, hit_ratio| {
+            self.predicted.with_label_values(&[group, policy.name(), size]).set(hit_ratio);
+        };
+        for (percent, hit_ratio) in CURVE_PERCENTS.into_iter().zip(curve.sizes) {
+            set(curve.policy, &(f64::from(percent) / 100.0).to_string(), hit_ratio);
+        }
+        let rivals = curve.policies.iter().filter(|(policy, _)| *policy != curve.policy);
+        if let Some(&(policy, hit_ratio)) = rivals.max_by(|a, b| a.1.total_cmp(&b.1)) {
+            set(policy, "1", hit_ratio);
+        }
+    }
+}
+
 impl Collector for EngineCollector {
     fn desc(&self) -> Vec<&Desc> {
-        let vecs: [Vec<&Desc>; 7] = [
+        let vecs: [Vec<&Desc>; 8] = [
             self.items.desc(),
             self.bytes.desc(),
             self.limit.desc(),
             self.evictions.desc(),
             self.refused.desc(),
             self.ratio.desc(),
+            self.predicted.desc(),
             self.waiting.desc(),
         ];
         vecs.concat()
@@ -116,11 +144,13 @@ impl Collector for EngineCollector {
         self.evictions.reset();
         self.refused.reset();
         self.ratio.reset();
+        self.predicted.reset();
         let (reports, now) = (self.cache.report(), Instant::now());
         samples.retain(|name, _| reports.iter().any(|report| report.name == *name));
         for report in &reports {
             self.set(report, "main", &report.main);
             self.set(report, "hot", &report.hot);
+            self.predict(&report.name);
             let window = samples.entry(report.name.clone()).or_default();
             if let Some(ratio) = hit_ratio(&within_window(window, now, report.gets)) {
                 self.ratio.with_label_values(&[&report.name]).set(ratio);
@@ -134,6 +164,7 @@ impl Collector for EngineCollector {
             self.evictions.collect(),
             self.refused.collect(),
             self.ratio.collect(),
+            self.predicted.collect(),
             self.waiting.collect(),
         ]
         .concat()

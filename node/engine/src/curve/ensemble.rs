@@ -206,6 +206,7 @@ impl Ensemble {
             limit_bytes: self.present.limit_bytes,
             requests: whole(self.reads),
             sampled,
+            needed: ENOUGH,
             actual: (1.0 - self.misses / self.reads).clamp(0.0, 1.0),
             sizes: CURVE_PERCENTS.map(size),
             policies,
