@@ -22,7 +22,7 @@ use clap::ValueEnum;
 
 use self::report::{Count, Outcome, Report};
 use crate::tools::{self, Tool};
-use crate::{bench, command, generate, lint};
+use crate::{bench, command, generate, lint, workspace};
 
 /// `cargo xtask test`
 #[derive(clap::Args)]
@@ -48,6 +48,8 @@ enum Tier {
     Generated,
     /// Unit and integration tests, with a real etcd, PostgreSQL and MariaDB.
     Tests,
+    /// The cache engine keeps its promises under many schedules of its threads.
+    Interleavings,
     /// The examples in the documentation compile and hold.
     Docs,
     /// The engine's bench and soak, each verb at a tiny size.
@@ -67,6 +69,7 @@ impl Tier {
             Self::Lint => "lint",
             Self::Generated => "generated files",
             Self::Tests => "unit and integration",
+            Self::Interleavings => "interleavings",
             Self::Docs => "documentation",
             Self::Benches => "benches",
             Self::FirstLook => "first look",
@@ -77,7 +80,10 @@ impl Tier {
 
     /// Filters choose among tests, so a tier that is not made of tests says nothing about them.
     fn is_made_of_tests(self) -> bool {
-        matches!(self, Self::Tests | Self::Docs | Self::Benches | Self::Kubernetes)
+        matches!(
+            self,
+            Self::Tests | Self::Interleavings | Self::Docs | Self::Benches | Self::Kubernetes
+        )
     }
 }
 
@@ -125,6 +131,7 @@ fn tier_outcomes(tier: Tier, filters: &[String]) -> Vec<(&'static str, Outcome)>
         Tier::Lint => one(check(|| command::shown(&mut lint::clippy()))),
         Tier::Generated => one(check(generate::check)),
         Tier::Tests => tests(filters),
+        Tier::Interleavings => one(interleavings(filters)),
         Tier::Docs => one(documentation(filters)),
         Tier::Benches => one(benches(filters)),
         Tier::FirstLook => one(counted(first_look::run())),
@@ -177,6 +184,16 @@ fn tests(filters: &[String]) -> Vec<(&'static str, Outcome)> {
     outcomes
 }
 
+/// The engine's sources once more, with locks and atomics that a scheduler controls: a workspace and
+/// a target folder of its own, so that neither build throws the other's away.
+fn interleavings(filters: &[String]) -> Outcome {
+    let mut cargo = command::cargo();
+    cargo.env("CARGO_TARGET_DIR", workspace::target().join("interleave"));
+    cargo.args(["test", "--locked", "--no-fail-fast", "--manifest-path"]);
+    cargo.arg("node/engine/interleave/Cargo.toml").arg("--").args(filters);
+    counted(cargo_test::run(&mut cargo))
+}
+
 fn documentation(filters: &[String]) -> Outcome {
     let mut cargo = command::cargo();
     cargo.args(["test", "--workspace", "--doc", "--no-fail-fast", "--"]).args(filters);
@@ -216,7 +233,8 @@ mod tests {
     #[test]
     fn filters_reach_only_tiers_made_of_tests() {
         let chosen_by_name = chosen(&args(true, &[], &["lease"]));
-        assert_eq!(chosen_by_name, [Tier::Tests, Tier::Docs, Tier::Benches]);
+        let of_tests = [Tier::Tests, Tier::Interleavings, Tier::Docs, Tier::Benches];
+        assert_eq!(chosen_by_name, of_tests);
         assert_eq!(chosen(&args(false, &[Tier::Chart], &[])), [Tier::Chart]);
     }
 
