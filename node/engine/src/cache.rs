@@ -134,6 +134,15 @@ impl Cache {
         swept
     }
 
+    /// Recounts every invariant of every group; for tests and fuzzing.
+    ///
+    /// # Panics
+    /// If one is broken: that is a bug in the engine.
+    pub fn validate(&self) {
+        self.groups().iter().for_each(Group::validate);
+        self.0.graveyard.validate();
+    }
+
     /// Counters and gauges of every group, by name.
     #[must_use]
     pub fn stats(&self) -> Vec<(String, GroupStats)> {

@@ -102,6 +102,25 @@ impl Wheel {
         !self.started || self.reached >= grain(now)
     }
 
+    /// Walks every bucket and returns how many slots are in one.
+    ///
+    /// # Panics
+    /// If a link does not lead back, or a life without end is waited for.
+    pub(crate) fn validate(&self, slab: &Slab) -> usize {
+        let mut found = 0;
+        for (bucket, &head) in (0..).zip(self.heads.iter()) {
+            let (mut prev, mut slot) = (FIRST + bucket, head);
+            while slot != NIL {
+                let node = &slab[slot];
+                assert_eq!(node.timer_prev, prev, "a timer's links lead both ways");
+                assert!(node.entry.keep_until() != Tick::NEVER, "only what ends is waited for");
+                found += 1;
+                (prev, slot) = (slot, node.timer_next);
+            }
+        }
+        found
+    }
+
     /// On entering a new bucket of a coarser level, spreads its slots over the finer ones.
     fn cascade(&mut self, slab: &mut Slab, now: Tick) {
         for level in 1..LEVELS {

@@ -47,6 +47,16 @@ impl Graveyard {
         buried.len()
     }
 
+    /// Recounts what waits.
+    ///
+    /// # Panics
+    /// If it is not what the counter says.
+    pub(crate) fn validate(&self) {
+        let stores = self.stores.lock();
+        let waiting: usize = stores.iter().map(|(store, _)| store.len()).sum();
+        assert_eq!(self.waiting(), waiting, "what waits to be freed is counted");
+    }
+
     /// Entries that wait to be freed.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)

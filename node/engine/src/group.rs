@@ -287,7 +287,10 @@ impl Group {
     /// If one is broken: that is a bug in the engine.
     pub fn validate(&self) {
         for unit in &self.0.shards {
-            unit.shard.lock().validate();
+            let shard = unit.shard.lock();
+            shard.validate();
+            let published = unit.bytes.load(Ordering::Relaxed);
+            assert_eq!(published, shard.bytes(), "a shard's bytes are known without its lock");
         }
     }
 }

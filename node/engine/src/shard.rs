@@ -304,5 +304,10 @@ impl Shard {
 
     pub(crate) fn validate(&self) {
         self.store.validate();
+        // Ghosts weigh at most twice the room, 16 bytes for each of 128 or more; as many graves may
+        // be empty, and a few always are. A sketch is made anew before it takes a quarter.
+        let remembered = self.store.overhead_bytes();
+        let bound = self.limits.bytes / 2 + (16 << 10);
+        assert!(remembered <= bound, "{remembered} bytes of memory beside {:?}", self.limits);
     }
 }

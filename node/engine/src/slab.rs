@@ -88,6 +88,25 @@ impl Slab {
         self.len -= taken.len();
         taken
     }
+
+    /// Recounts the slots: each is occupied or on the list of free ones.
+    ///
+    /// # Panics
+    /// If one is neither or both.
+    pub(crate) fn validate(&self) {
+        let slots: usize = self.chunks.iter().map(Vec::len).sum();
+        let occupied = self.chunks.iter().flatten().filter(|node| node.entry.weight > 0).count();
+        assert_eq!(occupied, self.len, "the length is that of the occupied slots");
+        let mut free = 0;
+        let mut at = self.free.unwrap_or(NIL);
+        while at != NIL {
+            assert_eq!(self[at].entry.weight, 0, "a free slot holds nothing");
+            free += 1;
+            assert!(free <= slots, "the list of free slots ends");
+            at = self[at].next;
+        }
+        assert_eq!(occupied + free, slots, "no slot is lost");
+    }
 }
 
 impl Index<Slot> for Slab {

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use crate::entry::Entry;
 use crate::expiry::Wheel;
 use crate::policy::{Lru, Policy, PolicyKind};
-use crate::slab::{Node, Slab, Slot};
+use crate::slab::{NIL, Node, Slab, Slot};
 use crate::tags::{Places, TagEpochs, Tagged};
 use crate::tick::Tick;
 
@@ -61,7 +61,12 @@ impl Store {
 
     /// Everything charged: entries, and what the policy remembers beside them.
     pub(crate) fn bytes(&self) -> u64 {
-        self.present.bytes() + self.absent.bytes() + self.present.overhead_bytes()
+        self.present.bytes() + self.absent.bytes() + self.overhead_bytes()
+    }
+
+    /// Of these, what the policy remembers.
+    pub(crate) fn overhead_bytes(&self) -> u64 {
+        self.present.overhead_bytes()
     }
 
     pub(crate) fn absent_bytes(&self) -> u64 {
@@ -236,25 +241,45 @@ impl Store {
     /// # Panics
     /// If an invariant is broken.
     pub(crate) fn validate(&self) {
+        self.slab.validate();
         assert_eq!(self.table.len(), self.slab.len(), "table and slab hold the same slots");
-        let (mut present, mut absent, mut present_len, mut tagged) = (0, 0, 0, 0);
+        let (mut present, mut absent) = (Held::default(), Held::default());
+        let (mut tagged, mut ending) = (0, 0);
         for &slot in &self.table {
             let node = &self.slab[slot];
             assert!(node.entry.weight > 0, "the table names no free slot");
-            tagged += usize::from(node.entry.is_tagged());
-            if node.entry.is_absent() {
-                absent += u64::from(node.entry.weight);
-            } else {
-                present += u64::from(node.entry.weight);
-                present_len += 1;
+            assert_eq!(self.find(node.hash, node.entry.key()), Some(slot), "a key is held once");
+            for (next, way) in [(node.next, true), (node.prev, false)] {
+                let back = |other: &Node| if way { other.prev } else { other.next };
+                assert!(next == NIL || back(&self.slab[next]) == slot, "links lead both ways");
             }
+            assert!(!node.entry.is_tagged() || self.tagged.has(slot), "tags of it are kept");
+            tagged += usize::from(node.entry.is_tagged());
+            ending += usize::from(node.entry.keep_until() != Tick::NEVER);
+            let held = if node.entry.is_absent() { &mut absent } else { &mut present };
+            held.slots.push(slot);
+            held.bytes += u64::from(node.entry.weight);
         }
         assert_eq!(self.tagged.len(), tagged, "tags are kept of tagged entries only");
-        assert_eq!(self.present.bytes(), present, "the policy's bytes are the entries'");
-        assert_eq!(self.absent.bytes(), absent, "the absent bytes are the entries'");
-        let mut order = self.present.hottest_first(&self.slab);
+        assert_eq!(self.wheel.validate(&self.slab), ending, "what ends is in the wheel once");
+        present.compare(&*self.present, &self.slab);
+        absent.compare(&self.absent, &self.slab);
+    }
+}
+
+/// What `validate` counts for one policy.
+#[derive(Default)]
+struct Held {
+    slots: Vec<Slot>,
+    bytes: u64,
+}
+
+impl Held {
+    fn compare(mut self, policy: &dyn Policy, slab: &Slab) {
+        assert_eq!(policy.bytes(), self.bytes, "a policy's bytes are its entries'");
+        let mut order = policy.hottest_first(slab);
         order.sort_unstable();
-        order.dedup();
-        assert_eq!(order.len(), present_len, "the policy lists every present slot once");
+        self.slots.sort_unstable();
+        assert_eq!(order, self.slots, "a policy lists each of its slots once");
     }
 }

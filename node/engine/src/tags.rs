@@ -67,6 +67,10 @@ impl Tagged {
         self.0.get(&slot).is_some_and(|tagged| epochs.since(&tagged.places, tagged.epoch))
     }
 
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.0.contains_key(&slot)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
