@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Room of the caches whose memory is measured, mebibytes.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
     budget_mib: u64,
+    /// Only the shapes whose name contains this ("hits, Zipf 0.99, 1 thread"), and no memory.
+    #[arg(long)]
+    shape: Option<String>,
     /// Only these caches.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
@@ -38,8 +41,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let names: Vec<&str> = contenders::NAMES.iter().copied().filter(wanted).collect();
     anyhow::ensure!(!names.is_empty(), "there are {}", contenders::NAMES.join(", "));
     let measured = speed::measure(&names, args);
-    let costs = costs(&names, args.budget_mib << 20)?;
     print!("{}", report::throughput(&names, &measured));
+    if args.shape.is_some() {
+        return Ok(());
+    }
+    let costs = costs(&names, args.budget_mib << 20)?;
     print!("\n{}", report::latency(&names, &measured));
     print!("\n{}", report::memory(&names, &costs, args.budget_mib << 20));
     print!("\n{}", report::bars(&names, &measured, &costs, args.budget_mib << 20));

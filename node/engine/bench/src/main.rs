@@ -6,6 +6,7 @@
 
 mod belady;
 mod contenders;
+mod curve;
 mod engine;
 mod hit_ratio;
 mod memory;
@@ -32,6 +33,8 @@ enum Verb {
     HitRatio(hit_ratio::Args),
     /// Throughput, latency and bytes an entry.
     Engine(engine::Args),
+    /// Predicted hit ratios beside real ones, and what the prediction costs a read.
+    Curve(curve::Args),
     /// Fills to three times the budget, churns, and fails unless resident memory stays flat.
     Soak(soak::Args),
     /// Fills one cache in this process and prints what it costs: a step of `engine`.
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().verb {
         Verb::HitRatio(args) => hit_ratio::run(&args),
         Verb::Engine(args) => engine::run(&args),
+        Verb::Curve(args) => curve::run(&args),
         Verb::Soak(args) => soak::run(&args),
         Verb::Fill(args) => memory::fill(&args),
     }

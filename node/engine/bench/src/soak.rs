@@ -2,6 +2,7 @@
 //! fails unless the process's resident memory stays flat. The engine runs as in a member: several
 //! threads, lives that end, overwriting with other sizes, invalidation, housekeeping beside it.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -68,16 +69,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         group.options().policy.name()
     );
     let begin = Instant::now();
-    let mut churn = Churn::new(group.clone(), begin, 0);
-    (0..keys).for_each(|key| churn.write(key));
-    println!("filled after {:.1} s", begin.elapsed().as_secs_f64());
     let (stop, operations) = (AtomicBool::new(false), AtomicU64::new(0));
+    let filled = Barrier::new(threads + 1);
     let samples = std::thread::scope(|scope| {
-        for seed in 1..=threads as u64 {
-            let mut churn = Churn::new(group.clone(), begin, seed);
-            let (stop, operations) = (&stop, &operations);
-            scope.spawn(move || churn.until(stop, operations, keys));
+        for thread in 0..threads {
+            let mut churn = Churn::new(group.clone(), begin, thread as u64);
+            let (stop, operations, filled) = (&stop, &operations, &filled);
+            scope.spawn(move || {
+                // The threads that fill are those that go on, as in a member: glibc's allocator
+                // gives what one thread freed to no other.
+                (thread as u64..keys).step_by(threads).for_each(|key| churn.write(key));
+                filled.wait();
+                churn.until(stop, operations, keys);
+            });
         }
+        filled.wait();
+        println!("filled after {:.1} s", begin.elapsed().as_secs_f64());
         let samples = watch(&cache, before, args.seconds, begin, &operations);
         stop.store(true, Ordering::Relaxed);
         samples
@@ -105,18 +112,22 @@ fn watch(
         looks += 1;
         let resident = resident_bytes()?.saturating_sub(before);
         samples.push(Sample { seconds: start.elapsed().as_secs_f64(), resident });
-        if looks % PRINT_EVERY == 0 || looks == seconds {
-            let entries: u64 = cache.stats().iter().map(|(_, stats)| stats.entries).sum();
-            println!(
-                "{looks:>5} s: resident {:.1} MiB, charged {:.1} MiB, {entries} entries, {:.2} M \
-                 operations",
-                resident as f64 / f64::from(1 << 20),
-                cache.bytes() as f64 / f64::from(1 << 20),
-                operations.load(Ordering::Relaxed) as f64 / 1e6,
-            );
+        if looks % PRINT_EVERY == 0 {
+            print_look(cache, start, resident, operations);
         }
     }
     Ok(samples)
+}
+
+fn print_look(cache: &Cache, start: Instant, resident: u64, operations: &AtomicU64) {
+    let entries: u64 = cache.stats().iter().map(|(_, stats)| stats.entries).sum();
+    println!(
+        "{:>5.0} s: resident {:.1} MiB, charged {:.1} MiB, {entries} entries, {:.2} M operations",
+        start.elapsed().as_secs_f64(),
+        resident as f64 / f64::from(1 << 20),
+        cache.bytes() as f64 / f64::from(1 << 20),
+        operations.load(Ordering::Relaxed) as f64 / 1e6,
+    );
 }
 
 fn tick(begin: Instant) -> Tick {

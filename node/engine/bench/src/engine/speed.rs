@@ -85,6 +85,9 @@ pub(super) fn measure(names: &[&str], args: &Args) -> Vec<Measured> {
                     continue;
                 }
                 let shape = Shape { kind, skew, threads };
+                if args.shape.as_ref().is_some_and(|part| !shape.to_string().contains(part)) {
+                    continue;
+                }
                 let streams = match kind {
                     Kind::Hits => (&[][..], &narrow[..]),
                     Kind::Fill | Kind::Timed => wide.split_at(warm_up),
