@@ -103,17 +103,18 @@ impl Cache {
     /// A cache without groups.
     pub(crate) fn new(settings: &config::Member, parts: Parts) -> Self {
         let Parts { member, limits, clock, random, tasks, peers, metrics } = parts;
-        let engine = |capacity_bytes| {
+        let engine = |capacity_bytes, curves| {
             larder_engine::Cache::new(larder_engine::Options {
                 capacity_bytes,
                 max_entry_bytes: (limits.max_key_bytes + limits.max_value_bytes) as u64 + 1024,
                 hash_seed: random.next(),
+                curves,
                 ..larder_engine::Options::default()
             })
         };
         Self(Arc::new(Shared {
-            main: engine(settings.main_bytes),
-            hot: (settings.hot_bytes > 0).then(|| engine(settings.hot_bytes)),
+            main: engine(settings.main_bytes, true),
+            hot: (settings.hot_bytes > 0).then(|| engine(settings.hot_bytes, false)),
             hot_ttl_ms: settings.hot_ttl_ms,
             waiting: Waiting::new(limits.max_waiting_requests),
             groups: ArcSwap::default(),

@@ -109,8 +109,8 @@ enum What {
 /// A group's side of the prediction.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// Keys whose hash is at most this are sampled. On a cache line of its own: every read loads
-    /// it, and it seldom changes.
+    /// Keys whose hash is less than this are sampled; 0: the prediction is off. On a cache line of
+    /// its own: every read loads it, and it seldom changes.
     below: Below,
     pending: Mutex<Vec<Access>>,
     ensemble: Mutex<Ensemble>,
@@ -128,10 +128,11 @@ impl Outline {
 }
 
 impl Watch {
-    pub(crate) fn new(policy: PolicyKind) -> Watch {
+    pub(crate) fn new(policy: PolicyKind, on: bool) -> Watch {
+        let (below, queue) = if on { (u32::MAX, MAX_PENDING) } else { (0, 0) };
         Watch {
-            below: Below(AtomicU32::new(u32::MAX)),
-            pending: Mutex::default(),
+            below: Below(AtomicU32::new(below)),
+            pending: Mutex::new(Vec::with_capacity(queue)),
             ensemble: Mutex::new(Ensemble::new(policy)),
         }
     }
@@ -139,7 +140,11 @@ impl Watch {
     /// True if the key's accesses are to be told. Everything else here is off the common path.
     #[inline]
     pub(crate) fn samples(&self, hash: u32) -> bool {
-        hash <= self.below.0.load(Ordering::Relaxed)
+        hash < self.below.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.below.0.load(Ordering::Relaxed) > 0
     }
 
     /// A read, and the entry that answered it.
@@ -171,10 +176,19 @@ impl Watch {
     /// Works off what waits.
     pub(crate) fn catch_up(&self, present: &Present, now: Tick) {
         let mut ensemble = self.ensemble.lock();
-        let accesses = std::mem::take(&mut *self.pending.lock());
+        let accesses = self.taken();
         let below = self.below.0.load(Ordering::Relaxed);
         let wanted = ensemble.work_off(&accesses, below, present, now);
         self.sample_below(&mut self.pending.lock(), below, wanted);
+    }
+
+    /// What waits. The next queue is made here, so that no read has to make it.
+    fn taken(&self) -> Vec<Access> {
+        if self.pending.lock().is_empty() {
+            return Vec::new();
+        }
+        let empty = Vec::with_capacity(MAX_PENDING);
+        std::mem::replace(&mut *self.pending.lock(), empty)
     }
 
     pub(crate) fn curve(&self) -> Result<Curve, TooYoung> {
@@ -193,9 +207,9 @@ impl Watch {
         let mut pending = self.pending.lock();
         if pending.len() >= MAX_PENDING {
             let below = self.below.0.load(Ordering::Relaxed);
-            self.sample_below(&mut pending, below, below / 2);
+            self.sample_below(&mut pending, below, (below / 2).max(1));
         }
-        if access.hash <= self.below.0.load(Ordering::Relaxed) && pending.len() < MAX_PENDING {
+        if self.samples(access.hash) && pending.len() < MAX_PENDING {
             pending.push(access);
         }
     }
@@ -205,7 +219,7 @@ impl Watch {
     fn sample_below(&self, pending: &mut Vec<Access>, from: u32, to: u32) {
         let relaxed = Ordering::Relaxed;
         if from != to && self.below.0.compare_exchange(from, to, relaxed, relaxed).is_ok() {
-            pending.retain(|access| access.hash <= to);
+            pending.retain(|access| access.hash < to);
         }
     }
 }

@@ -310,7 +310,7 @@ impl Inner {
             epoch: AtomicU64::new(0),
             tags: TagEpochs::default(),
             ears: Ears::default(),
-            watch: Watch::new(options.policy),
+            watch: Watch::new(options.policy, core.options.curves),
             options: Mutex::new(options),
             pressing: AtomicBool::new(false),
             owed: AtomicBool::new(false),
@@ -428,6 +428,9 @@ impl Inner {
 
     /// Brings the prediction up to date.
     fn predict(&self, now: Tick) {
+        if !self.watch.is_on() {
+            return;
+        }
         let mut stats = GroupStats::default();
         self.shards.iter().for_each(|unit| stats += unit.shard.lock().stats());
         let options = self.options.lock().clone();

@@ -16,11 +16,19 @@ pub struct Options {
     /// Secret of the hash, so that nobody outside can aim keys at one shard. Any random number;
     /// a fixed one makes tests repeat.
     pub hash_seed: u64,
+    /// Whether each group predicts its hit ratios at other sizes ([`Group::curve`](crate::Group)).
+    pub curves: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { capacity_bytes: 64 << 20, shards: None, max_entry_bytes: 4 << 20, hash_seed: 0 }
+        Options {
+            capacity_bytes: 64 << 20,
+            shards: None,
+            max_entry_bytes: 4 << 20,
+            hash_seed: 0,
+            curves: true,
+        }
     }
 }
 

@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_engine::PolicyKind;
+use larder_engine::{CURVE_PERCENTS, PolicyKind};
 use larder_proto::config::Placement;
 use larder_proto::contract::{Freshness, OriginLimits};
+use larder_proto::v1::admin_server::Admin;
+use larder_proto::v1::{CurveRequest, HotKeysRequest};
 use prometheus::Registry;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, advance, sleep};
+use tonic::{Code, Request, Response};
 
 use super::*;
-use crate::metrics::RingMetrics;
+use crate::grpc::admin::AdminService;
+use crate::metrics::{EngineCollector, RingMetrics};
 use crate::origin::{self, Loaded};
 use crate::peers::Context;
 
@@ -321,4 +325,44 @@ async fn ten_thousand_rounds_of_every_mood_leave_nothing_behind() {
     }
     assert_eq!(rig.tasks.stop(Duration::from_secs(1)).await, Ok(()));
     assert_eq!((rig.cache.waiting(), rig.tasks.running()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_group_tells_its_curve_and_its_hot_keys_without_values() {
+    let rig = plain();
+    let registry = Registry::new();
+    EngineCollector::register(&registry, rig.cache.clone());
+    let admin = AdminService::new(rig.cache.clone(), RingMetrics::register(&Registry::new()));
+    let curve = async |group: &str| {
+        admin
+            .curve(Request::new(CurveRequest { group: group.into() }))
+            .await
+            .map(Response::into_inner)
+    };
+    let predicted = || {
+        let families = registry.gather().into_iter();
+        let ours = families.filter(|family| family.name() == "larder_predicted_hit_ratio");
+        ours.map(|family| family.get_metric().len()).sum::<usize>()
+    };
+    let young = curve("g").await.expect("known");
+    assert_eq!((young.sampled, young.needed, young.sizes.len()), (0, 1_000, 0));
+    assert_eq!(predicted(), 0, "no figure is better than a guess");
+    for round in 0..3_000_u32 {
+        rig.text(if round % 2 == 0 { "hot" } else { "warm" }).await;
+        rig.text(&format!("key-{}", round % 20)).await;
+    }
+    let told = curve("g").await.expect("known");
+    assert_eq!((told.sizes.len(), told.policies.len()), (5, PolicyKind::ALL.len()));
+    assert!(told.actual > 0.9 && told.requests == 6_000, "{told:?}");
+    assert!(told.sizes.iter().all(|size| (size.hit_ratio - told.actual).abs() < 0.01), "{told:?}");
+    assert_eq!(predicted(), CURVE_PERCENTS.len() + 1);
+
+    let hot = admin.hot_keys(Request::new(HotKeysRequest { group: String::new(), limit: 2 })).await;
+    let mut keys = hot.expect("every group").into_inner().keys;
+    keys.sort_by(|a, b| a.key.cmp(&b.key));
+    assert_eq!(keys.iter().map(|hot| &hot.key[..]).collect::<Vec<_>>(), [b"hot", &b"warm"[..]]);
+    assert!(keys.iter().all(|hot| hot.group == "g" && hot.reads_per_second > 50.0), "{keys:?}");
+
+    let unknown = curve("teachers").await.expect_err("no such group");
+    assert_eq!(unknown.code(), Code::FailedPrecondition);
 }

@@ -43,7 +43,7 @@ pub(super) struct Ensemble {
     shadows: Vec<Shadow>,
     /// Border of the sample that a miniature of the present size sees.
     below: u32,
-    /// Keys up to here are counted: after more keys came into the sample, these are new to the
+    /// Keys below this are counted: after more keys came into the sample, these are new to the
     /// miniatures and would only count as misses.
     counted_below: u32,
     /// Accesses until the keys that came last are counted too.
@@ -104,7 +104,7 @@ impl Ensemble {
 
     fn feed(&mut self, access: &Access, tags: &TagEpochs) {
         let is_read = matches!(access.what, What::Hit(_) | What::Miss);
-        if is_read && access.hash <= self.counted_below {
+        if is_read && access.hash < self.counted_below {
             self.sampled += 1.0;
         }
         for shadow in &mut self.shadows {

@@ -18,7 +18,7 @@ pub(super) struct Shadow {
     pub(super) policy: PolicyKind,
     /// Its size, in percent of the group's.
     pub(super) percent: u32,
-    /// Keys whose hash is at most this are in its sample.
+    /// Keys whose hash is less than this are in its sample.
     below: u32,
     store: Store,
     capacity_bytes: u64,
@@ -50,10 +50,10 @@ impl Shadow {
         }
     }
 
-    /// Makes it the miniature of a group with so much room, from the keys up to `below`.
+    /// Makes it the miniature of a group with so much room, from the keys below `below`.
     pub(super) fn resize(&mut self, below: u32, bytes: u64, absent_bytes: u64) {
         if below < self.below {
-            self.store.remove_where(|hash| hash > below);
+            self.store.remove_where(|hash| hash >= below);
         }
         self.below = below;
         let part = rate(below) * f64::from(self.percent) / 100.0;
@@ -70,14 +70,14 @@ impl Shadow {
         self.store = Store::new(self.policy, self.capacity_bytes);
     }
 
-    /// Feeds one access. Keys above `counted` are new to the sample and not counted yet.
+    /// Feeds one access. Keys from `counted` on are new to the sample and not counted yet.
     pub(super) fn feed(&mut self, access: &Access, tags: &TagEpochs, counted: u32) {
         let Access { now, hash, what } = *access;
-        if hash > self.below {
+        if hash >= self.below {
             return;
         }
         let counted = counted.min(self.below);
-        let each = if hash <= counted { 1.0 / rate(counted) } else { 0.0 };
+        let each = if hash < counted { 1.0 / rate(counted) } else { 0.0 };
         // Entries in miniature have no key: the hash alone tells them apart.
         let slot = self.store.find(hash, b"");
         let lives = slot.is_some_and(|slot| !self.store.is_dead(slot, now, tags));
@@ -144,7 +144,7 @@ impl Shadow {
     }
 }
 
-/// The part of all keys whose hash is at most `below`.
+/// The part of all keys whose hash is less than `below`.
 fn rate(below: u32) -> f64 {
-    (f64::from(below) + 1.0) / (f64::from(u32::MAX) + 1.0)
+    f64::from(below) / f64::from(u32::MAX)
 }
