@@ -181,16 +181,18 @@ async fn no_more_connections_are_opened_than_loads_may_run() {
         FROM pg_sleep(0.02) WHERE $1 <> ''";
     let loader = schema.loader(query, 3);
     let keys: Vec<String> = (0..30).map(|n| n.to_string()).collect();
-    let loads = join_all(keys.iter().map(|key| loader.load(key.as_bytes()))).await;
-    let counts: Vec<u32> = loads
-        .into_iter()
-        .map(|loaded| match loaded.expect("a row") {
-            Loaded::Value(count) => str::from_utf8(&count).expect("text").parse().expect("a count"),
-            Loaded::Absent => panic!("one row always"),
-        })
-        .collect();
-    assert_eq!(counts.len(), 30);
-    assert_eq!(counts.iter().max(), Some(&3), "{counts:?}");
+    let (deadline, mut most) = (Instant::now() + PATIENCE, 0);
+    // Connections take their time to open; those that are there serve meanwhile.
+    while most < 3 {
+        assert!(Instant::now() < deadline, "{most} connections at most");
+        let loads = join_all(keys.iter().map(|key| loader.load(key.as_bytes()))).await;
+        for loaded in loads {
+            let Loaded::Value(count) = loaded.expect("a row") else { panic!("one row always") };
+            let count: u32 = str::from_utf8(&count).expect("text").parse().expect("a count");
+            most = most.max(count);
+        }
+    }
+    assert_eq!(most, 3);
     schema.drop().await;
 }
 
@@ -255,7 +257,7 @@ async fn a_connection_that_opens_slowly_outlives_the_loads_that_wait_for_it() {
     let (_, _, place) = parts(&schema.url);
     let door = Door::to(place).await;
     let credential = Credential::new(&instead(&schema.url, place, &door.address));
-    let loader = credential.loader("SELECT 'v' WHERE $1 = 'k'", 4, 50);
+    let loader = credential.loader("SELECT 'v' WHERE $1 = 'k'", 1, 50);
     for _ in 0..5 {
         let error = loader.load(b"k").await.expect_err("not connected yet");
         let text = format!("no connection to {} was made within 50 ms", door.address);
@@ -266,7 +268,7 @@ async fn a_connection_that_opens_slowly_outlives_the_loads_that_wait_for_it() {
     while let Err(error) = loader.load(b"k").await {
         assert!(Instant::now() < deadline, "{error}");
     }
-    assert_eq!(door.knocks.load(Ordering::SeqCst), 1, "five loads waited for one connection");
+    assert_eq!(door.knocks.load(Ordering::SeqCst), 1, "all loads waited for one connection");
     schema.drop().await;
 }
 
