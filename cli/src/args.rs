@@ -9,9 +9,11 @@ use larder_runtime::exit;
 
 use crate::check::Check;
 use crate::connect::Endpoint;
+use crate::curve::ShowCurve;
 use crate::exit::HELP;
 use crate::explain::Explain;
 use crate::get::Get;
+use crate::hot::Hot;
 use crate::invalidate::Invalidate;
 use crate::ring::ShowRing;
 use crate::status::Status;
@@ -95,6 +97,21 @@ enum Verb {
     #[command(after_help = concat_help!("larder ring", "larder ring students Tom"))]
     Ring(ShowRing),
 
+    /// Draw the hit ratio that a group would have with other memory, or under another policy
+    #[command(after_help = concat_help!(
+        "larder curve students",
+        "larder curve students -o json"
+    ))]
+    Curve(ShowCurve),
+
+    /// List the keys that are asked for most, with rates; keys only, never values
+    #[command(after_help = concat_help!(
+        "larder hot",
+        "larder hot students -n 20",
+        "larder hot students -o json"
+    ))]
+    Hot(Hot),
+
     /// Drop keys, or a whole group, from every member; exit 1 when a member did not confirm
     #[command(after_help = concat_help!(
         "larder invalidate students Tom Ann",
@@ -140,6 +157,8 @@ impl Args {
             Verb::Explain(verb) => verb.run(endpoint),
             Verb::Status(verb) => verb.run(endpoint),
             Verb::Ring(verb) => verb.run(endpoint),
+            Verb::Curve(verb) => verb.run(endpoint),
+            Verb::Hot(verb) => verb.run(endpoint),
             Verb::Invalidate(verb) => verb.run(endpoint),
             Verb::Check(verb) => verb.run(endpoint),
         }

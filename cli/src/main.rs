@@ -3,9 +3,11 @@
 mod args;
 mod check;
 mod connect;
+mod curve;
 mod exit;
 mod explain;
 mod get;
+mod hot;
 mod invalidate;
 mod output;
 mod ring;

@@ -52,10 +52,7 @@ pub(crate) fn answer(group: &str, key: &str, answer: &Answer) -> Value {
     object.insert("key".into(), key.into());
     object.insert("found".into(), answer.value().is_some().into());
     if let Some(value) = answer.value() {
-        let (text, encoding) = match std::str::from_utf8(value) {
-            Ok(text) => (text.to_owned(), "utf-8"),
-            Err(_) => (STANDARD.encode(value), "base64"),
-        };
+        let (text, encoding) = encoded(value);
         object.insert("value".into(), text.into());
         object.insert("encoding".into(), encoding.into());
         object.insert("stale".into(), answer.is_stale().into());
@@ -64,6 +61,23 @@ pub(crate) fn answer(group: &str, key: &str, answer: &Answer) -> Value {
         object.insert("explanation".into(), explained(explanation));
     }
     object.into()
+}
+
+/// Bytes as JSON holds them, and how.
+pub(crate) fn encoded(bytes: &[u8]) -> (String, &'static str) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), "utf-8"),
+        Err(_) => (STANDARD.encode(bytes), "base64"),
+    }
+}
+
+/// A key on a line of its own kind: what is no plain text is escaped, so that a key cannot move
+/// the cursor or look like another line.
+pub(crate) fn key_text(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => key.escape_ascii().to_string(),
+    }
 }
 
 fn explained(e: &Explanation) -> Value {

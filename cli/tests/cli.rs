@@ -160,7 +160,7 @@ fn get(address: &str, path: &str) -> String {
 #[test]
 fn help_of_every_verb_has_examples_and_exit_codes() {
     let mut text = out(&larder(&["--help"]));
-    for verb in ["up", "get", "explain", "status", "ring", "invalidate", "check"] {
+    for verb in ["up", "get", "explain", "status", "ring", "curve", "hot", "invalidate", "check"] {
         let help = larder(&[verb, "--help"]);
         assert_eq!(code(&help), 0);
         let help = out(&help);
@@ -262,6 +262,18 @@ fn one_look_into_a_running_cluster() {
     assert_eq!(status["groups"][0]["loads"], 1);
     let text = out(&up.ask(&["status"]));
     assert!(text.starts_with("2/2 members answer, ring revision "), "{text}");
+
+    // Too few reads for a curve, and none is hot.
+    let curve = up.ask(&["curve", "students"]);
+    let young = "larder: students: not enough requests yet: ";
+    assert_eq!(code(&curve), 1);
+    assert!(err(&curve).starts_with(young), "{}", err(&curve));
+    for verb in ["curve", "hot"] {
+        let unknown = up.ask(&[verb, "teachers"]);
+        assert_eq!(code(&unknown), 1);
+        assert!(err(&unknown).contains("\"teachers\""), "{}", err(&unknown));
+    }
+    assert!(out(&up.ask(&["hot"])).starts_with("no key was seen often enough"));
 
     let dropped = up.ask(&["invalidate", "students", "Sam"]);
     assert_eq!(out(&dropped), "1 key of students dropped; 2 of 2 members confirmed\n");
