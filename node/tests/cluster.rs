@@ -4,6 +4,7 @@
 //! test has its own registry, members and origin.
 
 mod cluster {
+    mod errors;
     pub(crate) mod rig;
     mod scale;
 }
