@@ -141,14 +141,19 @@ impl Group {
             return Err(Refused::KeyTooLong);
         }
         let (unit, hash) = self.0.place(key);
+        // Without a fence the value is as of now.
+        let epoch = fence.unwrap_or_else(|| self.begin_load()).epoch;
         // A value that is refused anyway is not copied first.
         let fits = new.weight(key.len()) <= self.0.max_entry_bytes;
         let packed = if fits { Entry::pack(key, new, now) } else { None };
         let Some(entry) = packed else {
-            return self.0.change(unit, |shard, out| shard.refuse(hash, key, fence, out));
+            return self.0.change(unit, |shard, out| {
+                if self.0.tags.since(&new.tags, epoch) {
+                    return shard.refuse_fenced();
+                }
+                shard.refuse(hash, key, fence, out)
+            });
         };
-        // Without a fence the value is as of now.
-        let epoch = fence.unwrap_or_else(|| self.begin_load()).epoch;
         let tags = (!new.tags.is_empty()).then(|| Places { places: new.tags.clone(), epoch });
         let watched = self.0.watch.samples(hash).then(|| Outline::of(&entry));
         let mut replaces = false;

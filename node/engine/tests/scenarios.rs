@@ -165,6 +165,19 @@ fn what_is_too_large_is_refused_and_outdates_the_older_value() {
 }
 
 #[test]
+fn what_is_too_large_and_outdated_by_a_tag_leaves_the_newer_value_alone() {
+    let options = Options { capacity_bytes: 1 << 20, shards: Some(1), ..Options::default() };
+    let cache = Cache::new(Options { max_entry_bytes: 1_000, ..options });
+    let group = cache.add_group("g", GroupOptions::default()).unwrap();
+    let fence = group.begin_load();
+    group.invalidate_tag(b"t");
+    group.insert(b"k", &entry(10).tagged(["t"]), None, NOW).unwrap();
+    let late = entry(2_000).tagged(["t"]);
+    assert_eq!(group.insert(b"k", &late, Some(fence), NOW), Err(Refused::Fenced));
+    assert!(group.get(b"k", NOW).is_some());
+}
+
+#[test]
 fn a_removed_group_reads_nothing_and_is_not_revived_by_a_late_fill() {
     let cache = cache(1 << 20, 2);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();

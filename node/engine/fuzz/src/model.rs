@@ -17,6 +17,7 @@ use crate::operations::{Fill, GROUPS, Input, Op};
 
 /// Room for about a hundred small entries.
 const CAPACITY: u64 = 30_000;
+const MAX_ENTRY_BYTES: u64 = 6_000;
 const START: Tick = Tick::from_millis(5_000);
 
 /// Builds the cache and applies everything, checking all accounts after every step.
@@ -166,14 +167,18 @@ struct Model {
     sides: Vec<Side>,
     now: Tick,
     version: u64,
-    /// False from a cut of the capacity or a change of policy until sweeps have caught up.
+    /// False from a cut of the capacity or a change of options until sweeps have caught up.
     fits: bool,
 }
 
 impl Model {
     fn new(input: &Input) -> Model {
-        let shards = Some(input.shards);
-        let cache = Cache::new(Options { capacity_bytes: CAPACITY, shards, ..Options::default() });
+        let cache = Cache::new(Options {
+            capacity_bytes: CAPACITY,
+            shards: Some(input.shards),
+            max_entry_bytes: MAX_ENTRY_BYTES,
+            ..Options::default()
+        });
         let options = GroupOptions { policy: input.policy, absent_percent: 30, ..<_>::default() };
         let sides = (0..GROUPS).map(|name| Side::new(&cache, name, options.clone())).collect();
         Model { cache, sides, now: START, version: 0, fits: true }
@@ -211,6 +216,7 @@ impl Model {
                 side.held.insert(fill.key, stored);
                 side.stored += 1;
             }
+            // Beside a pressing neighbour a shard's part of the room can be next to nothing.
             Err(Refused::TooLarge) => {}
             Err(refused) => assert_eq!((refused, load.is_some()), (Refused::Fenced, true)),
         }
@@ -291,6 +297,7 @@ impl Model {
             Op::Bounds { group, min, max, absent_percent } => {
                 let options = self.side(group).group.options();
                 let max_bytes = Some(max).filter(|&max| max > 0);
+                self.fits = false;
                 self.update(
                     group,
                     GroupOptions { min_bytes: min, max_bytes, absent_percent, ..options },
@@ -343,5 +350,11 @@ impl Model {
         let bare = self.sides.iter().any(|side| side.held.is_empty());
         let capacity = self.cache.capacity_bytes();
         assert!(!self.fits || bare || bytes <= capacity, "{bytes} of {capacity}");
+        for Side { group, .. } in self.sides.iter().filter(|_| self.fits) {
+            let (stats, options) = (group.stats(), group.options());
+            let room = options.max_bytes.unwrap_or(capacity).min(capacity);
+            let quota = room * u64::from(options.absent_percent.min(100)) / 100;
+            assert!(stats.absent_bytes <= quota, "{quota}: {stats:?}");
+        }
     }
 }
