@@ -11,6 +11,7 @@ mod http;
 mod image;
 mod kube;
 mod lint;
+mod miri;
 mod packages;
 mod soak;
 mod test;
@@ -38,6 +39,8 @@ enum Verb {
     Test(test::Args),
     /// Format and lints, warnings as errors.
     Lint(lint::Args),
+    /// The engine's data structures, interpreted by Miri; needs a nightly toolchain.
+    Miri(miri::Args),
     /// Writes the files that are made from others: custom resources, manifests.
     Generate(generate::Args),
     /// Compares a member with other servers, and its engine with other libraries, and rewrites the
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Up(args) => up::run(args),
         Verb::Test(args) => return test::run(&args),
         Verb::Lint(args) => lint::run(&args),
+        Verb::Miri(args) => miri::run(&args),
         Verb::Generate(args) => generate::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Soak(args) => soak::run(&args),
