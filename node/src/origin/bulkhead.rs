@@ -66,7 +66,7 @@ impl Bulkhead {
         Error::Busy { concurrency: self.concurrency, retry_after }
     }
 
-    /// Each load counts an eighth. Racing loads may lose one another's share, which does not matter.
+    /// Each load counts an eighth. Racing loads may lose one another's share; no harm.
     fn took(&self, time: Duration) {
         let mean = self.mean_us.load(Ordering::Relaxed);
         self.mean_us.store(mean - mean / 8 + micros(time) / 8, Ordering::Relaxed);

@@ -11,8 +11,8 @@
 //! | SQLite, `INTEGER`, `REAL` | decimal text |
 //!
 //! A key that the parameter's type cannot hold (`abc` for an integer, bytes that are no UTF-8 for
-//! a text) has no row, so it is absent, without an error of the database. The credential is read again when its file changes; TLS is
-//! asked for in the URL (`sslmode=verify-full`).
+//! a text) has no row, so it is absent, without an error of the database. The credential is read
+//! again when its file changes; TLS is asked for in the URL (`sslmode=verify-full`).
 
 mod connections;
 mod mysql;

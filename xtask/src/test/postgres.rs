@@ -35,7 +35,7 @@ pub(super) fn start() -> Result<Database> {
     site.start(server, probe, url).context("PostgreSQL")
 }
 
-/// The folder with `initdb` and `postgres`, which Debian keeps off the PATH; installed when missing.
+/// The folder with `initdb` and `postgres`, which Debian keeps off the PATH; installed if missing.
 fn programs() -> Result<PathBuf> {
     let found = || newest(Path::new("/usr/lib/postgresql")).or_else(on_path);
     if let Some(folder) = found() {
