@@ -82,7 +82,7 @@ pub(crate) fn fill(args: &Args) -> anyhow::Result<()> {
         cache.write(fresh - 1 - step % (slots as u64 / 4 + 1), &value());
         cache.write(fresh + step, &value());
     }
-    let entries = cache.entries();
+    let entries = cache.entries(slots as u64 * 2);
     let resident = resident_bytes()?.saturating_sub(before);
     println!("{entries} {resident} {}", cache.charged().unwrap_or(0));
     Ok(())

@@ -28,6 +28,7 @@ fn row(text: &str, name: &str) -> Vec<String> {
     line.trim_end_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
+/// Of a cell that may be marked.
 fn first_number(cell: &str) -> f64 {
     let digits = |letter: char| letter.is_ascii_digit() || letter == '.';
     let number = cell.trim_start_matches('*').split(|letter| !digits(letter)).next();
@@ -70,7 +71,10 @@ fn speed_and_memory_come_as_tables_and_verdicts() {
     let text = run(&[&words[..], &only].concat());
     let cells = row(&text, "larder TinyLfu");
     assert_eq!(cells.len(), 12, "{text}");
-    assert!(cells.iter().all(|cell| first_number(cell) > 0.0), "{text}");
+    let hits = |cell: &String| cell.split_once('(').map(|(_, hits)| first_number(hits));
+    let hits: Vec<f64> = cells.iter().filter_map(hits).collect();
+    assert_eq!(hits.iter().filter(|&&hits| hits == 100.0).count(), 6, "all resident: {text}");
+    assert!(hits.iter().all(|&hits| hits > 1.0), "{text}");
     let costs = &text[text.find("## Memory").expect("a part")..];
     let mixed = row(costs, "larder TinyLfu");
     assert_eq!(mixed.len(), 4, "{text}");
