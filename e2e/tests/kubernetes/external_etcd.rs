@@ -91,7 +91,7 @@ fn an_etcd_of_others_is_used_by_tls_and_its_mistakes_are_told() {
     assert!(grpc::value_of(&answer).is_string(), "{answer}");
 
     client(&stranger);
-    let wrong = etcd_not_ready(&world, "UnknownIssuer");
+    let wrong = etcd_not_ready(&world, "invalid peer certificate");
     get().expect("reads go on");
     client(&authority);
     let mended = cluster.wait_true(NAMESPACE, "cachecluster/tenant", "Ready", LIMIT);
