@@ -8,8 +8,10 @@ mod arc;
 mod fifo;
 mod ghost;
 mod lfu;
+mod line;
 mod lru;
 mod lru2;
+mod recent;
 mod s3fifo;
 mod segments;
 mod sieve;
@@ -38,7 +40,7 @@ pub enum PolicyKind {
     S3Fifo,
     /// One queue and a hand that passes what was used.
     Sieve,
-    /// Admission by frequency behind a window for newcomers, whose size adapts. The default.
+    /// Admission by frequency or recent use, whichever serves the traffic. The default.
     #[default]
     TinyLfu,
 }
@@ -73,9 +75,9 @@ impl PolicyKind {
 
     pub(crate) fn build(self, capacity_bytes: u64) -> Box<dyn Policy> {
         match self {
-            PolicyKind::Lru => Box::new(Lru::new(capacity_bytes)),
+            PolicyKind::Lru => Box::new(Lru::default()),
             PolicyKind::Lfu => Box::new(lfu::Lfu::new(capacity_bytes)),
-            PolicyKind::Fifo => Box::new(fifo::Fifo::new(capacity_bytes)),
+            PolicyKind::Fifo => Box::new(fifo::Fifo::default()),
             PolicyKind::Lru2 => Box::new(lru2::Lru2::new(capacity_bytes)),
             PolicyKind::Arc => Box::new(arc::Arc::new(capacity_bytes)),
             PolicyKind::S3Fifo => Box::new(s3fifo::S3Fifo::new(capacity_bytes)),

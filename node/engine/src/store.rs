@@ -36,7 +36,7 @@ impl Store {
             slab: Slab::default(),
             wheel: Wheel::default(),
             present: policy.build(capacity_bytes),
-            absent: Lru::new(capacity_bytes),
+            absent: Lru::default(),
             tagged: Tagged::default(),
         }
     }

@@ -195,7 +195,7 @@ fn a_scanning_group_takes_only_what_its_neighbour_leaves() {
     let cache = cache(4 << 20, 4);
     let hot = cache.add_group("hot", GroupOptions::default()).unwrap();
     let scan = cache.add_group("scan", GroupOptions::default()).unwrap();
-    let count = u32::try_from((4u64 << 20) * 4 / 10 / weight(4, 100)).unwrap();
+    let count = u32::try_from((4u64 << 20) * 3 / 10 / weight(4, 100)).unwrap();
     fill(&hot, 0..count, 100);
     for round in 0..20 {
         fill(&scan, round * 10_000..(round + 1) * 10_000, 100);

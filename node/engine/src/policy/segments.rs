@@ -1,87 +1,141 @@
-//! Owns the lists of W-TinyLFU and how slots move between them: a window for newcomers, and a main
-//! part in two segments, of which `protected` holds what was used again. It does not choose the
-//! window's size (`tinylfu.rs` does, by `trials.rs`) and keeps no counts (`sketch.rs` does).
+//! Owns the lists of TinyLfu and how slots move between them: a window for newcomers, least
+//! recently used, and a main part that is a clock. Which share the window has, and who may pass
+//! from it into the main part, is the [`Rule`] in force; it does not choose that (`trials.rs`
+//! does) and counts nothing (`sketch.rs` does).
+//!
+//! The main part is a clock because what is used there needs only a mark and not a new place, and
+//! because it is harder to leave for what was used often than for what was used last (S3-FIFO and
+//! SIEVE owe their lead over segmented LRU to that). A hit there writes one word.
 
+use crate::policy::recent::Recent;
 use crate::policy::sketch::Sketch;
 use crate::queue::{Arena, Queue};
 use crate::slab::Slot;
 
-const WINDOW: u32 = 0;
-const PROBATION: u32 = 1;
-const PROTECTED: u32 = 2;
-
-/// Part of the main room that `protected` may take. The paper's.
-const PROTECTED_PERCENT: u64 = 80;
-
-/// Slots moved at once when the window's share changes.
+/// Uses are counted up to this, as in S3-FIFO.
+const MAX_USES: u32 = 3;
+/// Slots moved at once when the window's share shrinks.
 const STEP: usize = 16;
 
+/// A slot's `mark`: in the main part or not, then its uses.
+const MAIN: u32 = 1;
+const USE: u32 = 2;
+
+/// Who passes from the window into the main part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Admission {
+    /// What was used again in the window, or asked for again soon after it had left (S3-FIFO).
+    Remembered,
+    /// What was asked for more often than what would leave the main part, by more than this
+    /// margin (TinyLFU; of equals the newcomer goes).
+    Counted { margin: u8 },
+}
+
+/// How newcomers are treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rule {
+    /// The window's share of the room.
+    pub(crate) window_percent: u64,
+    pub(crate) admission: Admission,
+}
+
 /// The lists, and the room that they divide.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Segments {
     pub(crate) window: Queue,
-    pub(crate) probation: Queue,
-    pub(crate) protected: Queue,
-    capacity_bytes: u64,
-    window_bytes: u64,
+    pub(crate) main: Queue,
+    recent: Recent,
+    rule: Rule,
+    /// What the lists were last held to. Less than the capacity that was announced, which also
+    /// pays for counts, memories and absent entries: a main part that were due more than it can
+    /// ever get would never be full, and newcomers would never have to contend.
+    room_bytes: u64,
 }
 
 impl Segments {
-    pub(crate) fn set_room(&mut self, capacity_bytes: u64, window_percent: u64) {
-        self.capacity_bytes = capacity_bytes;
-        self.window_bytes = capacity_bytes / 100 * window_percent;
+    pub(crate) fn new(rule: Rule) -> Segments {
+        let (window, main) = (Queue::default(), Queue::default());
+        let recent = Recent::default();
+        Segments { window, main, recent, rule, room_bytes: 0 }
+    }
+
+    pub(crate) fn set_room(&mut self, bytes: u64) {
+        self.room_bytes = bytes;
+        // A key that comes back later would not have been found with twice the room either.
+        self.recent.set_span(bytes);
+    }
+
+    pub(crate) fn room_bytes(&self) -> u64 {
+        self.room_bytes
+    }
+
+    /// The window's part of the room.
+    fn window_bytes(&self) -> u64 {
+        self.room_bytes / 100 * self.rule.window_percent
+    }
+
+    /// Goes on under another rule; the lists adjust as entries come.
+    pub(crate) fn set_rule(&mut self, rule: Rule) {
+        self.rule = rule;
+    }
+
+    /// Makes its memory large enough for so many keys.
+    pub(crate) fn ensure(&mut self, keys: usize) {
+        self.recent.ensure(keys);
+    }
+
+    /// Makes its memory take at most so many bytes.
+    pub(crate) fn shrink_memory(&mut self, bytes: u64) {
+        self.recent.shrink(bytes);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.window.bytes() + self.main_bytes()
+        self.window.bytes() + self.main.bytes()
     }
 
-    fn main_bytes(&self) -> u64 {
-        self.probation.bytes() + self.protected.bytes()
+    pub(crate) fn overhead_bytes(&self) -> u64 {
+        self.recent.overhead_bytes()
     }
 
     fn queue(&mut self, mark: u32) -> &mut Queue {
-        match mark {
-            WINDOW => &mut self.window,
-            PROBATION => &mut self.probation,
-            _ => &mut self.protected,
-        }
+        if mark & MAIN == 0 { &mut self.window } else { &mut self.main }
     }
 
+    /// Enters a list with no uses counted.
     fn enter(&mut self, arena: &mut impl Arena, slot: Slot, mark: u32) {
         arena.set_mark(slot, mark);
         self.queue(mark).push_front(arena, slot);
     }
 
-    /// A newcomer. While the main part has room of its own, what the window has too much goes
-    /// there without a contest.
+    /// A newcomer. One that is remembered enters the main part at once. Where newcomers have to
+    /// contend, what the window has too much fills the main part without a contest as long as
+    /// that has room of its own.
     pub(crate) fn insert(&mut self, arena: &mut impl Arena, slot: Slot) {
-        self.enter(arena, slot, WINDOW);
+        if self.rule.admission == Admission::Remembered {
+            let known = self.recent.recalls(arena.hash(slot));
+            self.enter(arena, slot, if known { MAIN } else { 0 });
+            return;
+        }
+        self.enter(arena, slot, 0);
         for _ in 0..STEP {
-            let moves = self.window.bytes() > self.window_bytes
-                && self.main_bytes() < self.capacity_bytes - self.window_bytes
+            let moves = self.window.bytes() > self.window_bytes()
+                && self.main.bytes() < self.room_bytes - self.window_bytes()
                 && self.window.back() != Some(slot);
             if !moves {
                 return;
             }
             let Some(oldest) = self.window.pop_back(arena) else { return };
-            self.enter(arena, oldest, PROBATION);
+            self.enter(arena, oldest, MAIN);
         }
     }
 
     pub(crate) fn hit(&mut self, arena: &mut impl Arena, slot: Slot) {
-        match arena.mark(slot) {
-            WINDOW => self.window.touch(arena, slot),
-            PROTECTED => self.protected.touch(arena, slot),
-            _ => {
-                self.probation.unlink(arena, slot);
-                self.enter(arena, slot, PROTECTED);
-                let most = (self.capacity_bytes - self.window_bytes) / 100 * PROTECTED_PERCENT;
-                while self.protected.bytes() > most {
-                    let Some(oldest) = self.protected.pop_back(arena) else { return };
-                    self.enter(arena, oldest, PROBATION);
-                }
-            }
+        let mark = arena.mark(slot);
+        if mark < MAX_USES * USE {
+            arena.set_mark(slot, mark + USE);
+        }
+        if mark & MAIN == 0 {
+            self.window.touch(arena, slot);
         }
     }
 
@@ -93,37 +147,55 @@ impl Segments {
         self.queue(arena.mark(slot)).unlink(arena, slot);
     }
 
-    /// The window's oldest contends with the main part's; the one counted less often goes, of
-    /// equals the newcomer (so that a loop larger than the room keeps a part of itself).
     pub(crate) fn evict(&mut self, arena: &mut impl Arena, sketch: &Sketch) -> Option<Slot> {
-        self.grow_window(arena);
-        let victim = self.probation.back().or(self.protected.back());
-        let (contender, victim) = match (self.window.back(), victim) {
-            (Some(contender), Some(victim)) => (contender, victim),
-            (only, None) | (None, only) => {
-                self.remove(arena, only?);
-                return only;
-            }
-        };
-        self.window.unlink(arena, contender);
-        if sketch.count(arena.hash(contender)) <= sketch.count(arena.hash(victim)) {
-            return Some(contender);
-        }
-        self.remove(arena, victim);
-        self.enter(arena, contender, PROBATION);
+        let gives = self.window.bytes() > self.window_bytes();
+        let victim = gives.then(|| self.evict_window(arena, sketch)).flatten();
+        let victim = victim
+            .or_else(|| self.evict_main(arena))
+            .or_else(|| self.evict_window(arena, sketch))
+            .or_else(|| self.evict_main(arena))?;
+        self.recent.remember(arena.hash(victim), arena.weight(victim));
+        self.room_bytes = self.bytes();
         Some(victim)
     }
 
-    /// After the window's share has grown: it takes over the main part's coldest as its own
-    /// oldest, where they contend like any other, a few at a time. Evicting them for the
-    /// newcomers' sake would throw the main part away for keys that nobody has asked for twice.
-    fn grow_window(&mut self, arena: &mut impl Arena) {
-        for _ in 0..STEP {
-            let grows = self.window.bytes() < self.window_bytes;
-            let Some(slot) = self.probation.back().filter(|_| grows) else { return };
-            self.probation.unlink(arena, slot);
-            arena.set_mark(slot, WINDOW);
-            self.window.push_back(arena, slot);
+    /// The window's oldest, or what it replaces in the main part. `None` if the window is empty,
+    /// perhaps because all of it moved on.
+    fn evict_window(&mut self, arena: &mut impl Arena, sketch: &Sketch) -> Option<Slot> {
+        while let Some(oldest) = self.window.pop_back(arena) {
+            match self.rule.admission {
+                Admission::Remembered if arena.mark(oldest) < USE => return Some(oldest),
+                Admission::Remembered => self.enter(arena, oldest, MAIN),
+                Admission::Counted { margin } => {
+                    let Some(victim) = self.evict_main(arena) else { return Some(oldest) };
+                    let count = |slot| sketch.count(arena.hash(slot));
+                    if count(oldest) > count(victim).saturating_add(margin) {
+                        self.enter(arena, oldest, MAIN);
+                        return Some(victim);
+                    }
+                    self.main.push_back(arena, victim);
+                    return Some(oldest);
+                }
+            }
         }
+        None
     }
+
+    /// The main part's oldest that was not used; ends because every round takes a use away.
+    fn evict_main(&mut self, arena: &mut impl Arena) -> Option<Slot> {
+        while let Some(slot) = self.main.pop_back(arena) {
+            let mark = arena.mark(slot);
+            if mark < USE {
+                return Some(slot);
+            }
+            arena.set_mark(slot, mark - USE);
+            self.main.push_front(arena, slot);
+        }
+        None
+    }
+}
+
+/// How often a slot with this mark was used lately.
+pub(crate) fn uses(mark: u32) -> u32 {
+    mark / USE
 }

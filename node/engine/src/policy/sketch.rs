@@ -37,6 +37,15 @@ impl Sketch {
         }
     }
 
+    /// Makes it take at most so many bytes, or the least there is; counts of some keys are lost.
+    pub(crate) fn shrink(&mut self, bytes: u64) {
+        while self.overhead_bytes() > bytes && self.words.len() > BLOCK * 2 {
+            self.words.truncate(self.words.len() / 2);
+            self.increments /= 2;
+        }
+        self.words.shrink_to_fit();
+    }
+
     /// How often the key was counted lately, at most 15. Nothing before the first `ensure`.
     pub(crate) fn count(&self, hash: u32) -> u8 {
         if self.words.is_empty() {

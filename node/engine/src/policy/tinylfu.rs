@@ -1,17 +1,22 @@
-//! W-TinyLFU with an adaptive window (Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache
-//! Admission Policy", ACM ToS 13(4), 2017; Einziger, Eytan, Friedman, Manes, "Adaptive Software
-//! Cache Management", Middleware 2018).
+//! TinyLFU with rules that compete (Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache
+//! Admission Policy", ACM ToS 13(4), 2017; Yang, Zhang, Qiu, Yue, Rashmi, "FIFO Queues are All You
+//! Need for Cache Eviction", SOSP 2023). The default of the engine.
 //!
-//! Newcomers enter a window that is least recently used. What leaves it enters the main part only
-//! if it was asked for more often, by an ageing sketch, than what would leave there. A small window
-//! keeps scans and loops out, a large one follows traffic whose keys come back soon and then never
-//! again. Which is right depends on the traffic, so several sizes run in miniature beside the real
-//! one (`trials.rs`) and the window follows the best; the lists adjust as entries come.
+//! Newcomers enter a window; who may pass into the main part is the question, and traffic differs
+//! in the answer. Where popularity lasts, counts over a long time tell best. In a loop larger
+//! than the cache all keys count the same, and a newcomer, ahead by the request that brought it,
+//! would push out what is asked for next: it must be ahead by more than that. Where popularity
+//! moves, old counts mislead, and to be asked for again soon is the better sign. Where keys come
+//! back soon and then never again, any barrier only delays. The original adapts one of these, the
+//! window's size, by climbing along the measured hit ratio (Einziger, Eytan, Friedman, Manes,
+//! "Adaptive Software Cache Management", Middleware 2018), which is slow and stops at the first
+//! summit. Here one rule for each of those kinds of traffic ([`RULES`]) runs in miniature beside
+//! the real lists (`trials.rs`), and the real ones follow a rule that is better beyond doubt.
 
 use crate::policy::Policy;
-use crate::policy::segments::Segments;
+use crate::policy::segments::{self, Segments};
 use crate::policy::sketch::Sketch;
-use crate::policy::trials::{Trials, WINDOWS};
+use crate::policy::trials::{RULES, Trials};
 use crate::slab::{Slab, Slot};
 
 /// See the module. A slot's `mark` belongs to the segments.
@@ -20,30 +25,47 @@ pub(crate) struct TinyLfu {
     segments: Segments,
     sketch: Sketch,
     trials: Trials,
-    /// Index into [`WINDOWS`].
-    window: usize,
+    /// Index into [`RULES`].
+    rule: usize,
     capacity_bytes: u64,
-    /// What sketch and trials took at the last insert. Hits let them grow too, but make no room:
-    /// the next insert accounts for it.
+    /// What sketch, trials and memory took at the last insert. Hits let them grow too, but make
+    /// no room: the next insert accounts for it.
     overhead_bytes: u64,
 }
 
 impl TinyLfu {
     pub(crate) fn new(capacity_bytes: u64) -> TinyLfu {
-        let mut segments = Segments::default();
-        segments.set_room(capacity_bytes, WINDOWS[0]);
+        let mut segments = Segments::new(RULES[0]);
+        segments.set_room(capacity_bytes);
         let (sketch, trials) = (Sketch::default(), Trials::new(capacity_bytes));
-        TinyLfu { segments, sketch, trials, window: 0, capacity_bytes, overhead_bytes: 0 }
+        TinyLfu { segments, sketch, trials, rule: 0, capacity_bytes, overhead_bytes: 0 }
+    }
+
+    /// How many entries the capacity has room for; after a cut there may be many more.
+    fn entries_due(&self, slab: &Slab) -> usize {
+        let (held, room) = (self.segments.bytes(), self.capacity_bytes);
+        if held <= room {
+            return slab.len();
+        }
+        let due = slab.len() as u128 * u128::from(room) / u128::from(held);
+        usize::try_from(due).unwrap_or(slab.len())
+    }
+
+    fn recount(&mut self) {
+        self.overhead_bytes = self.sketch.overhead_bytes()
+            + self.trials.overhead_bytes()
+            + self.segments.overhead_bytes();
     }
 
     fn request(&mut self, slab: &Slab, slot: Slot) {
         let (hash, weight) = (slab[slot].hash, slab[slot].entry.weight);
+        let room = self.segments.room_bytes();
         self.sketch.increment(hash);
-        if self.trials.request(hash, weight, slab.len(), &self.sketch) {
-            let best = self.trials.best(self.window);
-            if best != self.window {
-                self.window = best;
-                self.segments.set_room(self.capacity_bytes, WINDOWS[best]);
+        if self.trials.request(hash, weight, slab.len(), room, &self.sketch) {
+            let best = self.trials.best(self.rule);
+            if best != self.rule {
+                self.rule = best;
+                self.segments.set_rule(RULES[best]);
             }
         }
     }
@@ -51,10 +73,12 @@ impl TinyLfu {
 
 impl Policy for TinyLfu {
     fn insert(&mut self, slab: &mut Slab, slot: Slot) {
-        self.sketch.ensure(slab.len());
+        let entries = self.entries_due(slab);
+        self.sketch.ensure(entries);
+        self.segments.ensure(entries);
         self.request(slab, slot);
         self.segments.insert(slab, slot);
-        self.overhead_bytes = self.sketch.overhead_bytes() + self.trials.overhead_bytes();
+        self.recount();
     }
 
     fn hit(&mut self, slab: &mut Slab, slot: Slot) {
@@ -76,13 +100,14 @@ impl Policy for TinyLfu {
 
     fn set_capacity(&mut self, bytes: u64) {
         self.capacity_bytes = bytes;
-        self.segments.set_room(bytes, WINDOWS[self.window]);
+        self.segments.set_room(bytes);
         self.trials.set_capacity(bytes);
-        // What was learned at a far larger size takes too much of a small one: learn anew.
+        // What was learned at a far larger size takes too much of a small one.
         if self.overhead_bytes > bytes / 4 {
-            self.sketch = Sketch::default();
+            self.sketch.shrink(bytes / 8);
+            self.segments.shrink_memory(bytes / 16);
             self.trials = Trials::new(bytes);
-            self.overhead_bytes = 0;
+            self.recount();
         }
     }
 
@@ -95,7 +120,10 @@ impl Policy for TinyLfu {
     }
 
     fn hottest_first(&self, slab: &Slab) -> Vec<Slot> {
-        let Segments { window, probation, protected, .. } = &self.segments;
-        protected.iter(slab).chain(window.iter(slab)).chain(probation.iter(slab)).collect()
+        let Segments { window, main, .. } = &self.segments;
+        let mut slots: Vec<Slot> = main.iter(slab).chain(window.iter(slab)).collect();
+        // Stable: of equal uses the main part's come first, newest first.
+        slots.sort_by_key(|&slot| std::cmp::Reverse(segments::uses(slab[slot].mark)));
+        slots
     }
 }

@@ -1,113 +1,144 @@
-//! Owns the question "which window would have served these requests best", answered by running
+//! Owns the question "which rule would have served these requests best", answered by running
 //! several at once, in miniature: a fixed part of the keys, chosen by hash, goes to small caches
 //! without values, whose room is the same part of the real one (Waldspurger, Saemundsson, Ahmad,
-//! Park, "Cache Modeling and Optimization using Miniature Simulations", ATC 2017). Unlike climbing
-//! along the measured hit ratio, it sees past a valley between two good sizes, and it knows after
-//! hundreds of requests instead of tens of thousands.
+//! Park, "Cache Modeling and Optimization using Miniature Simulations", ATC 2017).
+//!
+//! All trials see the same requests, so luck with the sample is common to them and falls out of a
+//! comparison: what tells two rules apart is only the requests that one answered and the other
+//! did not. If the two were equally good, either would be as likely as a coin's side, and the
+//! difference of `b` and `c` such requests would hardly ever exceed `3 * sqrt(b + c)` (McNemar,
+//! "Note on the Sampling Error of the Difference Between Correlated Proportions", Psychometrika
+//! 1947). Only beyond that another rule takes over: a clear case after dozens of requests, a close
+//! one never.
 //!
 //! It never touches an entry and never decides alone: `tinylfu.rs` asks for [`Trials::best`].
 
-use hashbrown::HashTable;
+mod keys;
 
-use crate::policy::segments::Segments;
+use crate::policy::segments::{Admission, Rule, Segments};
 use crate::policy::sketch::Sketch;
-use crate::queue::Arena;
-use crate::slab::{NIL, Slot};
+use crate::policy::trials::keys::Keys;
+use crate::slab::Slot;
 
-/// Windows tried, as percentages of the room: from nearly pure frequency to nearly pure recency.
-pub(crate) const WINDOWS: [u64; 5] = [1, 10, 30, 60, 95];
+/// The rules that compete; a cache begins with the first. One for each kind of traffic that
+/// `tinylfu.rs` names, with the shares of the papers, and a wider window for each admission.
+pub(crate) const RULES: [Rule; 6] = [
+    Rule { window_percent: 10, admission: Admission::Remembered },
+    Rule { window_percent: 30, admission: Admission::Remembered },
+    Rule { window_percent: 1, admission: Admission::Counted { margin: 1 } },
+    Rule { window_percent: 10, admission: Admission::Counted { margin: 0 } },
+    Rule { window_percent: 95, admission: Admission::Counted { margin: 0 } },
+    // In a loop of a hundred times the room counts drown in each other: hold on to what is there.
+    Rule { window_percent: 1, admission: Admission::Counted { margin: u8::MAX } },
+];
 
 /// Keys that each trial holds at most, about.
 const MOST_KEYS: u64 = 512;
-/// Bytes of a key in a trial: a light slot, and a place in the table at two thirds load.
-const KEY_BYTES: u64 = 24 + 8;
+/// Bytes of a key in a trial: a light slot, a place in the table at two thirds load, and what is
+/// remembered of it once it has gone.
+const KEY_BYTES: u64 = 24 + 8 + 8;
 /// Trials together may take this part of the room.
 const ROOM_PART: u64 = 50;
 
-/// What a hit adds to a score: enough that fading by a sixteenth rounds little away.
-const HIT: u64 = 64;
-/// Each time the best is asked for, scores lose one part in this many: they speak of the last
-/// sixteen fillings of a trial or so.
-const FADE: u64 = 16;
-/// The best must lead by one part in this many, or noise would move the window to and fro.
-const MARGIN: u64 = 100;
+/// The best is asked for so many times while requests as many as a trial's keys pass: a loop is
+/// recognised early in its second round.
+const ASKED: u64 = 4;
+/// What a request adds to a count: enough that fading rounds little away.
+const ONE: u64 = 256;
+/// Each time the best is asked for, counts lose one part in this many: they speak of requests as
+/// many as sixteen times a trial's keys, or so.
+const FADE: u64 = 16 * ASKED;
+/// A lead of this many standard deviations is beyond doubt.
+const DEVIATIONS: u64 = 3;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Trials {
-    trials: [Trial; WINDOWS.len()],
+    trials: [Trial; RULES.len()],
+    /// Requests by the set of trials that answered them (a bit for each), older ones counting less.
+    answered: [u64; 1 << RULES.len()],
     capacity_bytes: u64,
     /// One key in `1 << shift` is tried.
     shift: u32,
-    /// Requests since the scores were last lowered.
+    /// Requests since the best was last asked for.
     requests: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Trial {
     segments: Segments,
     keys: Keys,
-    /// Hits, older ones counting less.
-    score: u64,
 }
 
 impl Trials {
     pub(crate) fn new(capacity_bytes: u64) -> Trials {
-        let trials = std::array::from_fn(|_| Trial::default());
-        let mut made = Trials { trials, capacity_bytes, shift: 0, requests: 0 };
+        let trials =
+            RULES.map(|rule| Trial { segments: Segments::new(rule), keys: Keys::default() });
+        let answered = [0; 1 << RULES.len()];
+        let mut made = Trials { trials, answered, capacity_bytes, shift: 0, requests: 0 };
         made.set_capacity(capacity_bytes);
         made
     }
 
     pub(crate) fn set_capacity(&mut self, bytes: u64) {
         self.capacity_bytes = bytes;
-        for (trial, percent) in self.trials.iter_mut().zip(WINDOWS) {
-            trial.segments.set_room(bytes >> self.shift, percent);
-        }
+        self.trials.iter_mut().for_each(|trial| trial.segments.set_room(bytes >> self.shift));
     }
 
     pub(crate) fn overhead_bytes(&self) -> u64 {
-        self.trials.iter().map(|trial| trial.keys.slots.len() as u64 * KEY_BYTES).sum()
+        self.trials.iter().map(|trial| trial.keys.places() as u64 * KEY_BYTES).sum()
     }
 
-    /// A request for a key, answered or not, with the weight of its entry. `entries` are held by
-    /// the real cache. True if it is time to ask for the best.
+    /// A request for a key, answered or not, with the weight of its entry. The real cache holds so
+    /// many `entries` in so much `room`. True if it is time to ask for the best.
     pub(crate) fn request(
         &mut self,
         hash: u32,
         weight: u32,
         entries: usize,
+        room: u64,
         counts: &Sketch,
     ) -> bool {
         if !sampled(hash, self.shift) {
             return false;
         }
-        let most =
-            (self.capacity_bytes / ROOM_PART / (KEY_BYTES * WINDOWS.len() as u64)).min(MOST_KEYS);
-        while entries as u64 >> self.shift > most && self.shift < 31 {
+        let most = self.capacity_bytes / ROOM_PART / (KEY_BYTES * RULES.len() as u64);
+        while entries as u64 >> self.shift > most.min(MOST_KEYS) && self.shift < 31 {
             self.thin_out();
         }
-        for trial in &mut self.trials {
-            trial.request(hash, weight, self.capacity_bytes >> self.shift, counts);
+        let room = room >> self.shift;
+        let mut set = 0;
+        for (index, trial) in self.trials.iter_mut().enumerate() {
+            set |= usize::from(trial.request(hash, weight, room, counts)) << index;
         }
+        self.answered[set] += ONE;
         self.requests += 1;
-        // Asked for as often as the trials have been filled, however small they are.
-        let filled = (entries as u64 >> self.shift).max(32);
-        let due = self.requests >= filled;
+        let due = self.requests >= (entries as u64 >> self.shift).max(128) / ASKED;
         if due {
             self.requests = 0;
         }
         due
     }
 
-    /// The trial with the highest score; the present one if none is better by a margin.
+    /// The rule with the greatest lead beyond doubt over the present one; else the present one.
     pub(crate) fn best(&mut self, present: usize) -> usize {
-        let scores = || self.trials.iter().map(|trial| trial.score);
-        let (best, top) =
-            scores().enumerate().max_by_key(|&(_, score)| score).unwrap_or((present, 0));
-        let now = self.trials[present].score;
-        self.trials.iter_mut().for_each(|trial| trial.score -= trial.score / FADE);
-        if top > now + now / MARGIN { best } else { present }
+        let lead = |other: usize| {
+            let (more, less) = (self.only(other, present), self.only(present, other));
+            let lead = more.saturating_sub(less);
+            // Both sides of `lead > DEVIATIONS * sqrt(more + less)` squared, in units of `ONE`.
+            let doubtful = lead * lead <= DEVIATIONS * DEVIATIONS * ONE * (more + less);
+            if doubtful { 0 } else { lead }
+        };
+        let best = (0..RULES.len()).max_by_key(|&other| (lead(other), other == present));
+        self.answered.iter_mut().for_each(|count| *count -= *count / FADE);
+        best.unwrap_or(present)
+    }
+
+    /// Requests that one trial answered and another did not.
+    fn only(&self, one: usize, other: usize) -> u64 {
+        let sets = self.answered.iter().enumerate();
+        let only = sets.filter(|&(set, _)| set >> one & 1 == 1 && set >> other & 1 == 0);
+        only.map(|(_, count)| count).sum()
     }
 
     /// Halves the sample.
@@ -130,106 +161,20 @@ fn sampled(hash: u32, shift: u32) -> bool {
 }
 
 impl Trial {
-    fn request(&mut self, hash: u32, weight: u32, capacity_bytes: u64, counts: &Sketch) {
+    /// True if it holds the key; if not, it does now.
+    fn request(&mut self, hash: u32, weight: u32, room: u64, counts: &Sketch) -> bool {
         if let Some(slot) = self.keys.find(hash) {
-            self.score += HIT;
             self.segments.hit(&mut self.keys, slot);
-            return;
+            return true;
         }
         let slot = self.keys.insert(hash, weight);
+        self.segments.ensure(self.keys.len());
         self.segments.insert(&mut self.keys, slot);
-        while self.segments.bytes() > capacity_bytes {
-            let Some(victim) = self.segments.evict(&mut self.keys, counts) else { return };
+        while self.segments.bytes() > room {
+            let Some(victim) = self.segments.evict(&mut self.keys, counts) else { break };
             self.keys.remove(victim);
         }
-    }
-}
-
-/// Keys of one trial: light slots, found by hash.
-#[derive(Debug, Default)]
-struct Keys {
-    slots: Vec<Light>,
-    free: Vec<Slot>,
-    table: HashTable<Slot>,
-}
-
-#[derive(Debug)]
-struct Light {
-    prev: Slot,
-    next: Slot,
-    hash: u32,
-    weight: u32,
-    mark: u32,
-}
-
-fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-impl Keys {
-    fn find(&self, hash: u32) -> Option<Slot> {
-        self.table.find(spread(hash), |&slot| self.slots[slot as usize].hash == hash).copied()
-    }
-
-    fn insert(&mut self, hash: u32, weight: u32) -> Slot {
-        let light = Light { prev: NIL, next: NIL, hash, weight, mark: 0 };
-        let slot = if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = light;
-            slot
-        } else {
-            self.slots.push(light);
-            Slot::try_from(self.slots.len() - 1).expect("a trial holds a few hundred keys")
-        };
-        let slots = &self.slots;
-        self.table.insert_unique(spread(hash), slot, |&slot| spread(slots[slot as usize].hash));
-        slot
-    }
-
-    fn remove(&mut self, slot: Slot) {
-        let hash = spread(self.slots[slot as usize].hash);
-        if let Ok(found) = self.table.find_entry(hash, |&other| other == slot) {
-            found.remove();
-            self.free.push(slot);
-        }
-    }
-
-    fn slots_where(&self, wanted: impl Fn(u32) -> bool) -> Vec<Slot> {
-        let hash = |slot: &&Slot| wanted(self.slots[**slot as usize].hash);
-        self.table.iter().filter(hash).copied().collect()
-    }
-}
-
-impl Arena for Keys {
-    fn prev(&self, slot: Slot) -> Slot {
-        self.slots[slot as usize].prev
-    }
-
-    fn next(&self, slot: Slot) -> Slot {
-        self.slots[slot as usize].next
-    }
-
-    fn set_prev(&mut self, slot: Slot, prev: Slot) {
-        self.slots[slot as usize].prev = prev;
-    }
-
-    fn set_next(&mut self, slot: Slot, next: Slot) {
-        self.slots[slot as usize].next = next;
-    }
-
-    fn weight(&self, slot: Slot) -> u32 {
-        self.slots[slot as usize].weight
-    }
-
-    fn hash(&self, slot: Slot) -> u32 {
-        self.slots[slot as usize].hash
-    }
-
-    fn mark(&self, slot: Slot) -> u32 {
-        self.slots[slot as usize].mark
-    }
-
-    fn set_mark(&mut self, slot: Slot, mark: u32) {
-        self.slots[slot as usize].mark = mark;
+        false
     }
 }
 
@@ -239,32 +184,52 @@ mod tests {
 
     const WEIGHT: u32 = 1_000;
 
-    /// Runs keys past trials of a cache of `entries`, and says which window is best in the end.
-    fn best_window(entries: u32, keys: impl Iterator<Item = u32>) -> u64 {
-        let mut trials = Trials::new(u64::from(entries) * u64::from(WEIGHT));
+    /// Runs keys past trials of a cache of `entries` that begins with a rule, and says which one is
+    /// in force in the end.
+    fn best_rule(first: usize, entries: u32, keys: impl Iterator<Item = u32>) -> Rule {
+        let room = u64::from(entries) * u64::from(WEIGHT);
+        let mut trials = Trials::new(room);
         let mut counts = Sketch::default();
         counts.ensure(entries as usize);
-        let mut best = 0;
+        let mut best = first;
         for key in keys {
             let hash = key.wrapping_mul(0x9E37_79B1);
             counts.increment(hash);
-            if trials.request(hash, WEIGHT, entries as usize, &counts) {
+            if trials.request(hash, WEIGHT, entries as usize, room, &counts) {
                 best = trials.best(best);
             }
         }
-        WINDOWS[best]
+        RULES[best]
     }
 
     #[test]
-    fn a_loop_calls_for_a_small_window() {
-        assert_eq!(best_window(2_000, (0..100_000).map(|at| at % 2_400)), 1);
+    fn a_loop_calls_for_counts_and_a_margin() {
+        for keys in [2_400, 4_000, 10_000] {
+            let best = best_rule(0, 2_000, (0..100_000).map(|at| at % keys));
+            let Admission::Counted { margin } = best.admission else { panic!("{best:?}") };
+            assert!(margin > 0, "a loop of {keys}");
+        }
     }
 
     #[test]
-    fn keys_that_come_back_soon_and_never_again_call_for_a_large_window() {
-        // Each key is asked for twice, 700 requests apart.
-        let keys = (0..200_000u32).flat_map(|at| [at, at.saturating_sub(700)]);
-        assert!(best_window(2_000, keys) >= 60);
+    fn keys_that_come_back_soon_and_never_again_are_not_held_up_by_counts() {
+        // Each key is asked for twice, 700 keys apart.
+        for first in 0..RULES.len() {
+            let keys = (0..200_000u32).flat_map(|at| [at, at.saturating_sub(700)]);
+            let best = best_rule(first, 2_000, keys);
+            let recent = best.admission == Admission::Remembered || best.window_percent == 95;
+            assert!(recent, "{best:?} after {:?}", RULES[first]);
+        }
+    }
+
+    #[test]
+    fn a_difference_that_chance_explains_changes_nothing() {
+        let mut trials = Trials::new(1 << 20);
+        trials.answered[0b00010] = 109 * ONE;
+        trials.answered[0b00001] = 90 * ONE;
+        assert_eq!(trials.best(0), 0);
+        trials.answered[0b00010] = 150 * ONE;
+        assert_eq!(trials.best(0), 1);
     }
 
     #[test]
@@ -272,9 +237,11 @@ mod tests {
         let mut trials = Trials::new(1 << 40);
         let counts = Sketch::default();
         for key in 0..1_000_000u32 {
-            trials.request(key.wrapping_mul(0x9E37_79B1), WEIGHT, 1_000_000, &counts);
+            let hash = key.wrapping_mul(0x9E37_79B1);
+            trials.request(hash, WEIGHT, 1_000_000, 1 << 40, &counts);
         }
-        let keys = trials.trials[0].keys.table.len() as u64;
+        // The room is said to be vast, so nothing was evicted: one key in 2,048 was taken in.
+        let keys = trials.trials[0].keys.len() as u64;
         assert!(keys < 2 * MOST_KEYS, "{keys} keys");
         assert!(trials.overhead_bytes() < 1 << 20);
     }
