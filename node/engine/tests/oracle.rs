@@ -41,6 +41,7 @@ fn unit(state: &mut u64) -> f64 {
 }
 
 /// Keys 0 to 399, all alike or (Zipf's law with exponent 1, nearly) the low ones far more often.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 400")]
 fn keys(seed: u64, zipf: bool) -> impl Iterator<Item = u32> {
     let mut state = seed;
     std::iter::repeat_with(move || {
@@ -63,7 +64,6 @@ fn request(group: &Group, key: u32, value_len: usize) -> bool {
 /// Compares 20,000 requests; a key's value is always as long as `value_len` says.
 fn compare(policy: PolicyKind, zipf: bool, value_len: impl Fn(u32) -> usize) {
     let seed = std::env::var("SEED").map_or(0xCAFE, |seed| seed.parse().expect("a number"));
-    println!("{policy}, seed {seed}");
     let capacity_bytes = 50 * weight(4, 100);
     let options = Options { capacity_bytes, shards: Some(1), ..Options::default() };
     let cache = Cache::new(options);
@@ -75,7 +75,7 @@ fn compare(policy: PolicyKind, zipf: bool, value_len: impl Fn(u32) -> usize) {
     for (at, key) in keys(seed, zipf).take(20_000).enumerate() {
         let held = request(&group, key, value_len(key));
         let expected = oracle.request(key, weight(4, value_len(key)));
-        assert_eq!(held, expected, "{policy}, request {at}, key {key}");
+        assert_eq!(held, expected, "{policy}, seed {seed}, request {at}, key {key}");
         if held { hits += 1 } else { misses += 1 }
     }
     assert!(hits > 1_000 && misses > 1_000, "{hits} hits and {misses} misses compare nothing");

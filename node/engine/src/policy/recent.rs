@@ -60,7 +60,7 @@ impl Recent {
         self.evicted_bytes += u64::from(weight);
         let (now, part) = (self.now(), part(hash));
         let Some(bucket) = self.bucket(hash) else { return };
-        let age = |word: u32| now.wrapping_sub(word as u16);
+        let age = |word: u32| now.wrapping_sub(time(word));
         let same = bucket.iter().position(|&word| word >> 16 == part);
         let oldest = || (0..BUCKET).max_by_key(|&at| age(bucket[at]));
         let at = same.or_else(oldest).expect("a bucket has words");
@@ -71,13 +71,13 @@ impl Recent {
     pub(crate) fn recalls(&mut self, hash: u32) -> bool {
         let (now, span) = (self.now(), self.span_bytes >> self.unit);
         let Some(bucket) = self.bucket(hash) else { return false };
-        let within = |word: u32| u64::from(now.wrapping_sub(word as u16)) < span;
+        let within = |word: u32| u64::from(now.wrapping_sub(time(word))) < span;
         bucket.iter().any(|&word| word >> 16 == part(hash) && within(word))
     }
 
     /// Half a turn ahead at the start, so that an empty word is an old one.
     fn now(&self) -> u16 {
-        ((self.evicted_bytes >> self.unit) as u16).wrapping_add(1 << 15)
+        low_half(self.evicted_bytes >> self.unit).wrapping_add(1 << 15)
     }
 
     fn bucket(&mut self, hash: u32) -> Option<&mut [u32]> {
@@ -85,6 +85,16 @@ impl Recent {
         let at = hash as usize & buckets.wrapping_sub(1);
         self.words.chunks_exact_mut(BUCKET).nth(at)
     }
+}
+
+/// When a word's key went.
+fn time(word: u32) -> u16 {
+    low_half(u64::from(word))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+fn low_half(number: u64) -> u16 {
+    number as u16
 }
 
 /// Bits of the hash that the bucket's index does not tell.

@@ -214,11 +214,11 @@ mod tests {
     #[test]
     fn keys_that_come_back_soon_and_never_again_are_not_held_up_by_counts() {
         // Each key is asked for twice, 700 keys apart.
-        for first in 0..RULES.len() {
+        for (first, rule) in RULES.iter().enumerate() {
             let keys = (0..200_000u32).flat_map(|at| [at, at.saturating_sub(700)]);
             let best = best_rule(first, 2_000, keys);
             let recent = best.admission == Admission::Remembered || best.window_percent == 95;
-            assert!(recent, "{best:?} after {:?}", RULES[first]);
+            assert!(recent, "{best:?} after {rule:?}");
         }
     }
 
