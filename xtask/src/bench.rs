@@ -19,13 +19,13 @@ pub(crate) struct Args {
     comparison: Option<Comparison>,
     /// Without a name it is `get`.
     #[command(flatten)]
-    get: get::Args,
+    get: get::Get,
 }
 
 #[derive(Subcommand)]
 enum Comparison {
     /// A single GET hit: member, tonic echo, memcached; rewrites docs/benchmarks.md.
-    Get(get::Args),
+    Get(get::Get),
     /// Hit ratios of every policy, other libraries and the optimum; rewrites
     /// docs/benchmarks/hit-ratio.md and its plots.
     HitRatio(engine::HitRatio),

@@ -77,3 +77,13 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_verb_can_be_parsed() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -28,7 +28,7 @@ const SHAPES: [Shape; 2] =
 
 /// `cargo xtask bench get`
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Get {
     /// Times that each server is measured in each shape.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// When something cannot be built or started, or a server gives a wrong answer.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Get) -> Result<()> {
     if std::thread::available_parallelism()?.get() < 2 {
         bail!("the comparison pins server and load to processors of their own: two are needed");
     }
