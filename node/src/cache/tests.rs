@@ -350,10 +350,13 @@ async fn a_busy_group_tells_its_curve_and_its_hot_keys_without_values() {
     for round in 0..3_000_u32 {
         rig.text(if round % 2 == 0 { "hot" } else { "warm" }).await;
         rig.text(&format!("key-{}", round % 20)).await;
+        if round % 250 == 0 {
+            rig.cache.sweep();
+        }
     }
     let told = curve("g").await.expect("known");
     assert_eq!((told.sizes.len(), told.policies.len()), (5, PolicyKind::ALL.len()));
-    assert!(told.actual > 0.9 && told.requests == 6_000, "{told:?}");
+    assert!(told.actual > 0.9 && told.requests >= 6_000, "{told:?}");
     assert!(told.sizes.iter().all(|size| (size.hit_ratio - told.actual).abs() < 0.01), "{told:?}");
     assert_eq!(predicted(), CURVE_PERCENTS.len() + 1);
 
