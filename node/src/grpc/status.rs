@@ -51,7 +51,7 @@ pub fn code(error: &Error) -> Code {
     }
 }
 
-/// What is wrong, in a word for programs. A contract: the README has the table.
+/// What is wrong, in a word for programs. A contract: docs/reference/errors.md has the table.
 #[must_use]
 pub fn reason(error: &Error) -> &str {
     match error {

@@ -18,9 +18,9 @@ const CALM_ROUNDS: u32 = 40;
 const CALM: usize = super::MAX_PENDING / 8;
 /// Halvings between the largest sample and that of a miniature of the present size.
 const WIDER: u32 = 2;
-/// No fewer hashes than these are sampled.
 /// Accesses between two looks at the memory.
 const ROOM_CHECKED_EVERY: usize = 16;
+/// No fewer hashes than these are sampled.
 const LEAST_BELOW: u32 = 1 << 12;
 
 /// The group as it is now.
