@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
-use larder_engine::{Hit, Tick, Value};
+use larder_engine::{Hit, Tick};
 use larder_proto::config::Limits;
 use larder_proto::v1::{Explanation, Source as From};
 use larder_runtime::clock::Clock;
@@ -287,7 +287,7 @@ fn judge(hit: &Hit, group: &Group, now_ms: u64) -> Verdict {
         stored_at_ms: hit.stored_at.as_millis(),
         fresh_until_ms: hit.fresh_until.as_millis(),
     };
-    let kind = if hit.value == Value::Absent { Kind::Absent } else { Kind::Present };
+    let kind = if hit.is_absent() { Kind::Absent } else { Kind::Present };
     freshness::judge(times, kind, &group.plan.freshness, now_ms)
 }
 

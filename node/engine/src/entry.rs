@@ -1,22 +1,21 @@
 //! Owns the shape of one entry: what callers hand in, what they get back, what is kept between,
 //! and what it weighs. It never decides whether an entry stays. Start at [`Entry::pack`].
 
+use std::fmt;
+
 use bytes::Bytes;
 
+use crate::record::{self, Record, Times};
 use crate::tags::{self, TAGGED_BYTES};
 use crate::tick::Tick;
 
 /// Keys are at most this long; the slot keeps the length in two bytes.
 pub const MAX_KEY_BYTES: usize = u16::MAX as usize;
 
-/// What the engine charges for a slot beside key and value: the slab's node (88 bytes, asserted in
+/// What the engine charges for a slot beside the record: the slab's node (40 bytes, asserted in
 /// `slab.rs`) and its place in the hash table (a 4-byte index and a control byte, at the table's
 /// mean load of two thirds).
-pub(crate) const SLOT_BYTES: u64 = 88 + 8;
-
-/// Key and value live behind a shared, counted buffer: `bytes` keeps a 24-byte header for it in an
-/// allocation of its own.
-const SHARED_HEADER_BYTES: u64 = 24;
+pub(crate) const SLOT_BYTES: u64 = 40 + 8;
 
 /// What a key stands for. Absent is an answer ("the origin has no such key"), not an error, and
 /// not the same as an empty value.
@@ -55,8 +54,8 @@ impl Value {
 /// times and only withholds what is past `keep_until`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hit {
-    /// The value, sharing the cache's own buffer.
-    pub value: Value,
+    /// Nothing if the entry is an absent one.
+    view: Option<View>,
     /// When it was stored.
     pub stored_at: Tick,
     /// Until when it may be answered without a reload.
@@ -65,6 +64,60 @@ pub struct Hit {
     pub keep_until: Tick,
     /// The version that its writer gave.
     pub version: u64,
+}
+
+impl Hit {
+    /// The value's bytes in the cache's own memory, if the origin has any.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.view.as_ref().map(AsRef::as_ref)
+    }
+
+    /// True if the origin said that it has none.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.view.is_none()
+    }
+
+    /// The value, sharing the cache's own memory. Copies none of its bytes; what makes them a
+    /// `Bytes` is an allocation of 32 bytes.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        self.clone().into_value()
+    }
+
+    /// As [`Hit::value`], of a hit that is no longer needed.
+    #[must_use]
+    pub fn into_value(self) -> Value {
+        self.view.map_or(Value::Absent, |view| Value::Present(Bytes::from_owner(view)))
+    }
+}
+
+/// A value's bytes within its record.
+#[derive(Clone)]
+struct View {
+    record: Record,
+    from: u32,
+}
+
+impl AsRef<[u8]> for View {
+    fn as_ref(&self) -> &[u8] {
+        self.record.value(self.from as usize)
+    }
+}
+
+impl PartialEq for View {
+    fn eq(&self, other: &View) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for View {}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "View({} bytes)", self.as_ref().len())
+    }
 }
 
 /// What [`Group::insert`](crate::Group::insert) stores.
@@ -109,28 +162,22 @@ impl NewEntry {
     pub(crate) fn weight(&self, key_len: usize) -> u64 {
         let tags = self.tags.len() as u64;
         let tagged = if tags == 0 { 0 } else { TAGGED_BYTES + tags * 2 };
-        weight(key_len, self.value.len()) + tagged
+        let version_len = record::version_len(self.version);
+        SLOT_BYTES + record::cost(version_len, key_len, self.value.len()) + tagged
     }
 }
 
-/// A life of this many milliseconds never ends.
-const FOREVER_MS: u32 = u32::MAX;
-
-/// `flags`.
+/// `flags`: marks, and from [`VERSION_LEN`] on how many bytes the version takes.
 const ABSENT: u8 = 1;
 const TAGGED: u8 = 2;
+const VERSION_LEN: u32 = 4;
 
-/// One resident entry as it lies in its slot. Key and value share one buffer, so that an entry
-/// costs one allocation of known size and a hit is a counted view into it.
-#[derive(Debug)]
+/// One resident entry as it lies in its slot: what policies and lists ask for. Everything else is
+/// in its record, so that an entry costs one allocation of known size.
 pub(crate) struct Entry {
-    /// The key's bytes, then the value's.
-    buffer: Bytes,
-    stored_at: Tick,
-    version: u64,
-    fresh_for_ms: u32,
-    keep_for_ms: u32,
-    /// Bytes charged; what [`weight`] says, kept because policies read it often.
+    /// Nothing in a free slot.
+    record: Option<Record>,
+    /// Bytes charged; what [`NewEntry::weight`] says, kept because policies read it often.
     pub(crate) weight: u32,
     key_len: u16,
     flags: u8,
@@ -139,69 +186,53 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Copies key and value into one buffer of their own. The copy is deliberate: a `Bytes` that
-    /// arrived from the network is a view that would keep a far larger receive buffer alive, and
-    /// the budget would not see it. `None` if the key is longer than [`MAX_KEY_BYTES`] or the
-    /// weight does not fit 32 bits.
+    /// Copies key and value into one record. `None` if the key is longer than [`MAX_KEY_BYTES`]
+    /// or the weight does not fit 32 bits.
     pub(crate) fn pack(key: &[u8], new: &NewEntry, now: Tick) -> Option<Entry> {
         let key_len = u16::try_from(key.len()).ok()?;
         let weight = u32::try_from(new.weight(key.len())).ok()?;
-        let mut joined = Vec::with_capacity(key.len() + new.value.len());
-        joined.extend_from_slice(key);
+        let times = Times::new(new.stored_at.unwrap_or(now), new.fresh_until, new.keep_until);
+        let value = new.value.present().map_or(&[][..], |bytes| bytes);
+        let record = Some(Record::new(times, new.version, key, value));
         let tagged = if new.tags.is_empty() { 0 } else { TAGGED };
-        let flags = match &new.value {
-            Value::Present(bytes) => {
-                joined.extend_from_slice(bytes);
-                tagged
-            }
-            Value::Absent => tagged | ABSENT,
-        };
-        // The first clone of a `Bytes` made from a `Vec` allocates its shared header. Doing it
-        // here means that no hit does.
-        let unshared = Bytes::from(joined);
-        let buffer = unshared.clone();
-        let stored_at = new.stored_at.unwrap_or(now);
-        Some(Entry {
-            buffer,
-            stored_at,
-            version: new.version,
-            fresh_for_ms: life_ms(stored_at, new.fresh_until),
-            keep_for_ms: life_ms(stored_at, new.keep_until.max(new.fresh_until)),
-            weight,
-            key_len,
-            flags,
-            heat: 0,
-        })
+        let absent = if new.value == Value::Absent { ABSENT } else { 0 };
+        let flags = tagged | absent | version_flags(new.version);
+        Some(Entry { record, weight, key_len, flags, heat: 0 })
     }
 
     /// What lies in a free slot: nothing, and no allocation.
     pub(crate) const fn vacant() -> Entry {
-        Entry {
-            buffer: Bytes::new(),
-            stored_at: Tick::ZERO,
-            version: 0,
-            fresh_for_ms: 0,
-            keep_for_ms: 0,
-            weight: 0,
-            key_len: 0,
-            flags: 0,
-            heat: 0,
-        }
+        Entry { record: None, weight: 0, key_len: 0, flags: 0, heat: 0 }
     }
 
-    /// An entry in miniature (`curve.rs`): it weighs and lives like a real one, and holds nothing.
+    /// An entry in miniature (`curve.rs`): it weighs and lives like a real one, and holds no key
+    /// and no value.
     pub(crate) fn outlined(weight: u32, is_absent: bool, life_ms: u32, now: Tick) -> Entry {
-        let flags = if is_absent { ABSENT } else { 0 };
-        Entry { weight, flags, keep_for_ms: life_ms, stored_at: now, ..Entry::vacant() }
+        let flags = version_flags(0) | if is_absent { ABSENT } else { 0 };
+        let record = Some(Record::new(Times::outlined(now, life_ms), 0, b"", b""));
+        Entry { record, weight, flags, ..Entry::vacant() }
+    }
+
+    /// Bytes that a miniature's record takes.
+    pub(crate) fn outlined_bytes() -> u64 {
+        record::cost(1, 0, 0)
+    }
+
+    fn record(&self) -> &Record {
+        self.record.as_ref().expect("only occupied slots are looked at")
+    }
+
+    fn version_len(&self) -> usize {
+        usize::from(self.flags >> VERSION_LEN)
     }
 
     /// The whole life, in ms, as `outlined` takes it.
     pub(crate) fn life_ms(&self) -> u32 {
-        self.keep_for_ms
+        self.record().times().life_ms()
     }
 
     pub(crate) fn key(&self) -> &[u8] {
-        &self.buffer[..usize::from(self.key_len)]
+        self.record().key(self.version_len(), usize::from(self.key_len))
     }
 
     pub(crate) fn is_absent(&self) -> bool {
@@ -212,20 +243,8 @@ impl Entry {
         self.flags & TAGGED != 0
     }
 
-    pub(crate) fn value(&self) -> Value {
-        if self.is_absent() {
-            Value::Absent
-        } else {
-            Value::Present(self.buffer.slice(usize::from(self.key_len)..))
-        }
-    }
-
-    pub(crate) fn fresh_until(&self) -> Tick {
-        ends(self.stored_at, self.fresh_for_ms)
-    }
-
     pub(crate) fn keep_until(&self) -> Tick {
-        ends(self.stored_at, self.keep_for_ms)
+        self.record().times().keep_until()
     }
 
     /// An entry may be answered up to and including its last millisecond.
@@ -234,46 +253,35 @@ impl Entry {
     }
 
     pub(crate) fn hit(&self) -> Hit {
+        let record = self.record();
+        let (times, version) = (record.times(), record.version(self.version_len()));
+        let from = record::value_at(self.version_len(), usize::from(self.key_len));
+        let from = u32::try_from(from).expect("a key's length has 16 bits");
         Hit {
-            value: self.value(),
-            stored_at: self.stored_at,
-            fresh_until: self.fresh_until(),
-            keep_until: self.keep_until(),
-            version: self.version,
+            view: (!self.is_absent()).then(|| View { record: record.clone(), from }),
+            stored_at: times.stored_at(),
+            fresh_until: times.fresh_until(),
+            keep_until: times.keep_until(),
+            version,
         }
     }
 }
 
-/// Bytes that an entry with a key and a value of these lengths is charged: its slot, and its two
-/// allocations rounded as allocators round.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("weight", &self.weight).finish_non_exhaustive()
+    }
+}
+
+fn version_flags(version: u64) -> u8 {
+    u8::try_from(record::version_len(version)).expect("1 to 8") << VERSION_LEN
+}
+
+/// Bytes that an entry with a key and a value of these lengths is charged: its slot, and its
+/// record rounded as the allocator rounds. A version above 255 takes up to seven bytes more.
 #[must_use]
 pub fn weight(key_len: usize, value_len: usize) -> u64 {
-    let payload = key_len as u64 + value_len as u64;
-    SLOT_BYTES + allocated(SHARED_HEADER_BYTES) + allocated(payload)
-}
-
-/// What an allocation of `bytes` costs: a header word and 16-byte steps as in glibc, which up to
-/// 1 KiB also bounds the size classes of mimalloc and jemalloc; above, an eighth of the power of
-/// two below, their usual class width.
-const fn allocated(bytes: u64) -> u64 {
-    if bytes == 0 {
-        return 0;
-    }
-    let with_header = bytes + 8;
-    let step = if with_header <= 1024 { 16 } else { 1 << (with_header.ilog2() - 4) };
-    let rounded = with_header.next_multiple_of(step);
-    if rounded < 32 { 32 } else { rounded }
-}
-
-fn life_ms(from: Tick, until: Tick) -> u32 {
-    if until == Tick::NEVER {
-        return FOREVER_MS;
-    }
-    u32::try_from(until.millis_since(from)).unwrap_or(FOREVER_MS).min(FOREVER_MS - 1)
-}
-
-fn ends(from: Tick, life_ms: u32) -> Tick {
-    if life_ms == FOREVER_MS { Tick::NEVER } else { from.after_millis(u64::from(life_ms)) }
+    SLOT_BYTES + record::cost(1, key_len, value_len)
 }
 
 #[cfg(test)]
@@ -289,23 +297,25 @@ mod tests {
     fn absent_is_not_an_empty_value() {
         let empty = entry(b"k", Value::Present(Bytes::new()), 200, Tick::NEVER);
         let absent = entry(b"k", Value::Absent, 200, Tick::NEVER);
-        assert_eq!(empty.value(), Value::Present(Bytes::new()));
-        assert_eq!(absent.value(), Value::Absent);
+        assert_eq!(empty.hit().value(), Value::Present(Bytes::new()));
+        assert_eq!(absent.hit().value(), Value::Absent);
+        assert!(absent.hit().is_absent() && !empty.hit().is_absent());
     }
 
     #[test]
-    fn a_value_is_a_view_of_the_entrys_own_buffer() {
+    fn a_value_is_a_view_of_the_entrys_own_memory() {
         let entry = entry(b"key", Value::Present(Bytes::from_static(b"value")), 200, Tick::NEVER);
-        let (one, two) = (entry.value(), entry.value());
-        let (one, two) = (one.present().expect("present"), two.present().expect("present"));
-        assert_eq!(&one[..], b"value");
-        assert_eq!(one.as_ptr(), two.as_ptr());
+        let (hit, value) = (entry.hit(), entry.hit().into_value());
+        drop(entry);
+        let (bytes, value) = (hit.bytes().expect("present"), value.present().expect("present"));
+        assert_eq!(bytes, b"value");
+        assert_eq!(bytes.as_ptr(), value.as_ptr());
     }
 
     #[test]
     fn a_life_without_end_stays_so_and_a_long_one_is_cut() {
         let forever = entry(b"k", Value::Absent, u64::MAX, Tick::NEVER);
-        assert_eq!(forever.fresh_until(), Tick::NEVER);
+        assert_eq!(forever.hit().fresh_until, Tick::NEVER);
         let long = entry(b"k", Value::Absent, 1 << 40, Tick::from_millis(1 << 41));
         assert!(long.keep_until() < Tick::NEVER);
         assert!(long.keep_until().as_millis() > 49 * 24 * 3_600_000);

@@ -24,14 +24,14 @@
 //!
 //! # The life of an entry
 //! 1. A read misses. The caller takes a [`Fence`], loads, and inserts with the fence. Outside the
-//!    lock key and value are copied into one buffer (`entry.rs`).
+//!    lock key and value are copied into one record (`record.rs`).
 //! 2. Under the lock of the key's shard (`shard.rs`) the fence is judged, the entry takes a slot
 //!    (`slab.rs`), is entered in the hash table, the timer wheel (`expiry.rs`) and the policy
 //!    (`policy.rs`), and the policy names victims until the shard is within its limit.
-//! 3. Reads hand out views of its buffer until `keep_until`; whether it is still *fresh* is the
+//! 3. Reads hand out views of its record until `keep_until`; whether it is still *fresh* is the
 //!    caller's judgement.
 //! 4. It leaves by one [`Cause`], and is dropped after the lock is released. A reader that still
-//!    holds a view keeps the buffer alive, no longer charged.
+//!    holds a view keeps the record alive, no longer charged.
 //!
 //! # Invariants
 //! - The bytes charged are the sum of the weights of the entries, plus what the policy remembers
@@ -56,6 +56,7 @@ mod listener;
 mod options;
 mod policy;
 mod queue;
+mod record;
 mod shard;
 mod slab;
 mod stats;

@@ -27,7 +27,7 @@ pub(crate) struct Ear(Option<Arc<dyn Listener>>);
 impl Ear {
     pub(crate) fn tell(&self, entry: &Entry, cause: Cause) {
         if let Ear(Some(listener)) = self {
-            listener.removed(entry.key(), &entry.value(), cause);
+            listener.removed(entry.key(), &entry.hit().into_value(), cause);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::group::Refused;
 use crate::hot::{HotKey, HotKeys, SAMPLED};
 use crate::policy::PolicyKind;
 use crate::stats::{GroupStats, Swept};
-use crate::store::Store;
+use crate::store::{Read, Store};
 use crate::tags::{Places, TagEpochs};
 use crate::tick::Tick;
 
@@ -82,23 +82,18 @@ impl Shard {
             self.unsampled = SAMPLED;
             self.hot.record(hash, key, now);
         }
-        let Some(slot) = self.store.find(hash, key) else {
-            self.counts.misses += 1;
-            return None;
-        };
-        // Also for an entry that is dead: the key was wanted, and the fill that follows takes
-        // its place, so that a hot key does not start from cold at the end of each life.
-        self.store.hit(slot);
-        if self.store.is_dead(slot, now, tags) {
-            self.counts.misses += 1;
-            self.counts.expired_misses += 1;
-            return None;
+        match self.store.read(hash, key, now, tags) {
+            Read::Answer(hit) => {
+                self.counts.hits += 1;
+                self.counts.absent_hits += u64::from(hit.is_absent());
+                self.counts.stale_hits += u64::from(now > hit.fresh_until);
+                return Some(hit);
+            }
+            Read::Dead => self.counts.expired_misses += 1,
+            Read::Unknown => {}
         }
-        let entry = self.store.entry(slot);
-        self.counts.hits += 1;
-        self.counts.absent_hits += u64::from(entry.is_absent());
-        self.counts.stale_hits += u64::from(now > entry.fresh_until());
-        Some(entry.hit())
+        self.counts.misses += 1;
+        None
     }
 
     /// What there is of a key, dead or alive.

@@ -12,7 +12,7 @@ pub(crate) type Slot = u32;
 /// "No slot."
 pub(crate) const NIL: Slot = u32::MAX;
 
-/// Slots per chunk: 11 KiB, small enough for a group of a few entries.
+/// Slots per chunk: 5 KiB, small enough for a group of a few entries.
 const CHUNK: usize = 128;
 
 /// One slot: an entry and its places in the policy's list and in the timer wheel.
@@ -30,12 +30,22 @@ pub(crate) struct Node {
 }
 
 // `SLOT_BYTES` charges this size; a field more must be charged too.
-const _: () = assert!(size_of::<Node>() <= 88);
+const _: () = assert!(size_of::<Node>() <= 40);
+
+impl Node {
+    /// One that is linked nowhere.
+    const fn new(hash: u32, entry: Entry) -> Node {
+        Node { entry, hash, mark: 0, prev: NIL, next: NIL, timer_prev: NIL, timer_next: NIL }
+    }
+}
 
 /// The slots of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
-    chunks: Vec<Vec<Node>>,
+    /// Of a fixed size, so that only the chunk's number needs a check.
+    chunks: Vec<Box<[Node; CHUNK]>>,
+    /// Slots that were ever in use; those after them are vacant and on no list.
+    used: usize,
     /// Head of the free slots, linked by `next`; NIL ends it. Zero-sized slabs have none.
     free: Option<Slot>,
     len: usize,
@@ -50,22 +60,20 @@ impl Slab {
     /// Puts an entry into a free slot, linked nowhere.
     pub(crate) fn insert(&mut self, hash: u32, entry: Entry) -> Slot {
         self.len += 1;
-        let node =
-            Node { entry, hash, mark: 0, prev: NIL, next: NIL, timer_prev: NIL, timer_next: NIL };
-        if let Some(slot) = self.free {
+        let slot = if let Some(slot) = self.free {
             let next = self[slot].next;
             self.free = (next != NIL).then_some(next);
-            self[slot] = node;
-            return slot;
-        }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let chunk_index = self.chunks.len() - 1;
-        let chunk = &mut self.chunks[chunk_index];
-        chunk.push(node);
-        let index = chunk_index * CHUNK + chunk.len() - 1;
-        Slot::try_from(index).expect("a shard's byte budget ends long before 2^32 slots")
+            slot
+        } else {
+            if self.used == self.chunks.len() * CHUNK {
+                self.chunks.push(Box::new([const { Node::new(0, Entry::vacant()) }; CHUNK]));
+            }
+            self.used += 1;
+            let slot = Slot::try_from(self.used - 1);
+            slot.expect("a shard's byte budget ends long before 2^32 slots")
+        };
+        self[slot] = Node::new(hash, entry);
+        slot
     }
 
     /// Takes the entry out and frees its slot. The caller has unlinked it from every list.
@@ -94,18 +102,18 @@ impl Slab {
     /// # Panics
     /// If one is neither or both.
     pub(crate) fn validate(&self) {
-        let slots: usize = self.chunks.iter().map(Vec::len).sum();
-        let occupied = self.chunks.iter().flatten().filter(|node| node.entry.weight > 0).count();
+        let nodes = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        let occupied = nodes.filter(|node| node.entry.weight > 0).count();
         assert_eq!(occupied, self.len, "the length is that of the occupied slots");
         let mut free = 0;
         let mut at = self.free.unwrap_or(NIL);
         while at != NIL {
             assert_eq!(self[at].entry.weight, 0, "a free slot holds nothing");
             free += 1;
-            assert!(free <= slots, "the list of free slots ends");
+            assert!(free <= self.used, "the list of free slots ends");
             at = self[at].next;
         }
-        assert_eq!(occupied + free, slots, "no slot is lost");
+        assert_eq!(occupied + free, self.used, "no slot is lost");
     }
 }
 

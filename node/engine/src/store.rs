@@ -4,7 +4,7 @@
 
 use hashbrown::HashTable;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Hit};
 use crate::expiry::Wheel;
 use crate::policy::{Lru, Policy, PolicyKind};
 use crate::slab::{NIL, Node, Slab, Slot};
@@ -21,6 +21,15 @@ pub(crate) struct Store {
     present: Box<dyn Policy>,
     absent: Lru,
     tagged: Tagged,
+}
+
+/// What a read finds.
+pub(crate) enum Read {
+    /// No entry of the key.
+    Unknown,
+    /// One that may not be answered any more.
+    Dead,
+    Answer(Hit),
 }
 
 /// The table's hash of a slot's 32 bits: spread by a multiplication (Fibonacci hashing), because
@@ -45,11 +54,12 @@ impl Store {
         self.slab.len()
     }
 
-    /// Bytes that it uses in the process beside keys and values; up to a chunk of slots more are
+    /// Bytes that a store of miniatures uses in the process; up to a chunk of slots more are
     /// allocated.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let policy = usize::try_from(self.present.overhead_bytes()).unwrap_or(usize::MAX);
-        self.slab.len() * size_of::<Node>() + self.table.allocation_size() + policy
+        let each = size_of::<Node>() as u64 + Entry::outlined_bytes();
+        let bytes = self.slab.len() as u64 * each + self.present.overhead_bytes();
+        self.table.allocation_size() + usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// Removes every entry whose key's hash is `unwanted`.
@@ -90,6 +100,22 @@ impl Store {
     pub(crate) fn is_dead(&self, slot: Slot, now: Tick, tags: &TagEpochs) -> bool {
         let entry = &self.slab[slot].entry;
         entry.is_over(now) || (entry.is_tagged() && self.tagged.is_dead(slot, tags))
+    }
+
+    /// A read: tells the policy that the key was asked for, and answers if it may.
+    pub(crate) fn read(&mut self, hash: u32, key: &[u8], now: Tick, tags: &TagEpochs) -> Read {
+        let Some(slot) = self.find(hash, key) else { return Read::Unknown };
+        let entry = &self.slab[slot].entry;
+        let (hit, is_absent) = (entry.hit(), entry.is_absent());
+        let dead = now > hit.keep_until || (entry.is_tagged() && self.tagged.is_dead(slot, tags));
+        // Also for an entry that is dead: the key was wanted, and the fill that follows takes
+        // its place, so that a hot key does not start from cold at the end of each life.
+        if is_absent {
+            self.absent.hit(&mut self.slab, slot);
+        } else {
+            self.present.hit(&mut self.slab, slot);
+        }
+        if dead { Read::Dead } else { Read::Answer(hit) }
     }
 
     /// Tells the policy that the slot's key was asked for.

@@ -67,7 +67,7 @@ fn invalidations_racing_with_loads_leave_no_outdated_fill() {
         });
         if let Some(hit) = group.get(b"k", NOW) {
             let expected = (round + 1).to_be_bytes();
-            assert_eq!(hit.value.present().map(|value| &value[..]), Some(&expected[..]));
+            assert_eq!(hit.bytes(), Some(&expected[..]));
         }
     }
 }
@@ -79,14 +79,14 @@ fn absent_is_remembered_apart_from_empty_and_gone_when_invalidated() {
     group.insert(b"no", &absent, None, NOW).unwrap();
     group.insert(b"empty", &entry(0), None, NOW).unwrap();
     for _ in 0..2 {
-        assert_eq!(group.get(b"no", NOW).unwrap().value, Value::Absent);
-        assert_eq!(group.get(b"empty", NOW).unwrap().value, Value::Present(Bytes::new()));
+        assert_eq!(group.get(b"no", NOW).unwrap().value(), Value::Absent);
+        assert_eq!(group.get(b"empty", NOW).unwrap().value(), Value::Present(Bytes::new()));
     }
     assert!(group.invalidate(b"no"));
     assert!(group.get(b"no", NOW).is_none());
     group.insert(b"no", &absent, None, NOW).unwrap();
     group.insert(b"no", &entry(3), None, NOW).unwrap();
-    assert_eq!(group.get(b"no", NOW).unwrap().value.len(), 3);
+    assert_eq!(group.get(b"no", NOW).unwrap().value().len(), 3);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn expiry_is_judged_at_read_and_the_sweep_gives_the_memory_back() {
 fn a_cut_of_the_capacity_is_paid_in_small_steps() {
     let cache = cache(4 << 20, 1);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
-    fill(&group, 0..15_000, 100);
+    fill(&group, 0..20_000, 100);
     let before = group.len();
     cache.set_capacity(1 << 20);
     assert_eq!(group.len(), before, "the cut itself evicts nothing");
@@ -131,7 +131,7 @@ fn a_cut_of_the_capacity_is_paid_in_small_steps() {
     assert!(before - group.len() <= 66, "one insert evicts two, and once a step of 64");
     let before = group.len();
     fill(&group, 20_001..20_002, 100);
-    assert!(before - group.len() <= 2, "one insert evicts two");
+    assert!(before - group.len() <= 2, "one insert evicts two, not {}", before - group.len());
     assert!(cache.sweep(NOW, 100).more);
     while cache.sweep(NOW, 1_000).more {}
     assert!(cache.bytes() <= 1 << 20);
@@ -240,7 +240,7 @@ fn the_hottest_entries_come_first_and_only_living_ones() {
     }
     let mut keys = Vec::new();
     group.hottest_first(NOW.after_millis(1), 10, |key, hit| {
-        assert_eq!(hit.value.len(), 10);
+        assert_eq!(hit.value().len(), 10);
         keys.push(key.to_vec());
     });
     assert_eq!(keys.len(), 10);

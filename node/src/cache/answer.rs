@@ -45,7 +45,7 @@ impl Answer {
             remaining_ms,
             version: hit.version,
             not_owner: false,
-            value: hit.value,
+            value: hit.into_value(),
         }
     }
 

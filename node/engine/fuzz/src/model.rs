@@ -139,7 +139,7 @@ impl Side {
     fn check_hit(&self, key: u8, hit: Option<Hit>, now: Tick) {
         let answers = |stored: &&Stored| !stored.dead && now <= stored.keep_until;
         let expected = self.held.get(&key).filter(answers);
-        let seen = hit.map(|hit| (hit.value, hit.version, hit.keep_until));
+        let seen = hit.map(|hit| (hit.value(), hit.version, hit.keep_until));
         let expected = expected.map(|s| (s.value.clone(), s.version, s.keep_until));
         assert_eq!(seen, expected, "key {key}");
     }
@@ -339,7 +339,7 @@ impl Model {
         let side = self.side(group);
         let mut seen = Vec::new();
         side.group.hottest_first(now, max, |key, hit| {
-            assert!(hit.value != Value::Absent, "only values are worth handing over");
+            assert!(!hit.is_absent(), "only values are worth handing over");
             side.check_hit(key[0], Some(hit), now);
             seen.push(key[0]);
         });

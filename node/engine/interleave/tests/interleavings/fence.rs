@@ -127,7 +127,7 @@ fn what_a_writer_stored_after_its_invalidation_is_not_lost_to_an_older_load() {
         };
         together(vec![Box::new(move || load(&reader, &readers_origin)), Box::new(write)]);
         let hit = group.get(b"k", NOW).expect("the room is large");
-        assert_eq!((hit.version, hit.value.len()), (NEW, 8));
+        assert_eq!((hit.version, hit.value().len()), (NEW, 8));
     });
 }
 
