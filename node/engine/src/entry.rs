@@ -69,6 +69,7 @@ pub struct Hit {
 impl Hit {
     /// The value's bytes in the cache's own memory, if the origin has any.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> Option<&[u8]> {
         self.view.as_ref().map(AsRef::as_ref)
     }
@@ -218,6 +219,7 @@ impl Entry {
         record::cost(1, 0, 0)
     }
 
+    #[inline]
     fn record(&self) -> &Record {
         self.record.as_ref().expect("only occupied slots are looked at")
     }
@@ -231,6 +233,7 @@ impl Entry {
         self.record().times().life_ms()
     }
 
+    #[inline]
     pub(crate) fn key(&self) -> &[u8] {
         self.record().key(self.version_len(), usize::from(self.key_len))
     }
@@ -252,6 +255,7 @@ impl Entry {
         now > self.keep_until()
     }
 
+    #[inline]
     pub(crate) fn hit(&self) -> Hit {
         let record = self.record();
         let (times, version) = (record.times(), record.version(self.version_len()));

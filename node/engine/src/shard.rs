@@ -70,6 +70,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     pub(crate) fn get(
         &mut self,
         hash: u32,

@@ -120,12 +120,14 @@ impl Slab {
 impl Index<Slot> for Slab {
     type Output = Node;
 
+    #[inline]
     fn index(&self, slot: Slot) -> &Node {
         &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 }
 
 impl IndexMut<Slot> for Slab {
+    #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut Node {
         &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }

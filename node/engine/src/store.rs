@@ -83,6 +83,7 @@ impl Store {
         self.absent.bytes()
     }
 
+    #[inline]
     pub(crate) fn find(&self, hash: u32, key: &[u8]) -> Option<Slot> {
         let slab = &self.slab;
         let same = |&slot: &Slot| {
@@ -103,6 +104,7 @@ impl Store {
     }
 
     /// A read: tells the policy that the key was asked for, and answers if it may.
+    #[inline]
     pub(crate) fn read(&mut self, hash: u32, key: &[u8], now: Tick, tags: &TagEpochs) -> Read {
         let Some(slot) = self.find(hash, key) else { return Read::Unknown };
         let entry = &self.slab[slot].entry;
