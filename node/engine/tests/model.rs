@@ -31,13 +31,14 @@ proptest! {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "shown with a failure, to tell which input it was")]
 fn what_the_fuzzer_found_worth_keeping_still_holds() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/operations");
     let files: Vec<_> = std::fs::read_dir(&corpus).expect("the corpus is committed").collect();
     assert!(files.len() >= 16, "{} inputs are no corpus", files.len());
     for file in files {
         let path = file.expect("a readable entry").path();
-        println!("{}", path.display()); // Shown with a failure.
+        println!("{}", path.display());
         model::run(&Input::read(&std::fs::read(&path).expect("a readable file")));
     }
 }

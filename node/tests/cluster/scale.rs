@@ -46,7 +46,6 @@ async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
 
     stop.store(true, Ordering::Relaxed);
     let seen = reader.await.expect("no panic");
-    println!("{seen:?}");
     assert_eq!(seen.failures, Vec::<String>::new());
     assert!(seen.reads > 500 && seen.slowest < Duration::from_secs(1), "{seen:?}");
     cluster.stop().await;

@@ -33,7 +33,7 @@ pub(crate) fn run(input: &Input) {
         model.check_accounts();
     }
     model.settle();
-    model.sides.iter_mut().for_each(|side| side.clear());
+    model.sides.iter_mut().for_each(Side::clear);
     model.settle();
     assert!(model.sides.iter().all(|side| side.buried.is_empty()), "all that left was told");
 }
