@@ -76,6 +76,7 @@ impl Policy for TinyLfu {
         let entries = self.entries_due(slab);
         self.sketch.ensure(entries);
         self.segments.ensure(entries);
+        self.trials.enters(slab[slot].hash, slab[slot].entry.weight);
         self.request(slab, slot);
         self.segments.insert(slab, slot);
         self.recount();
@@ -88,14 +89,19 @@ impl Policy for TinyLfu {
 
     fn reweigh(&mut self, slab: &mut Slab, slot: Slot, old: u32) {
         self.segments.reweigh(slab, slot, old);
+        self.trials.leaves(slab[slot].hash, old);
+        self.trials.enters(slab[slot].hash, slab[slot].entry.weight);
     }
 
     fn remove(&mut self, slab: &mut Slab, slot: Slot) {
         self.segments.remove(slab, slot);
+        self.trials.leaves(slab[slot].hash, slab[slot].entry.weight);
     }
 
     fn evict(&mut self, slab: &mut Slab) -> Option<Slot> {
-        self.segments.evict(slab, &self.sketch)
+        let victim = self.segments.evict(slab, &self.sketch)?;
+        self.trials.leaves(slab[victim].hash, slab[victim].entry.weight);
+        Some(victim)
     }
 
     fn set_capacity(&mut self, bytes: u64) {
@@ -106,7 +112,7 @@ impl Policy for TinyLfu {
         if self.overhead_bytes > bytes / 4 {
             self.sketch.shrink(bytes / 8);
             self.segments.shrink_memory(bytes / 16);
-            self.trials = Trials::new(bytes);
+            self.trials.start_anew(bytes);
             self.recount();
         }
     }
