@@ -2,13 +2,14 @@
 //! work and drop. It never decides what goes first (the policy does) nor how much room the group
 //! has (the cache does). Start at [`Group::get`].
 
+mod upkeep;
+
 use std::sync::{Arc, Weak};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::budget::{Demand, Held};
 use crate::cache::Core;
-use crate::curve::{Curve, Outline, Present, TooYoung, Watch};
+use crate::curve::{Curve, Outline, TooYoung, Watch};
 use crate::entry::{Entry, Hit, MAX_KEY_BYTES, NewEntry};
 use crate::fence::Fence;
 use crate::graveyard::Graveyard;
@@ -16,14 +17,11 @@ use crate::hot::HotKey;
 use crate::listener::{Ears, Listener};
 use crate::options::GroupOptions;
 use crate::shard::{Limits, Removed, Shard};
-use crate::stats::{GroupStats, Swept};
+use crate::stats::GroupStats;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::tags::{Places, TagEpochs};
 use crate::tick::Tick;
-
-/// Entries that a step under one lock may look at.
-const STEP: usize = 64;
 
 /// Why an entry was not stored. The caller may still answer with the value it has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
@@ -361,123 +359,11 @@ impl Inner {
         self.watch.cleared();
     }
 
-    /// The first eviction since the last division, or one that room owed would have spared, asks
-    /// for a division.
-    fn evicted_for_room(&self) {
-        let first = !self.pressing.swap(true, Ordering::Relaxed);
-        if (first || self.owed.load(Ordering::Relaxed))
-            && let Some(core) = self.core.upgrade()
-        {
-            core.relieve();
-        }
-    }
-
     pub(crate) fn bytes(&self) -> u64 {
         self.shards.iter().map(|unit| unit.bytes.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
-    }
-
-    pub(crate) fn forget_pressure(&self) {
-        self.pressing.store(false, Ordering::Relaxed);
-    }
-
-    pub(crate) fn demand(&self, capacity_bytes: u64) -> Demand {
-        let options = self.options.lock();
-        let max_bytes = options.max_bytes.unwrap_or(capacity_bytes).min(capacity_bytes);
-        Demand {
-            min_bytes: options.min_bytes.min(max_bytes),
-            max_bytes,
-            bytes: self.bytes(),
-            pressing: self.pressing.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Tells the shards what the group is due and lowers their limits to it. What is said to be
-    /// held holds until [`Inner::raise`].
-    pub(crate) fn hold(&self, target_bytes: u64) -> Held {
-        let shards = self.shards.len() as u64;
-        let percent = u64::from(self.options.lock().absent_percent.min(100));
-        let due = target_bytes / shards;
-        let most = Limits {
-            bytes: due,
-            absent_bytes: due * percent / 100,
-            entry_bytes: self.max_entry_bytes.min(due),
-        };
-        let mut held = Held { target_bytes: due * shards, limit_bytes: 0, most_bytes: 0 };
-        for unit in &self.shards {
-            let limits = self.change(unit, |shard, _| {
-                shard.set_limits(Limits { bytes: due.min(shard.limits().bytes), ..most });
-                (shard.limits().bytes, shard.bytes())
-            });
-            held.limit_bytes += limits.0;
-            held.most_bytes += limits.0.max(limits.1);
-        }
-        held
-    }
-
-    /// Raises the limit from what it is held to.
-    pub(crate) fn raise(&self, held: Held, limit_bytes: u64) {
-        let bytes = limit_bytes / self.shards.len() as u64;
-        self.owed.store(limit_bytes < held.target_bytes, Ordering::Relaxed);
-        if limit_bytes > held.limit_bytes {
-            for unit in &self.shards {
-                self.change(unit, |shard, _| {
-                    shard.set_limits(Limits { bytes, ..shard.limits() });
-                });
-            }
-        }
-    }
-
-    /// Brings the prediction up to date.
-    fn predict(&self, now: Tick) {
-        if !self.watch.is_on() {
-            return;
-        }
-        let mut stats = GroupStats::default();
-        self.shards.iter().for_each(|unit| stats += unit.shard.lock().stats());
-        let options = self.options.lock().clone();
-        let present = Present {
-            policy: options.policy,
-            limit_bytes: stats.limit_bytes,
-            absent_bytes: stats.limit_bytes / 100 * u64::from(options.absent_percent.min(100)),
-            hits: stats.hits,
-            misses: stats.misses,
-        };
-        self.watch.catch_up(&present, now);
-    }
-
-    /// Housekeeping over all shards, at most about `max` entries.
-    pub(crate) fn sweep(&self, now: Tick, max: usize) -> Swept {
-        self.predict(now);
-        let mut swept = Swept::default();
-        for unit in &self.shards {
-            loop {
-                let left = max.saturating_sub(swept.expired + swept.evicted);
-                if left == 0 {
-                    return Swept { more: true, ..swept };
-                }
-                let step = self.change(unit, |shard, out| shard.sweep(now, left.min(STEP), out));
-                swept += Swept { more: false, ..step };
-                if !step.more {
-                    break;
-                }
-            }
-        }
-        swept
-    }
-
-    /// Evicts down to the limit, at most about `max` entries.
-    pub(crate) fn shrink(&self, max: usize) -> usize {
-        let mut evicted = 0;
-        for unit in &self.shards {
-            if evicted >= max {
-                break;
-            }
-            evicted += self.change(unit, |shard, out| shard.shrink((max - evicted).min(STEP), out));
-        }
-        evicted
     }
 }
