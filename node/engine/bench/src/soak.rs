@@ -1,9 +1,11 @@
 //! Memory over time: fills to three times the budget with values of mixed sizes, churns, and
 //! fails unless the process's resident memory stays flat. The engine runs as in a member: several
-//! threads, lives that end, overwriting with other sizes, invalidation, housekeeping beside it.
+//! threads read and invalidate, one other fills (`node/src/app.rs`: loads run on the background
+//! thread), lives end, sizes change with each write, housekeeping runs beside it.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -23,6 +25,8 @@ const SETTLING: f64 = 0.1;
 const FILL: u64 = 3;
 /// Mean size of a mixed value, about; only to choose how many keys make up [`FILL`].
 const MEAN_BYTES: u64 = 9_400;
+/// Keys that wait to be filled, for each thread that fills; then readers wait.
+const WANTED: usize = 256;
 /// How long entries live; the sweep's work.
 const LIFE_MS: u64 = 60_000;
 /// A member sweeps this often and so much.
@@ -41,9 +45,12 @@ pub(crate) struct Args {
     /// The cache's capacity, mebibytes.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65536))]
     budget_mib: u64,
-    /// Threads that read and fill; one for each processor unless given.
+    /// Threads that read; one for each processor unless given.
     #[arg(long)]
     threads: Option<usize>,
+    /// Threads that fill. A member has one; a program that embeds the engine may have more.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    fillers: u8,
 }
 
 /// One look.
@@ -63,26 +70,42 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let group = cache.add_group("soak", GroupOptions::default())?;
     let keys = (budget * FILL).div_ceil(MEAN_BYTES);
     println!(
-        "budget {} MiB, {keys} keys ({FILL} x the budget), values of 64 B to 64 KiB, {threads} \
-         threads, policy {}",
+        "budget {} MiB, {keys} keys ({FILL} x the budget), values of 64 B to 64 KiB, threads: \
+         {threads} read, {} fill, policy {}",
         args.budget_mib,
+        args.fillers,
         group.options().policy.name()
     );
     let begin = Instant::now();
     let (stop, operations) = (AtomicBool::new(false), AtomicU64::new(0));
-    let filled = Barrier::new(threads + 1);
+    let fillers = u64::from(args.fillers);
+    let filled = Barrier::new(usize::from(args.fillers) + threads + 1);
     let samples = std::thread::scope(|scope| {
-        for thread in 0..threads {
-            let mut churn = Churn::new(group.clone(), begin, thread as u64);
-            let (stop, operations, filled) = (&stop, &operations, &filled);
+        let mut wanted = Vec::new();
+        for filler in 0..fillers {
+            let (wants, asked) = sync_channel(WANTED);
+            wanted.push(wants);
+            let mut churn = Churn::new(group.clone(), begin, filler);
+            let filled = &filled;
             scope.spawn(move || {
-                // The threads that fill are those that go on, as in a member: glibc's allocator
-                // gives what one thread freed to no other.
-                (thread as u64..keys).step_by(threads).for_each(|key| churn.write(key));
+                // In the arena of the allocator that it goes on with.
+                let each = usize::from(args.fillers);
+                (filler..keys).step_by(each).for_each(|key| churn.write(key));
                 filled.wait();
-                churn.until(stop, operations, keys);
+                churn.fill(&asked);
             });
         }
+        for reader in 0..threads as u64 {
+            let mut churn = Churn::new(group.clone(), begin, fillers + reader);
+            let (stop, operations, filled) = (&stop, &operations, &filled);
+            let wanted = wanted.clone();
+            scope.spawn(move || {
+                filled.wait();
+                churn.read(&wanted, stop, operations, keys);
+            });
+        }
+        // The fillers end when the last reader has.
+        drop(wanted);
         filled.wait();
         println!("filled after {:.1} s", begin.elapsed().as_secs_f64());
         let samples = watch(&cache, before, args.seconds, begin, &operations);
@@ -159,8 +182,20 @@ impl Churn {
         let _ = self.group.insert(&key.to_be_bytes(), &entry, Some(fence), now);
     }
 
-    /// Nine in ten read and fill on a miss; the others overwrite; one in a hundred invalidates.
-    fn until(&mut self, stop: &AtomicBool, operations: &AtomicU64, keys: u64) {
+    /// Writes what it is asked for until nobody is left to ask.
+    fn fill(&mut self, asked: &Receiver<u64>) {
+        asked.iter().for_each(|key| self.write(key));
+    }
+
+    /// Nine in ten read, and have it filled on a miss; the others have it overwritten; one in a
+    /// hundred invalidates.
+    fn read(
+        &mut self,
+        wanted: &[SyncSender<u64>],
+        stop: &AtomicBool,
+        operations: &AtomicU64,
+        keys: u64,
+    ) {
         let zipf = Zipf::new(u32::try_from(keys).expect("few enough"), 0.7);
         while !stop.load(Ordering::Relaxed) {
             for _ in 0..100 {
@@ -171,7 +206,8 @@ impl Churn {
                 } else if kind < 10
                     || self.group.get(&key.to_be_bytes(), tick(self.begin)).is_none()
                 {
-                    self.write(key);
+                    let filler = key as usize % wanted.len();
+                    wanted[filler].send(key).expect("it fills as long as somebody asks");
                 }
             }
             operations.fetch_add(100, Ordering::Relaxed);
