@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_proto::v1::{FetchKey, FetchRequest, FetchResult, Outcome};
+use larder_proto::v1::{FetchKey, FetchRequest, FetchResult, Outcome, Source};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
@@ -62,7 +62,8 @@ async fn send(batch: Vec<Want>, link: Arc<Link>, permit: OwnedSemaphorePermit) {
             link.metrics.ok.inc();
             for (want, result) in batch.into_iter().zip(results) {
                 if needs_patience(&result) {
-                    link.context.tasks.spawn("patient", ask_alone(want, link.clone()));
+                    let loading = Code::from(result.code) == Code::DeadlineExceeded;
+                    link.context.tasks.spawn("patient", ask_alone(want, loading, link.clone()));
                 } else {
                     _ = want.reply.send(Ok(result));
                 }
@@ -76,8 +77,10 @@ async fn send(batch: Vec<Want>, link: Arc<Link>, permit: OwnedSemaphorePermit) {
     }
 }
 
-/// Asks for one key with all the time that a load may take, or until the peer goes silent.
-async fn ask_alone(want: Want, link: Arc<Link>) {
+/// Asks for one key with all the time that a load may take, or until the peer goes silent. If the
+/// owner was `loading` it when it was asked before, the answer is that load's, also when it had
+/// ended by the time of this call and the owner takes it for a hit.
+async fn ask_alone(want: Want, loading: bool, link: Arc<Link>) {
     let patience = link.context.patience;
     let asked = call(&link, vec![want.asked(patience)], patience + ANSWER_LIMIT);
     let results = tokio::select! {
@@ -85,7 +88,13 @@ async fn ask_alone(want: Want, link: Arc<Link>) {
         () = link.health.went_down() => None,
     };
     let reply = match results.as_deref() {
-        Some([result]) => Ok(result.clone()),
+        Some([result]) => {
+            let mut result = result.clone();
+            if loading && result.source() == Source::Local {
+                result.set_source(Source::Loaded);
+            }
+            Ok(result)
+        }
         _ => Err(Unanswered::Failed),
     };
     _ = want.reply.send(reply);
