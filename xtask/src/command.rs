@@ -65,6 +65,16 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// Cargo with one verb for the whole workspace, to be narrowed by target (`--bin`, `--test`), never by
+/// package: a package by itself is built with fewer features, and with it dozens of dependencies that
+/// programs, tests and lints otherwise share.
+pub(crate) fn workspace_cargo(verb: &str) -> Command {
+    let mut cargo = cargo();
+    // What the tests' own dependencies add; a build of programs would be without it.
+    cargo.args([verb, "--workspace", "--features", "larder-runtime/test-util"]);
+    cargo
+}
+
 /// The last `count` lines of a text.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();

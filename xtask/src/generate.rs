@@ -97,9 +97,9 @@ fn stale(made: &Files, root: &Path) -> Vec<PathBuf> {
 /// What the operator says its resources are.
 fn custom_resources() -> Result<Files> {
     let folder = tempfile::tempdir()?;
-    let mut cargo = command::cargo();
-    cargo.args(["run", "--package", "larder-operator", "--bin", "larder-operator", "--"]);
-    command::shown(cargo.args(["crd", "--output"]).arg(folder.path()))?;
+    command::shown(command::workspace_cargo("build").args(["--bin", "larder-operator"]))?;
+    let mut operator = Command::new(workspace::target().join("debug").join("larder-operator"));
+    command::shown(operator.args(["crd", "--output"]).arg(folder.path()))?;
     let mut files = Files::new();
     for entry in fs::read_dir(folder.path())? {
         let entry = entry?;

@@ -19,6 +19,8 @@ mod start;
 mod status;
 mod up;
 
+pub(crate) use self::up::prepare;
+
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;

@@ -44,7 +44,7 @@ fn dependencies() -> Command {
 
 /// The command that lints every target of every crate.
 pub(crate) fn clippy() -> Command {
-    let mut cargo = command::cargo();
-    cargo.args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
+    let mut cargo = command::workspace_cargo("clippy");
+    cargo.args(["--all-targets", "--", "--deny", "warnings"]);
     cargo
 }

@@ -156,8 +156,8 @@ fn counted(result: Result<Count>) -> Outcome {
 /// Plain `cargo test`: there are few test programs, so a faster runner would not earn back the
 /// minutes in which it is built.
 fn tests(filters: &[String]) -> Vec<(&'static str, Outcome)> {
-    let mut cargo = command::cargo();
-    cargo.args(["test", "--workspace", "--exclude", "larder-e2e", "--tests", "--no-fail-fast"]);
+    let mut cargo = command::workspace_cargo("test");
+    cargo.args(["--exclude", "larder-e2e", "--tests", "--no-fail-fast"]);
     let mut outcomes = Vec::new();
     match tools::ensure(&[Tool::Etcd]) {
         Ok(found) => {
@@ -195,8 +195,8 @@ fn interleavings(filters: &[String]) -> Outcome {
 }
 
 fn documentation(filters: &[String]) -> Outcome {
-    let mut cargo = command::cargo();
-    cargo.args(["test", "--workspace", "--doc", "--no-fail-fast", "--"]).args(filters);
+    let mut cargo = command::workspace_cargo("test");
+    cargo.args(["--doc", "--no-fail-fast", "--"]).args(filters);
     counted(cargo_test::run(&mut cargo))
 }
 

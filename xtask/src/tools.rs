@@ -65,9 +65,9 @@ impl Tool {
             | Self::KubeScheduler
             | Self::KubeProxy
             | Self::Kubectl
-            | Self::LocalProvisioner => "kubernetes",
+            | Self::LocalProvisioner
+            | Self::Helm => "kubernetes",
             Self::Etcd | Self::Etcdctl => "etcd",
-            Self::Helm => "helm",
             Self::Coredns => "coredns",
             Self::Grpcurl => "grpcurl",
             Self::Pause => "pause",

@@ -42,6 +42,6 @@ pub(crate) fn build() -> Result<PathBuf> {
         // The dev profile: an optimised build makes no first look better and takes twice as long.
         println!("building larder; the first time takes three to six minutes on two cores");
     }
-    command::shown(command::cargo().args(["build", "--package", "larder-cli", "--bin", "larder"]))?;
+    command::shown(command::workspace_cargo("build").args(["--bin", "larder"]))?;
     Ok(program)
 }

@@ -48,6 +48,16 @@ const PROGRAMS: [Tool; 9] = [
 /// Longer than anything takes on a machine that is busy with builds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Builds what [`up`] would build first.
+///
+/// # Errors
+/// As [`tools::ensure`].
+pub(crate) fn prepare() -> Result<()> {
+    tools::ensure(&PROGRAMS)?;
+    tools::pause_image()?;
+    Ok(())
+}
+
 /// Makes a cluster of `nodes` nodes; one that stands already is left as it is.
 ///
 /// # Errors

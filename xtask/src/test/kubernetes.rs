@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -13,11 +14,15 @@ use serde_json::Value;
 
 use super::report::{Count, Outcome};
 use super::{cargo_test, counted};
+use crate::image::{self, Archive};
+use crate::kube;
 use crate::tools::{self, Tool};
-use crate::{command, image, packages, workspace};
+use crate::{command, packages, workspace};
 
 /// How many nodes: the fewest on which one may die and two remain.
 const NODES: &str = "3";
+/// The program of `e2e/` that holds the tests.
+const TESTS: [&str; 2] = ["--test", "kubernetes"];
 /// How much of a pod's log is shown after a failure; all of it is kept in a file.
 const LINES: usize = 25;
 /// What the tests start beside the cluster.
@@ -40,16 +45,12 @@ pub(super) fn run(filters: &[String]) -> Outcome {
 fn whole(filters: &[String]) -> Result<Count> {
     packages::ensure(&NEEDED)?;
     tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl])?;
-    let images = image::build(None)?;
+    let images = build()?;
     image::show(&images)?;
     // Built outside, because there is no way to a registry of crates from inside.
-    command::shown(command::cargo().args([
-        "test",
-        "--package",
-        "larder-e2e",
-        "--tests",
-        "--no-run",
-    ]))?;
+    command::shown(
+        command::workspace_cargo("test").args([TESTS.as_slice(), &["--no-run"]].concat()),
+    )?;
     let _cluster = Cluster::up()?;
     let archives: Vec<&Path> = images.iter().map(|image| image.file.as_path()).collect();
     command::shown(kube(&["load"]).args(archives))?;
@@ -60,10 +61,21 @@ fn whole(filters: &[String]) -> Result<Count> {
     Ok(count)
 }
 
+/// The images and, beside them, Kubernetes: each build ends with a few minutes on one core.
+fn build() -> Result<Vec<Archive>> {
+    thread::scope(|scope| {
+        let kubernetes = scope.spawn(kube::prepare);
+        let images = image::build(None);
+        kubernetes.join().expect("it returns its errors")?;
+        images
+    })
+}
+
 fn tests(filters: &[String]) -> Result<Count> {
     let mut cargo = kube(&["exec", "--"]);
-    cargo.arg(command::cargo().get_program());
-    cargo.args(["test", "--offline", "--package", "larder-e2e", "--tests", "--no-fail-fast", "--"]);
+    let test = command::workspace_cargo("test");
+    cargo.arg(test.get_program()).args(test.get_args()).args(TESTS);
+    cargo.args(["--offline", "--no-fail-fast", "--"]);
     // The tests share one cluster and print the figures that the change's description quotes.
     cargo.args(["--test-threads", "1", "--nocapture"]).args(filters);
     cargo.env("LARDER_E2E_ENV", place().join("env.json"));
