@@ -1,14 +1,14 @@
 //! Owns the lists of TinyLfu and how slots move between them: a window for newcomers, least
-//! recently used, and a main part that is a clock. Which share the window has, and who may pass
-//! from it into the main part, is the [`Rule`] in force; it does not choose that (`trials.rs`
-//! does) and counts nothing (`sketch.rs` does).
+//! recently used (first in, first out where to be used is enough to pass), and a main part that is
+//! a clock. Which share the window has, and who may pass from it into the main part, is the
+//! [`Rule`] in force; it does not choose that (`trials.rs` does) and counts nothing (`sketch.rs`
+//! does).
 //!
 //! The main part is a clock because what is used there needs only a mark and not a new place, and
 //! because it is harder to leave for what was used often than for what was used last (S3-FIFO and
 //! SIEVE owe their lead over segmented LRU to that). A hit there writes one word.
 
 use crate::policy::recent::Recent;
-use crate::policy::sketch::Sketch;
 use crate::queue::{Arena, Queue};
 use crate::slab::Slot;
 
@@ -134,7 +134,8 @@ impl Segments {
         if mark < MAX_USES * USE {
             arena.set_mark(slot, mark + USE);
         }
-        if mark & MAIN == 0 {
+        // What is remembered passes on once it was used, wherever it stands.
+        if mark & MAIN == 0 && self.rule.admission != Admission::Remembered {
             self.window.touch(arena, slot);
         }
     }
@@ -147,12 +148,17 @@ impl Segments {
         self.queue(arena.mark(slot)).unlink(arena, slot);
     }
 
-    pub(crate) fn evict(&mut self, arena: &mut impl Arena, sketch: &Sketch) -> Option<Slot> {
+    /// Chooses a victim; `counts` tells how often a slot's key was asked for lately.
+    pub(crate) fn evict<A: Arena>(
+        &mut self,
+        arena: &mut A,
+        counts: impl Fn(&A, Slot) -> u8,
+    ) -> Option<Slot> {
         let gives = self.window.bytes() > self.window_bytes();
-        let victim = gives.then(|| self.evict_window(arena, sketch)).flatten();
+        let victim = gives.then(|| self.evict_window(arena, &counts)).flatten();
         let victim = victim
             .or_else(|| self.evict_main(arena))
-            .or_else(|| self.evict_window(arena, sketch))
+            .or_else(|| self.evict_window(arena, &counts))
             .or_else(|| self.evict_main(arena))?;
         self.recent.remember(arena.hash(victim), arena.weight(victim));
         self.room_bytes = self.bytes();
@@ -161,15 +167,18 @@ impl Segments {
 
     /// The window's oldest, or what it replaces in the main part. `None` if the window is empty,
     /// perhaps because all of it moved on.
-    fn evict_window(&mut self, arena: &mut impl Arena, sketch: &Sketch) -> Option<Slot> {
+    fn evict_window<A: Arena>(
+        &mut self,
+        arena: &mut A,
+        counts: &impl Fn(&A, Slot) -> u8,
+    ) -> Option<Slot> {
         while let Some(oldest) = self.window.pop_back(arena) {
             match self.rule.admission {
                 Admission::Remembered if arena.mark(oldest) < USE => return Some(oldest),
                 Admission::Remembered => self.enter(arena, oldest, MAIN),
                 Admission::Counted { margin } => {
                     let Some(victim) = self.evict_main(arena) else { return Some(oldest) };
-                    let count = |slot| sketch.count(arena.hash(slot));
-                    if count(oldest) > count(victim).saturating_add(margin) {
+                    if counts(arena, oldest) > counts(arena, victim).saturating_add(margin) {
                         self.enter(arena, oldest, MAIN);
                         return Some(victim);
                     }

@@ -5,7 +5,7 @@
 
 /// Counts end here.
 const MAX_COUNT: u64 = 15;
-/// After this many increments per entry all counts are halved. The paper's sample of ten.
+/// After this many requests per entry all counts are halved. The paper's sample of ten.
 const SAMPLE: u64 = 10;
 /// Words of 16 counters in a block: one cache line, so that a key touches one line.
 const BLOCK: usize = 8;
@@ -56,18 +56,19 @@ impl Sketch {
         u8::try_from(least).expect("four bits")
     }
 
-    pub(crate) fn increment(&mut self, hash: u32) {
+    /// The key was asked for so many times.
+    pub(crate) fn add(&mut self, hash: u32, times: u8) {
         if self.words.is_empty() {
             return;
         }
-        let mut added = false;
+        let mut most = 0;
         for (word, shift) in self.places(hash) {
-            if (self.words[word] >> shift) & MAX_COUNT < MAX_COUNT {
-                self.words[word] += 1 << shift;
-                added = true;
-            }
+            let count = (self.words[word] >> shift) & MAX_COUNT;
+            let added = (MAX_COUNT - count).min(times.into());
+            self.words[word] += added << shift;
+            most = most.max(added);
         }
-        self.increments += u64::from(added);
+        self.increments += most;
         if self.increments >= SAMPLE * self.words.len() as u64 {
             self.halve();
         }
@@ -106,7 +107,7 @@ mod tests {
         sketch.ensure(1_024);
         let key = |id: u32| id.wrapping_mul(0x9E37_79B9);
         for round in 1..=3u8 {
-            (0..500).for_each(|id| sketch.increment(key(id)));
+            (0..500).for_each(|id| sketch.add(key(id), 1));
             assert!((0..500).all(|id| sketch.count(key(id)) >= round));
         }
         let ghosts = (10_000..20_000).filter(|&id| sketch.count(key(id)) > 0).count();
@@ -117,7 +118,7 @@ mod tests {
     fn growing_keeps_what_is_known() {
         let mut sketch = Sketch::default();
         sketch.ensure(1);
-        (0..5).for_each(|_| sketch.increment(0xABCD_EF01));
+        sketch.add(0xABCD_EF01, 5);
         sketch.ensure(5_000);
         assert_eq!(sketch.count(0xABCD_EF01), 5);
     }
@@ -126,8 +127,8 @@ mod tests {
     fn old_counts_fade() {
         let mut sketch = Sketch::default();
         sketch.ensure(64);
-        (0..15).for_each(|_| sketch.increment(1));
-        (0..2_000u32).for_each(|id| sketch.increment(id.wrapping_mul(0x9E37_79B9) | 1));
+        (0..15).for_each(|_| sketch.add(1, 1));
+        (0..2_000u32).for_each(|id| sketch.add(id.wrapping_mul(0x9E37_79B9) | 1, 1));
         assert!(sketch.count(1) < 15);
     }
 }

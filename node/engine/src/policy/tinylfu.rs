@@ -17,9 +17,13 @@ use crate::policy::Policy;
 use crate::policy::segments::{self, Segments};
 use crate::policy::sketch::Sketch;
 use crate::policy::trials::{RULES, Trials};
-use crate::slab::{Slab, Slot};
+use crate::slab::{Node, Slab, Slot};
 
-/// See the module. A slot's `mark` belongs to the segments.
+/// So many requests for a resident key are noted in its slot before all are counted: most hits
+/// then write only to the slot, which is at hand.
+const MOST_NOTED: u8 = 3;
+
+/// See the module. A slot's `mark` belongs to the segments; its `heat` is what is noted.
 #[derive(Debug)]
 pub(crate) struct TinyLfu {
     segments: Segments,
@@ -51,16 +55,24 @@ impl TinyLfu {
         usize::try_from(due).unwrap_or(slab.len())
     }
 
+    fn leaves(&mut self, slab: &mut Slab, slot: Slot) {
+        let Node { hash, entry, .. } = &mut slab[slot];
+        self.trials.leaves(*hash, entry.weight);
+        self.sketch.add(*hash, std::mem::take(&mut entry.heat));
+    }
+
     fn recount(&mut self) {
         self.overhead_bytes = self.sketch.overhead_bytes()
             + self.trials.overhead_bytes()
             + self.segments.overhead_bytes();
     }
 
-    fn request(&mut self, slab: &Slab, slot: Slot) {
-        let (hash, weight) = (slab[slot].hash, slab[slot].entry.weight);
-        let room = self.segments.room_bytes();
-        self.sketch.increment(hash);
+    /// Counts a request, and those that are only noted.
+    fn request(&mut self, slab: &mut Slab, slot: Slot) {
+        let entry = &mut slab[slot].entry;
+        let (weight, noted) = (entry.weight, std::mem::take(&mut entry.heat));
+        let (hash, room) = (slab[slot].hash, self.segments.room_bytes());
+        self.sketch.add(hash, noted + 1);
         if self.trials.request(hash, weight, slab.len(), room, &self.sketch) {
             let best = self.trials.best(self.rule);
             if best != self.rule {
@@ -82,8 +94,14 @@ impl Policy for TinyLfu {
         self.recount();
     }
 
+    #[inline]
     fn hit(&mut self, slab: &mut Slab, slot: Slot) {
-        self.request(slab, slot);
+        let node = &mut slab[slot];
+        if node.entry.heat < MOST_NOTED && !self.trials.tries(node.hash) {
+            node.entry.heat += 1;
+        } else {
+            self.request(slab, slot);
+        }
         self.segments.hit(slab, slot);
     }
 
@@ -95,12 +113,14 @@ impl Policy for TinyLfu {
 
     fn remove(&mut self, slab: &mut Slab, slot: Slot) {
         self.segments.remove(slab, slot);
-        self.trials.leaves(slab[slot].hash, slab[slot].entry.weight);
+        self.leaves(slab, slot);
     }
 
     fn evict(&mut self, slab: &mut Slab) -> Option<Slot> {
-        let victim = self.segments.evict(slab, &self.sketch)?;
-        self.trials.leaves(slab[victim].hash, slab[victim].entry.weight);
+        let sketch = &self.sketch;
+        let counts = |slab: &Slab, slot| sketch.count(slab[slot].hash) + slab[slot].entry.heat;
+        let victim = self.segments.evict(slab, counts)?;
+        self.leaves(slab, victim);
         Some(victim)
     }
 

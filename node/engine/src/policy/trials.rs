@@ -18,6 +18,7 @@ mod keys;
 use crate::policy::segments::{Admission, Rule, Segments};
 use crate::policy::sketch::Sketch;
 use crate::policy::trials::keys::Keys;
+use crate::queue::Arena as _;
 use crate::slab::Slot;
 
 /// The rules that compete; a cache begins with the first. One for each kind of traffic that
@@ -118,6 +119,12 @@ impl Trials {
         self.trials.iter().map(|trial| trial.keys.places() as u64 * KEY_BYTES).sum()
     }
 
+    /// True if requests for the key matter here.
+    #[inline]
+    pub(crate) fn tries(&self, hash: u32) -> bool {
+        sampled(hash, self.shift)
+    }
+
     /// A request for a key, answered or not, with the weight of its entry. The real cache holds so
     /// many `entries` in so much `room`. True if it is time to ask for the best.
     pub(crate) fn request(
@@ -128,7 +135,7 @@ impl Trials {
         room: u64,
         counts: &Sketch,
     ) -> bool {
-        if !sampled(hash, self.shift) {
+        if !self.tries(hash) {
             return false;
         }
         let most = self.capacity_bytes / ROOM_PART / (KEY_BYTES * RULES.len() as u64);
@@ -237,7 +244,8 @@ impl Trial {
         self.segments.ensure(self.keys.len());
         self.segments.insert(&mut self.keys, slot);
         while self.segments.bytes() > room {
-            let Some(victim) = self.segments.evict(&mut self.keys, counts) else { break };
+            let count = |keys: &Keys, slot| counts.count(keys.hash(slot));
+            let Some(victim) = self.segments.evict(&mut self.keys, count) else { break };
             self.keys.remove(victim);
         }
         false
@@ -272,7 +280,7 @@ mod tests {
                 held.remove(&oldest);
                 trials.leaves(oldest, WEIGHT);
             }
-            counts.increment(hash);
+            counts.add(hash, 1);
             if trials.request(hash, WEIGHT, entries as usize, room, &counts) {
                 best = trials.best(best);
             }
