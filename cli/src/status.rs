@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use larder_client::{GroupStatus, MemberStatus, StatusResponse};
+use larder_client::{GroupStatus, StatusResponse, Told};
 use serde_json::{Value, json};
 
 use crate::connect::{Endpoint, runtime};
@@ -73,7 +73,7 @@ impl Totals {
     }
 }
 
-fn as_text(told: &[MemberStatus]) -> String {
+fn as_text(told: &[Told<StatusResponse>]) -> String {
     let rows: Vec<Vec<String>> = told.iter().map(member_row).collect();
     let head = ["MEMBER", "ADDRESS", "RING", "REGISTRY", "MEMORY", "UP"];
     let mut text = format!("{}\n\n{}", summary(told), table(&head, &rows));
@@ -91,8 +91,8 @@ fn as_text(told: &[MemberStatus]) -> String {
     text
 }
 
-fn summary(told: &[MemberStatus]) -> String {
-    let up: Vec<&StatusResponse> = told.iter().filter_map(|m| m.status.as_ref().ok()).collect();
+fn summary(told: &[Told<StatusResponse>]) -> String {
+    let up: Vec<&StatusResponse> = told.iter().filter_map(|m| m.answer.as_ref().ok()).collect();
     let mut totals = Totals::default();
     up.iter().flat_map(|s| &s.groups).for_each(|g| totals.add(g));
     let revisions: Vec<u64> = up.iter().map(|s| s.ring_revision).collect();
@@ -115,8 +115,8 @@ fn summary(told: &[MemberStatus]) -> String {
     )
 }
 
-fn member_row(member: &MemberStatus) -> Vec<String> {
-    match &member.status {
+fn member_row(member: &Told<StatusResponse>) -> Vec<String> {
+    match &member.answer {
         Ok(status) => vec![
             status.member.clone(),
             member.address.clone(),
@@ -137,9 +137,9 @@ fn member_row(member: &MemberStatus) -> Vec<String> {
 }
 
 /// Each group's policy and sums, by name.
-fn groups(told: &[MemberStatus]) -> BTreeMap<&str, (&str, Totals)> {
+fn groups(told: &[Told<StatusResponse>]) -> BTreeMap<&str, (&str, Totals)> {
     let mut groups: BTreeMap<&str, (&str, Totals)> = BTreeMap::new();
-    for group in told.iter().filter_map(|m| m.status.as_ref().ok()).flat_map(|s| &s.groups) {
+    for group in told.iter().filter_map(|m| m.answer.as_ref().ok()).flat_map(|s| &s.groups) {
         let entry = groups.entry(&group.name).or_default();
         entry.0 = &group.policy;
         entry.1.add(group);
@@ -162,10 +162,10 @@ fn group_row(name: &str, (policy, t): &(&str, Totals)) -> Vec<String> {
     ]
 }
 
-fn as_json(told: &[MemberStatus]) -> Value {
+fn as_json(told: &[Told<StatusResponse>]) -> Value {
     let members: Vec<Value> = told
         .iter()
-        .map(|member| match &member.status {
+        .map(|member| match &member.answer {
             Ok(s) => json!({
                 "address": member.address, "answers": true, "member": s.member,
                 "version": s.version, "ringRevision": s.ring_revision,
@@ -210,9 +210,9 @@ mod tests {
             loads: misses,
             ..GroupStatus::default()
         };
-        let up = |name: &str, revision, group| MemberStatus {
+        let up = |name: &str, revision, group| Told {
             address: format!("{name}:7600"),
-            status: Ok(StatusResponse {
+            answer: Ok(StatusResponse {
                 member: name.into(),
                 ring_revision: revision,
                 ring_members: 3,
@@ -225,10 +225,8 @@ mod tests {
             }),
         };
         let last = Failure::Connection { address: "c:7600".into(), message: "refused".into() };
-        let down = MemberStatus {
-            address: "c:7600".into(),
-            status: Err(Error::Unavailable { tries: 1, last }),
-        };
+        let down =
+            Told { address: "c:7600".into(), answer: Err(Error::Unavailable { tries: 1, last }) };
         let told = [up("a", 7, group(90, 10)), up("b", 8, group(60, 40)), down];
         assert_eq!(
             as_text(&told),

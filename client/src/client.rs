@@ -83,15 +83,6 @@ pub struct Invalidated {
     pub members_total: u32,
 }
 
-/// One member's word about itself.
-#[derive(Debug)]
-pub struct MemberStatus {
-    /// `host:port` that was asked.
-    pub address: String,
-    /// What it said.
-    pub status: Result<StatusResponse, Error>,
-}
-
 /// One member's answer to a question that all are asked.
 #[derive(Debug)]
 pub struct Told<T> {
@@ -257,12 +248,11 @@ impl Client {
     ///
     /// # Errors
     /// Only when no member is known at all; a member that does not answer says so in its place.
-    pub async fn status(&self) -> Result<Vec<MemberStatus>, Error> {
-        let told = self.ask_all(|channel, left| async move {
+    pub async fn status(&self) -> Result<Vec<Told<StatusResponse>>, Error> {
+        self.ask_all(|channel, left| async move {
             Ok(AdminClient::new(channel).status(timed(StatusRequest {}, left)).await?.into_inner())
-        });
-        let status = |Told { address, answer: status }| MemberStatus { address, status };
-        Ok(told.await?.into_iter().map(status).collect())
+        })
+        .await
     }
 
     /// What every known member predicts for a group at other sizes and under other policies.

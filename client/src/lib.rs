@@ -50,7 +50,7 @@ mod seed;
 
 pub use answer::Answer;
 pub use builder::Builder;
-pub use client::{Client, Invalidated, MemberStatus, Stats, Told};
+pub use client::{Client, Invalidated, Stats, Told};
 pub use error::{BuildError, Error, Failure};
 pub use key::Key;
 pub use retry::Retry;

@@ -66,9 +66,9 @@ impl Tool {
             | Self::KubeProxy
             | Self::Kubectl
             | Self::LocalProvisioner
+            | Self::Coredns
             | Self::Helm => "kubernetes",
             Self::Etcd | Self::Etcdctl => "etcd",
-            Self::Coredns => "coredns",
             Self::Grpcurl => "grpcurl",
             Self::Pause => "pause",
         }
@@ -84,10 +84,11 @@ impl Tool {
             Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::LocalProvisioner => "./local-provisioner",
+            Self::Coredns => "./coredns",
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::Etcdctl => "go.etcd.io/etcd/etcdctl/v3",
             Self::Helm => "helm.sh/helm/v3/cmd/helm",
-            Self::Coredns | Self::Pause => ".",
+            Self::Pause => ".",
             Self::Grpcurl => "github.com/fullstorydev/grpcurl/cmd/grpcurl",
         }
     }

@@ -46,7 +46,7 @@ impl Live {
     async fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         let told = self.client.status().await.unwrap_or_default();
-        let up = told.iter().filter_map(|m| m.status.as_ref().ok());
+        let up = told.iter().filter_map(|m| m.answer.as_ref().ok());
         up.flat_map(|s| &s.groups).for_each(|group| totals.add(group));
         totals
     }

@@ -90,7 +90,7 @@ impl Members {
         loop {
             let told = client.status().await?;
             let wanted = u32::try_from(self.running.len()).context("few members")?;
-            let joined = told.iter().filter_map(|m| m.status.as_ref().ok()).filter(|s| {
+            let joined = told.iter().filter_map(|m| m.answer.as_ref().ok()).filter(|s| {
                 let has = |name: &str| s.groups.iter().any(|g| g.name == name);
                 s.ring_members == wanted && plan.groups.iter().all(|g| has(&g.name))
             });

@@ -366,7 +366,7 @@ async fn status_tells_of_every_member_also_of_those_that_do_not_answer() {
     lab.set(1, Mode::Refuse);
     let client = lab.builder_for([address(0)]).build().expect("valid");
     let told = client.status().await.expect("members are known");
-    let names: Vec<_> = told.iter().map(|m| m.status.as_ref().ok().map(|s| &*s.member)).collect();
+    let names: Vec<_> = told.iter().map(|m| m.answer.as_ref().ok().map(|s| &*s.member)).collect();
     assert_eq!(names, [Some("m0"), None, Some("m2")], "one seed led to all");
 }
 

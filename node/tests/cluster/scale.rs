@@ -1,7 +1,7 @@
 //! Members come and go under a client that follows the ring.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_client::Client;
@@ -29,8 +29,8 @@ async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
     let members = (0..3).map(|member| cluster.addresses(member).grpc.to_string());
     let builder = Client::builder().members(members).refresh_every(Duration::from_secs(1));
     let client = builder.build().expect("valid");
-    let stop = Arc::new(AtomicBool::new(false));
-    let reader = tokio::spawn(read(client, stop.clone()));
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let reader = tokio::spawn(read(client, stop.clone(), asked.clone()));
 
     cluster.add("shop-3", 8 << 20);
     eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 4 }).await;
@@ -42,7 +42,9 @@ async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
     eventually(Duration::from_secs(20), served).await;
     assert!(cluster.take(3).drain().await, "nothing is cut short");
     eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 3 }).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let leave = asked.load(Ordering::Relaxed);
+    let more = || async { asked.load(Ordering::Relaxed) > leave + RATE / 2 };
+    eventually(Duration::from_secs(10), more).await;
 
     stop.store(true, Ordering::Relaxed);
     let seen = reader.await.expect("no panic");
@@ -51,7 +53,7 @@ async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
     cluster.stop().await;
 }
 
-async fn read(client: Client, stop: Arc<AtomicBool>) -> Seen {
+async fn read(client: Client, stop: Arc<AtomicBool>, asked: Arc<AtomicU32>) -> Seen {
     let mut pace = interval(Duration::from_secs(1) / RATE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut running, mut seen) = (JoinSet::new(), Seen::default());
@@ -60,6 +62,7 @@ async fn read(client: Client, stop: Arc<AtomicBool>) -> Seen {
             break;
         }
         pace.tick().await;
+        asked.store(number, Ordering::Relaxed);
         let client = client.clone();
         running.spawn(async move {
             let asked = Instant::now();
