@@ -22,9 +22,9 @@ impl Status {
     pub(crate) fn run(self, endpoint: &Endpoint) -> anyhow::Result<ExitCode> {
         let client = endpoint.cluster()?;
         let told = runtime()?.block_on(client.status())?;
-        let answering = told.iter().filter(|m| m.status.is_ok()).count();
+        let answering = told.iter().filter(|m| m.answer.is_ok()).count();
         if answering == 0 {
-            let error = told.into_iter().find_map(|m| m.status.err());
+            let error = told.into_iter().find_map(|m| m.answer.err());
             return Err(error.context("no member is known")?.into());
         }
         match self.output {
