@@ -81,8 +81,8 @@ pub struct CacheGroupSpec {
     pub origin: OriginSpec,
     /// Which entry leaves when room is needed: Lru the one not asked for the longest, Lfu the least
     /// often asked, Fifo the oldest, Lru2 by its last use but one, Arc by recency and frequency,
-    /// S3Fifo and Sieve those not asked again soon after they came, TinyLfu those asked less often
-    /// than a newcomer. A change keeps the entries. Default: Lru.
+    /// S3Fifo and Sieve those not asked again soon after they came, TinyLfu by frequency or recent
+    /// use, whichever serves the traffic. A change keeps the entries. Default: TinyLfu.
     #[serde(default)]
     pub policy: Policy,
     /// How long an answer may be kept and used. Default: a life of 60 seconds, never stale.
@@ -150,7 +150,6 @@ pub struct HttpOriginSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     /// Least recently used.
-    #[default]
     Lru,
     /// Least frequently used, with ageing.
     Lfu,
@@ -164,7 +163,8 @@ pub enum Policy {
     S3Fifo,
     /// One queue and a hand that passes what was used.
     Sieve,
-    /// Admission by frequency behind a window for newcomers, whose size adapts.
+    /// Admission by frequency or recent use, whichever serves the traffic.
+    #[default]
     TinyLfu,
 }
 

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn durations_are_written_in_milliseconds_and_defaults_are_filled_in() {
         let contract = contract(&group(SQL)).expect("valid");
-        assert_eq!(contract.policy, "Lru");
+        assert_eq!(contract.policy, "TinyLfu");
         assert_eq!(contract.generation, 7);
         assert_eq!(
             (contract.freshness.ttl_ms, contract.freshness.negative_ttl_ms),
