@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -48,14 +48,12 @@ const PROGRAMS: [Tool; 9] = [
 /// Longer than anything takes on a machine that is busy with builds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Builds what [`up`] would build first.
+/// Builds what a cluster is made of, as far as it is missing: its programs and the pause image.
 ///
 /// # Errors
 /// As [`tools::ensure`].
-pub(crate) fn prepare() -> Result<()> {
-    tools::ensure(&PROGRAMS)?;
-    tools::pause_image()?;
-    Ok(())
+pub(crate) fn prepare() -> Result<(Binaries, PathBuf)> {
+    Ok((tools::ensure(&PROGRAMS)?, tools::pause_image()?))
 }
 
 /// Makes a cluster of `nodes` nodes; one that stands already is left as it is.
@@ -82,8 +80,7 @@ pub(crate) fn up(nodes: u8, keep: bool) -> Result<()> {
         println!("removing what an earlier cluster left");
         down::down(workspace::root())?;
     }
-    let binaries = tools::ensure(&PROGRAMS)?;
-    let pause = tools::pause_image()?;
+    let (binaries, pause) = prepare()?;
     let built = Instant::now();
     let mut owner = Owner::new(workspace::root(), &plan)?;
     owner.claim()?;
