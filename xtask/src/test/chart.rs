@@ -54,10 +54,7 @@ pub(super) fn run() -> Result<Count> {
     );
     for name in properties(&schema) {
         let typo = misspelt(&name);
-        let set = format!("{typo}=1");
-        let refused =
-            helm.template(&["--set", &set]).is_err_and(|e| format!("{e:#}").contains(&typo));
-        checks.add(&format!("refuses the value {typo}"), expect(refused, || "accepted".into()));
+        checks.add(&format!("refuses the value {typo}"), helm.refuses(&typo));
     }
     for file in yaml_files(&root.join("manifests/crd"))? {
         let bytes = fs::metadata(&file)?.len();
@@ -83,6 +80,24 @@ impl Helm {
     fn template(&self, more: &[&str]) -> Result<String> {
         self.run("template", &[&["--namespace", "larder-system"], more].concat())
     }
+
+    /// That a value nobody declared is named, with the object in which it was found.
+    fn refuses(&self, path: &str) -> Result<()> {
+        let Err(error) = self.template(&["--set", &format!("{path}=1")]) else {
+            anyhow::bail!("it was accepted");
+        };
+        let told = complaint(path);
+        expect(format!("{error:#}").contains(&told), || format!("no `{told}` in: {error:#}"))
+    }
+}
+
+/// What helm says of a value that its object does not declare. The value's path as it was typed would
+/// not do: the failed command's own words hold it.
+fn complaint(path: &str) -> String {
+    let (object, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let slash = if object.is_empty() { "" } else { "/" };
+    let object = object.replace('.', "/");
+    format!("at '{slash}{object}': additional properties '{name}' not allowed")
 }
 
 fn shapes(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -166,5 +181,7 @@ mod tests {
         let schema = json!({"properties": {"image": {"properties": {"tag": {}}}}});
         assert_eq!(properties(&schema), ["image", "image.tag"]);
         assert_eq!(misspelt("image.tag"), "image.tagg");
+        assert!(complaint("image.tagg").starts_with("at '/image': additional properties 'tagg'"));
+        assert!(complaint("imagee").starts_with("at '': additional properties 'imagee'"));
     }
 }
