@@ -75,6 +75,15 @@ pub(crate) fn workspace_cargo(verb: &str) -> Command {
     cargo
 }
 
+/// Builds one of the workspace's programs in the dev profile, and says where it is.
+///
+/// # Errors
+/// When the build fails; cargo has said why.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    shown(workspace_cargo("build").args(["--bin", name]))?;
+    Ok(workspace::target().join("debug").join(name))
+}
+
 /// The last `count` lines of a text.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();

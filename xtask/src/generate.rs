@@ -97,8 +97,7 @@ fn stale(made: &Files, root: &Path) -> Vec<PathBuf> {
 /// What the operator says its resources are.
 fn custom_resources() -> Result<Files> {
     let folder = tempfile::tempdir()?;
-    command::shown(command::workspace_cargo("build").args(["--bin", "larder-operator"]))?;
-    let mut operator = Command::new(workspace::target().join("debug").join("larder-operator"));
+    let mut operator = Command::new(command::program("larder-operator")?);
     command::shown(operator.args(["crd", "--output"]).arg(folder.path()))?;
     let mut files = Files::new();
     for entry in fs::read_dir(folder.path())? {

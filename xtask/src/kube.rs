@@ -19,8 +19,6 @@ mod start;
 mod status;
 mod up;
 
-pub(crate) use self::up::prepare;
-
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -33,6 +31,8 @@ use crate::tools::{self, Tool};
 use crate::workspace;
 use plan::{Node, Plan};
 use process::Place;
+
+pub(crate) use self::up::prepare;
 
 /// `cargo xtask kube`
 #[derive(clap::Args)]

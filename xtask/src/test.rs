@@ -4,6 +4,7 @@
 //! It never hides what a failing program said, and never calls a tier that could not run a success.
 //! Start at [`run`]; each tier that needs more than a command has a module of its own.
 
+mod ahead;
 mod cargo_test;
 mod chart;
 mod checks;
@@ -20,6 +21,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use self::ahead::Ahead;
 use self::report::{Count, Outcome, Report};
 use crate::tools::{self, Tool};
 use crate::{bench, command, generate, lint, workspace};
@@ -91,6 +93,10 @@ impl Tier {
 /// nothing was left undone.
 pub(crate) fn run(args: &Args) -> ExitCode {
     let strict = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    let mut ahead = Ahead::default();
+    if wanted(args, Tier::Kubernetes) {
+        ahead = kubernetes::ahead();
+    }
     let mut report = Report::default();
     for tier in Tier::value_variants() {
         if !wanted(args, *tier) {
@@ -99,7 +105,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
         println!("\n== {} ==", tier.name());
         let begin = Instant::now();
-        let outcomes = tier_outcomes(*tier, &args.filters);
+        let outcomes = tier_outcomes(*tier, &args.filters, &mut ahead);
         let took = begin.elapsed();
         for (name, outcome) in outcomes {
             report.add(name, outcome, took);
@@ -124,7 +130,11 @@ fn wanted(args: &Args, tier: Tier) -> bool {
 }
 
 /// What became of a tier and, beside it, of services without which a part of it says nothing.
-fn tier_outcomes(tier: Tier, filters: &[String]) -> Vec<(&'static str, Outcome)> {
+fn tier_outcomes(
+    tier: Tier,
+    filters: &[String],
+    ahead: &mut Ahead,
+) -> Vec<(&'static str, Outcome)> {
     let one = |outcome| vec![(tier.name(), outcome)];
     match tier {
         Tier::Format => one(check(|| command::shown(&mut lint::format()))),
@@ -136,7 +146,7 @@ fn tier_outcomes(tier: Tier, filters: &[String]) -> Vec<(&'static str, Outcome)>
         Tier::Benches => one(benches(filters)),
         Tier::FirstLook => one(counted(first_look::run())),
         Tier::Chart => one(counted(chart::run())),
-        Tier::Kubernetes => one(kubernetes::run(filters)),
+        Tier::Kubernetes => one(kubernetes::run(ahead, filters)),
     }
 }
 

@@ -37,11 +37,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// # Errors
 /// When the build fails; cargo has said why.
 pub(crate) fn build() -> Result<PathBuf> {
-    let program = workspace::target().join("debug").join("larder");
-    if !program.exists() {
+    if !workspace::target().join("debug").join("larder").exists() {
         // The dev profile: an optimised build makes no first look better and takes twice as long.
         println!("building larder; the first time takes three to six minutes on two cores");
     }
-    command::shown(command::workspace_cargo("build").args(["--bin", "larder"]))?;
-    Ok(program)
+    command::program("larder")
 }

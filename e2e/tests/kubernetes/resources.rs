@@ -14,7 +14,7 @@ fn a_group_edit_takes_effect_without_a_restart() {
     world.get("students", "Tom").expect("a row");
     let edited = sample()
         .replace("SELECT score FROM students", "SELECT score + 1000 FROM students")
-        .replace("policy: Lru", "policy: S3Fifo");
+        .replace("policy: TinyLfu", "policy: S3Fifo");
     world.cluster.apply(SHOP, &edited).expect("the edit is accepted");
     // A changed origin drops what the old one said, so a key that was just read shows the edit.
     let (_, took) = poll::until("the new query", Duration::from_secs(10), || {

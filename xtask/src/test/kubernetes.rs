@@ -6,15 +6,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use super::ahead::Ahead;
 use super::report::{Count, Outcome};
 use super::{cargo_test, counted};
-use crate::image::{self, Archive};
+use crate::image;
 use crate::kube;
 use crate::tools::{self, Tool};
 use crate::{command, packages, workspace};
@@ -29,23 +29,38 @@ const LINES: usize = 25;
 const NEEDED: [packages::Needed; 1] =
     [packages::Needed { file: "prometheus", package: "prometheus" }];
 
+/// Begins the builds that take longest, unless the tier cannot run.
+pub(super) fn ahead() -> Ahead {
+    if obstacle().is_some() {
+        return Ahead::default();
+    }
+    // Two of the tools are wanted by weaker tiers.
+    let tools = vec![this(&["tools", "helm", "etcd"]), this(&["tools"])];
+    Ahead::start([("tools", tools), ("images", vec![this(&["image"])])])
+}
+
 /// Brings everything up, runs the tests, takes everything down.
-pub(super) fn run(filters: &[String]) -> Outcome {
+pub(super) fn run(ahead: &mut Ahead, filters: &[String]) -> Outcome {
+    ahead.wait();
+    obstacle().map_or_else(|| counted(whole(filters)), |why| Outcome::NotRun(why.into()))
+}
+
+/// Why the tier cannot run here and now.
+fn obstacle() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() {
-        return Outcome::NotRun("it makes network namespaces, so it has to be run as root".into());
+        Some("it makes network namespaces, so it has to be run as root")
+    } else if place().join("env.json").exists() {
+        Some("a cluster stands already and may be in use: `cargo xtask kube down` first")
+    } else {
+        None
     }
-    if place().join("env.json").exists() {
-        return Outcome::NotRun(
-            "a cluster stands already and may be in use: `cargo xtask kube down` first".into(),
-        );
-    }
-    counted(whole(filters))
 }
 
 fn whole(filters: &[String]) -> Result<Count> {
     packages::ensure(&NEEDED)?;
+    kube::prepare()?;
     tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl])?;
-    let images = build()?;
+    let images = image::build(None)?;
     image::show(&images)?;
     // Built outside, because there is no way to a registry of crates from inside.
     command::shown(
@@ -59,16 +74,6 @@ fn whole(filters: &[String]) -> Result<Count> {
         show_logs();
     }
     Ok(count)
-}
-
-/// The images and, beside them, Kubernetes: each build ends with a few minutes on one core.
-fn build() -> Result<Vec<Archive>> {
-    thread::scope(|scope| {
-        let kubernetes = scope.spawn(kube::prepare);
-        let images = image::build(None);
-        kubernetes.join().expect("it returns its errors")?;
-        images
-    })
 }
 
 fn tests(filters: &[String]) -> Result<Count> {
@@ -107,11 +112,16 @@ impl Drop for Cluster {
     }
 }
 
-/// This program again, with the verb `kube`. By way of /proc, because a build of the whole
-/// workspace may have put a new file in the old one's place.
+/// This program again, with the verb `kube`.
 fn kube(arguments: &[&str]) -> Command {
+    this(&[&["kube"], arguments].concat())
+}
+
+/// This program again. By way of /proc, because a build of the whole workspace may have put a new
+/// file in the old one's place.
+fn this(arguments: &[&str]) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.current_dir(workspace::root()).arg("kube").args(arguments);
+    command.current_dir(workspace::root()).args(arguments);
     command
 }
 

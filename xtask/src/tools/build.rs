@@ -3,10 +3,11 @@
 //! It never touches a folder's go.mod or go.sum: Go is told to refuse when they do not fit.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +22,8 @@ const USUAL_GO: [&str; 2] = ["/usr/local/go/bin/go", "/usr/lib/go/bin/go"];
 
 /// How often a log without a terminal gets a line.
 const LINE_EVERY: Duration = Duration::from_secs(30);
+/// How often who waits for another's build looks.
+const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// Builds the missing of `tools`, all of them in the same `folder`, and returns every path.
 pub(super) fn folder(folder: &str, tools: &[Tool]) -> Result<Vec<(Tool, PathBuf)>> {
@@ -32,9 +35,11 @@ pub(super) fn folder(folder: &str, tools: &[Tool]) -> Result<Vec<(Tool, PathBuf)
     }
     fs::create_dir_all(&bin).with_context(|| format!("make {}", bin.display()))?;
     let lock = File::create(place.join("lock")).context("make the build's lock")?;
-    lock.lock().context("wait for another build")?;
-    let missing: Vec<Tool> =
-        paths.iter().filter(|(_, path)| !path.exists()).map(|(tool, _)| *tool).collect();
+    let missing = || -> Vec<Tool> {
+        paths.iter().filter(|(_, path)| !path.exists()).map(|(tool, _)| *tool).collect()
+    };
+    wait(&lock, || missing().is_empty())?;
+    let missing = missing();
     if !missing.is_empty() {
         let unfinished = place.join("unfinished");
         fs::create_dir_all(&unfinished)?;
@@ -46,6 +51,24 @@ pub(super) fn folder(folder: &str, tools: &[Tool]) -> Result<Vec<(Tool, PathBuf)
         fs::remove_dir_all(&unfinished)?;
     }
     Ok(paths)
+}
+
+/// Waits for the lock, or until there is nothing left to build: who asks for one program need not
+/// wait for another's build of all.
+fn wait(lock: &File, done: impl Fn() -> bool) -> Result<()> {
+    let mut told = false;
+    while !done() {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if !told => {
+                eprintln!("waiting for a build of tools that is under way");
+                told = true;
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(ASK_EVERY),
+            Err(TryLockError::Error(error)) => return Err(error).context("lock the build"),
+        }
+    }
+    Ok(())
 }
 
 /// Where a program is, or will be once it is built.
@@ -189,6 +212,8 @@ fn go_files(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -213,6 +238,19 @@ mod tests {
         assert_ne!(first, of("y"));
         fs::write(folder.path().join("go.sum"), "b").expect("written");
         assert_ne!(first, of("x"));
+    }
+
+    #[test]
+    fn a_program_that_another_build_has_made_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || File::create(folder.path().join("lock")).expect("a lock");
+        let (other, ours) = (open(), open());
+        other.lock().expect("free");
+        let looks = Cell::new(0);
+        wait(&ours, || looks.replace(looks.get() + 1) == 2).expect("it is there");
+        ours.try_lock().expect_err("the other still builds");
+        drop(other);
+        wait(&ours, || false).expect("free");
     }
 
     #[test]
