@@ -70,8 +70,8 @@ pub(crate) fn show(archives: &[Archive]) -> Result<()> {
 pub(crate) fn build(output: Option<&Path>) -> Result<Vec<Archive>> {
     let folder = output.map_or_else(|| workspace::target().join("images"), Path::to_path_buf);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let etcd = tools::ensure(&[Tool::Etcd])?;
     let ours = programs()?;
+    let etcd = tools::ensure(&[Tool::Etcd])?;
     let mut archives = Vec::new();
     for (name, programs) in [
         ("larder-node", vec![ours.join("larder-node")]),

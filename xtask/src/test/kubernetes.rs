@@ -34,8 +34,8 @@ pub(super) fn ahead() -> Ahead {
     if obstacle().is_some() {
         return Ahead::default();
     }
-    // Two of the tools are wanted by weaker tiers.
-    let tools = vec![this(&["tools", "helm", "etcd"]), this(&["tools"])];
+    // Weaker tiers want two of the tools, and helm first.
+    let tools = vec![this(&["tools", "helm"]), this(&["tools"])];
     Ahead::start([("tools", tools), ("images", vec![this(&["image"])])])
 }
 
