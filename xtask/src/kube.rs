@@ -32,8 +32,6 @@ use crate::workspace;
 use plan::{Node, Plan};
 use process::Place;
 
-pub(crate) use self::up::prepare;
-
 /// `cargo xtask kube`
 #[derive(clap::Args)]
 pub(crate) struct Args {

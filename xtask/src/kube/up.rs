@@ -52,7 +52,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// As [`tools::ensure`].
-pub(crate) fn prepare() -> Result<(Binaries, PathBuf)> {
+fn prepare() -> Result<(Binaries, PathBuf)> {
     Ok((tools::ensure(&PROGRAMS)?, tools::pause_image()?))
 }
 

@@ -4,7 +4,7 @@
 //! does it once more, finds most of it done, and shows what goes wrong.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ impl Build {
     }
 }
 
-fn run(commands: Vec<Command>, log: &PathBuf) -> Result<()> {
+fn run(commands: Vec<Command>, log: &Path) -> Result<()> {
     // Of this thread and what it starts; Linux keeps it per thread.
     rustix::process::nice(NICENESS).context("step back")?;
     let words = File::create(log).with_context(|| format!("make {}", log.display()))?;
@@ -99,14 +99,18 @@ mod tests {
         sh
     }
 
+    /// On a thread of its own, whose priority does not come back.
+    fn run_aside(commands: Vec<Command>, log: &Path) -> Result<()> {
+        thread::scope(|scope| scope.spawn(|| run(commands, log)).join().expect("it returns"))
+    }
+
     #[test]
     fn commands_run_in_turn_and_weakly() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("log");
         let mine = rustix::process::getpriority_process(None).expect("a priority");
         let both = vec![sh("echo first"), sh("cut -d' ' -f19 /proc/self/stat")];
-        thread::scope(|scope| scope.spawn(|| run(both, &log)).join().expect("it returns"))
-            .expect("both succeed");
+        run_aside(both, &log).expect("both succeed");
         assert_eq!(fs::read_to_string(&log).expect("written"), "first\n19\n");
         let after = rustix::process::getpriority_process(None).expect("a priority");
         assert_eq!(after, mine, "the tiers are not slowed");
@@ -117,8 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("log");
         let both = vec![sh("exit 3"), sh("echo second")];
-        let ended = thread::scope(|scope| scope.spawn(|| run(both, &log)).join());
-        let error = ended.expect("it returns").expect_err("the first fails").to_string();
+        let error = run_aside(both, &log).expect_err("the first fails").to_string();
         assert!(error.contains("exit status: 3"), "{error}");
         assert_eq!(fs::read_to_string(&log).expect("written"), "");
     }

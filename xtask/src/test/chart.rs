@@ -94,10 +94,9 @@ impl Helm {
 /// What helm says of a value that its object does not declare. The value's path as it was typed would
 /// not do: the failed command's own words hold it.
 fn complaint(path: &str) -> String {
-    let (object, name) = path.rsplit_once('.').unwrap_or(("", path));
-    let slash = if object.is_empty() { "" } else { "/" };
-    let object = object.replace('.', "/");
-    format!("at '{slash}{object}': additional properties '{name}' not allowed")
+    let pointer = format!("/{}", path.replace('.', "/"));
+    let (object, name) = pointer.rsplit_once('/').expect("it begins with one");
+    format!("at '{object}': additional properties '{name}' not allowed")
 }
 
 fn shapes(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -15,7 +15,6 @@ use super::ahead::Ahead;
 use super::report::{Count, Outcome};
 use super::{cargo_test, counted};
 use crate::image;
-use crate::kube;
 use crate::tools::{self, Tool};
 use crate::{command, packages, workspace};
 
@@ -58,7 +57,6 @@ fn obstacle() -> Option<&'static str> {
 
 fn whole(filters: &[String]) -> Result<Count> {
     packages::ensure(&NEEDED)?;
-    kube::prepare()?;
     tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl])?;
     let images = image::build(None)?;
     image::show(&images)?;

@@ -30,14 +30,14 @@ pub(super) fn folder(folder: &str, tools: &[Tool]) -> Result<Vec<(Tool, PathBuf)
     let (source, flags, place) = prepare(folder)?;
     let bin = place.join("bin");
     let paths: Vec<_> = tools.iter().map(|tool| (*tool, bin.join(tool.name()))).collect();
-    if paths.iter().all(|(_, path)| path.exists()) {
+    let missing = || -> Vec<Tool> {
+        paths.iter().filter(|(_, path)| !path.exists()).map(|(tool, _)| *tool).collect()
+    };
+    if missing().is_empty() {
         return Ok(paths);
     }
     fs::create_dir_all(&bin).with_context(|| format!("make {}", bin.display()))?;
     let lock = File::create(place.join("lock")).context("make the build's lock")?;
-    let missing = || -> Vec<Tool> {
-        paths.iter().filter(|(_, path)| !path.exists()).map(|(tool, _)| *tool).collect()
-    };
     wait(&lock, || missing().is_empty())?;
     let missing = missing();
     if !missing.is_empty() {
