@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use super::page::{self, Bystanders, MOST_FOREIGN_PERCENT, Page};
-use crate::command;
+use crate::{command, workspace};
 
 /// The bench's manifest, from the project's folder.
 const MANIFEST: &str = "node/engine/bench/Cargo.toml";
@@ -183,9 +183,11 @@ fn printed(bench: &mut Command) -> Result<String> {
     String::from_utf8(done.stdout).context("the bench prints text")
 }
 
-/// Runs the bench's own tests, which run each of its verbs at a tiny size.
+/// Runs the bench's own tests, which run each of its verbs at a tiny size. They share the target folder of
+/// the workspace, and with it half of their dependencies.
 pub(crate) fn tests() -> Command {
     let mut cargo = command::cargo();
+    cargo.env("CARGO_TARGET_DIR", workspace::target());
     cargo.args(["test", "--locked", "--no-fail-fast", "--manifest-path", MANIFEST]);
     cargo
 }
