@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
-use larder_registry::{Registry, RegistryOptions, Running};
+use larder_registry::{EmbeddedRegistry, RegistryOptions, Running};
 use larder_runtime::tasks::Tasks;
 
 use super::{PATIENCE, service};
@@ -31,7 +31,7 @@ impl Backend {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = larder_runtime::net::listen(loopback, false).expect("a free port");
         let options = RegistryOptions::default();
-        Self::Embedded(Registry::start(listener, options, &tasks).expect("a tokio runtime"))
+        Self::Embedded(EmbeddedRegistry::start(listener, options, &tasks).expect("a tokio runtime"))
     }
 
     /// Nothing when no etcd is named.
