@@ -46,7 +46,7 @@ pub(crate) struct Origin {
 
 pub(crate) struct Cluster {
     pub(crate) origin: Arc<Origin>,
-    pub(crate) registry: larder_registry::Running,
+    pub(crate) registry: larder_registry::EmbeddedRegistry,
     tasks: Tasks,
     members: Vec<Option<Running>>,
     channels: Vec<Channel>,
