@@ -5,9 +5,11 @@
 //! New entries enter a window. The best rule for admission into the main part depends on the
 //! workload:
 //! - If popularity is stable, long-term counts are the best predictor.
-//! - In a loop larger than the cache, all keys have equal counts. A new entry is ahead by the request
-//! that inserted it and would replace an entry that is needed sooner, so it must be ahead by more.
-//! - If popularity shifts, old counts mislead, and a second request soon after is a better predictor.
+//! - In a loop larger than the cache, all keys have equal counts. A new entry is ahead by the
+//!   request that inserted it and would replace an entry that is needed sooner, so it must be ahead
+//!   by more.
+//! - If popularity shifts, old counts mislead, and a second request soon after is a better
+//!   predictor.
 //! - If keys return soon and then never again, any barrier only delays.
 //!
 //! The original adapts only the size of the window, by hill climbing on the measured hit ratio
