@@ -44,7 +44,7 @@ impl Graveyard {
         }
         self.waiting.fetch_sub(buried.len(), Ordering::Relaxed);
         drop(stores);
-        buried.iter().for_each(|(entry, ear)| ear.tell(entry, Cause::Invalidated));
+        buried.iter().for_each(|(entry, ear)| ear.notify(entry, Cause::Invalidated));
         buried.len()
     }
 

@@ -343,7 +343,7 @@ impl Inner {
         drop(shard);
         if !removed.is_empty() {
             let ear = self.ears.get();
-            removed.iter().for_each(|(cause, entry)| ear.tell(entry, *cause));
+            removed.iter().for_each(|(cause, entry)| ear.notify(entry, *cause));
         }
         result
     }

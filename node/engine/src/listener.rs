@@ -26,7 +26,7 @@ impl<F: Fn(&[u8], &Value, Cause) + Send + Sync> Listener for F {
 pub(crate) struct Ear(Option<Arc<dyn Listener>>);
 
 impl Ear {
-    pub(crate) fn tell(&self, entry: &Entry, cause: Cause) {
+    pub(crate) fn notify(&self, entry: &Entry, cause: Cause) {
         if let Ear(Some(listener)) = self {
             listener.removed(entry.key(), &entry.hit().into_value(), cause);
         }

@@ -36,7 +36,7 @@ pub(crate) fn is_rival(name: &str) -> bool {
 /// Creates an empty cache with this many slots.
 pub(crate) fn build(name: &str, slots: usize) -> Subject {
     if let Ok(policy) = name.parse::<PolicyKind>() {
-        return ours(policy, slots);
+        return larder(policy, slots);
     }
     let foyer = |config: foyer_memory::EvictionConfig| -> Subject {
         let builder = foyer_memory::CacheBuilder::new(slots).with_shards(1);
@@ -94,7 +94,7 @@ pub(crate) fn build(name: &str, slots: usize) -> Subject {
     }
 }
 
-fn ours(policy: PolicyKind, slots: usize) -> Subject {
+fn larder(policy: PolicyKind, slots: usize) -> Subject {
     let capacity_bytes = slots as u64 * weight(4, VALUE_BYTES);
     let options = Options { capacity_bytes, shards: Some(1), ..Options::default() };
     let cache = Cache::new(options);

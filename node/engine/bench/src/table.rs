@@ -37,9 +37,9 @@ impl Grid {
     fn leads(&self) -> Vec<f64> {
         let rivals = || self.rows.iter().filter(|(name, _)| subjects::is_rival(name));
         let best = |at: usize| rivals().map(|(_, cells)| cells[at]).fold(0.0, f64::max);
-        let ours = self.rows.iter().find(|(name, _)| is_default(name));
-        let ours = ours.map_or(&[][..], |(_, cells)| cells);
-        ours.iter().enumerate().map(|(at, cell)| cell - best(at)).collect()
+        let default = self.rows.iter().find(|(name, _)| is_default(name));
+        let default = default.map_or(&[][..], |(_, cells)| cells);
+        default.iter().enumerate().map(|(at, cell)| cell - best(at)).collect()
     }
 }
 
@@ -123,11 +123,11 @@ pub(crate) fn full(grid: &Grid, pictured: bool) -> String {
 mod tests {
     use super::*;
 
-    fn grid(ours: f64, theirs: f64) -> Grid {
+    fn grid(default: f64, library: f64) -> Grid {
         let rows = vec![
-            (PolicyKind::default().name(), vec![ours]),
+            (PolicyKind::default().name(), vec![default]),
             ("moka", vec![1.0]),
-            ("quick_cache", vec![theirs]),
+            ("quick_cache", vec![library]),
             (OPTIMUM, vec![90.0]),
         ];
         let sizes = vec![Size { percent: 1.0, slots: 8 }];

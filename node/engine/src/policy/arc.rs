@@ -42,7 +42,7 @@ impl Arc {
     /// True if the key is in one of the ghost lists. Removes it there and moves the border.
     fn returns(&mut self, hash: u32, weight: u32) -> bool {
         let (b1, b2) = (self.evicted_recent.bytes(), self.evicted_frequent.bytes());
-        let step = |theirs: u64, ours: u64| u64::from(weight) * (theirs / ours.max(1)).max(1);
+        let step = |other: u64, own: u64| u64::from(weight) * (other / own.max(1)).max(1);
         if self.evicted_recent.remove(hash).is_some() {
             self.target = (self.target + step(b2, b1)).min(self.capacity_bytes);
             true

@@ -7,7 +7,7 @@ use crate::contenders::{NAMES, QUICK_CACHE};
 use crate::memory::{Cost, MIXED};
 
 /// The engine with its default policy.
-const OURS: &str = NAMES[0];
+const LARDER: &str = NAMES[0];
 /// Targets: bytes per entry in addition to key and value, resident memory in multiples of the
 /// budget, error of the charged bytes, and bytes per entry in multiples of quick_cache.
 const MOST_OVERHEAD: f64 = 100.0;
@@ -95,13 +95,13 @@ pub(super) fn bars(
 ) -> String {
     let mut text = String::from("## Bars\n\n");
     let place = |name: &str| names.iter().position(|other| *other == name);
-    let Some(ours) = place(OURS) else { return text };
-    if let Some(theirs) = place(QUICK_CACHE) {
+    let Some(larder) = place(LARDER) else { return text };
+    if let Some(reference) = place(QUICK_CACHE) {
         for Measured { shape, medians } in measured {
-            let (ours, theirs) = (medians[ours], medians[theirs]);
+            let (larder, reference) = (medians[larder], medians[reference]);
             if shape.kind != Kind::Timed {
-                let ratio = ours.mops / theirs.mops;
-                let ahead = ours.hits - theirs.hits;
+                let ratio = larder.mops / reference.mops;
+                let ahead = larder.hits - reference.hits;
                 let met = verdict(ratio >= 1.0 && ahead >= -0.05);
                 let _ = writeln!(
                     text,
@@ -110,10 +110,10 @@ pub(super) fn bars(
                 );
             }
         }
-        for ((bytes, ours), (_, theirs)) in costs[ours].iter().zip(&costs[theirs]) {
+        for ((bytes, larder), (_, reference)) in costs[larder].iter().zip(&costs[reference]) {
             if *bytes != MIXED {
                 let each = |cost: &Cost| cost.resident as f64 / cost.entries as f64;
-                let ratio = each(ours) / each(theirs);
+                let ratio = each(larder) / each(reference);
                 let (size, met) = (size(*bytes), verdict(ratio <= MOST_BYTES));
                 let _ = writeln!(
                     text,
@@ -123,7 +123,7 @@ pub(super) fn bars(
             }
         }
     }
-    for (bytes, cost) in &costs[ours] {
+    for (bytes, cost) in &costs[larder] {
         let _ = writeln!(text, "{}", counted_truly(*bytes, cost, budget));
     }
     text
@@ -160,10 +160,10 @@ mod tests {
         let round = |mops, hits| Round { mops, hits, ..Round::default() };
         let cost = Cost { entries: 10, resident: 1_000, charged: 1_000 };
         let costs = vec![vec![(64, cost)], vec![(64, cost)]];
-        let names = [OURS, QUICK_CACHE];
-        let report = |ours, theirs| {
+        let names = [LARDER, QUICK_CACHE];
+        let report = |larder, reference| {
             let shape = Shape { kind: Kind::Fill, skew: 0.99, threads: 1 };
-            let measured = [Measured { shape, medians: vec![ours, theirs] }];
+            let measured = [Measured { shape, medians: vec![larder, reference] }];
             bars(&names, &measured, &costs, 1_000)
         };
         let round_8_79 = round(8.0, 79.0);
