@@ -1,4 +1,4 @@
-//! Compiles the protos with protox, so that no protoc is needed here.
+//! Compiles the protos with protox, so this crate needs no protoc.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
-        // Values and keys are views into the received buffer, not copies.
+        // Values and keys reference the received buffer and are not copied.
         .bytes(".")
         .compile_fds(descriptors)?;
     Ok(())

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use larder_registry::{Registry, RegistryOptions};
+use larder_registry::{EmbeddedRegistry, RegistryOptions};
 use larder_runtime::drain::Shutdown;
 use larder_runtime::log;
 use larder_runtime::tasks::Tasks;
@@ -100,7 +100,7 @@ impl Up {
         let tasks = Tasks::new(Handle::current());
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = larder_runtime::net::listen(free, false).context("no port is free")?;
-        let registry = Registry::start(listener, RegistryOptions::default(), &tasks)?;
+        let registry = EmbeddedRegistry::start(listener, RegistryOptions::default(), &tasks)?;
         let endpoint = registry.endpoint();
         contracts::write(&endpoint, &plan).await?;
         let members = Members::start(&plan, listen, &endpoint, databases.directory()).await?;

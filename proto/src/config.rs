@@ -1,30 +1,30 @@
-//! The node's configuration file: what the operator renders and `larder-node --config` reads.
+//! The node's configuration file: the operator renders it, `larder-node --config` reads it.
 //!
-//! JSON, camel case, units in the names, unknown fields refused. What differs between the pods of
-//! one StatefulSet (name, uid, address) is not here: it comes by flag or environment.
+//! JSON in camel case, with units in the names; unknown fields are refused. Settings that differ
+//! between the pods of one StatefulSet (name, uid, address) are flags or environment variables.
 
 use serde::{Deserialize, Serialize};
 
 use crate::names;
 
-/// The whole file.
+/// The root of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeConfig {
     /// The cluster that the node belongs to or reads from.
     pub cluster: ClusterRef,
-    /// What the node is.
+    /// Whether the node is a member or a sidecar.
     pub mode: Mode,
-    /// Ports to listen on.
+    /// Addresses to listen on.
     #[serde(default)]
     pub listen: Listen,
-    /// Requests beyond these are refused at the edge.
+    /// Bounds that every request is checked against.
     #[serde(default)]
     pub limits: Limits,
-    /// Folder with one file per credential; a file is read again when it changes.
+    /// Folder with one file per credential. A file is read again after it changes.
     #[serde(default = "default_credentials_directory")]
     pub credentials_directory: String,
-    /// Seconds that requests in flight are given after a stop was asked for.
+    /// Seconds that requests in flight may take to finish during a shutdown.
     #[serde(default = "default_drain_seconds")]
     pub drain_seconds: u64,
 }
@@ -39,7 +39,7 @@ pub struct ClusterRef {
     pub name: String,
 }
 
-/// What the node is.
+/// The role of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Mode {
@@ -53,30 +53,30 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MemberMode {
-    /// How the member registers.
-    pub registry: Registry,
-    /// How keys are placed on members; the same in every member.
+    /// The etcd cluster in which the member registers.
+    pub registry: RegistryConfig,
+    /// How keys are placed on members. Must be the same on every member.
     pub placement: Placement,
-    /// Bytes that entries may use, all groups together.
+    /// Bytes that the entries of all groups may use together.
     pub capacity_bytes: u64,
-    /// Share of `capacityBytes` for copies of other members' keys, percent.
+    /// Percentage of `capacityBytes` for the hot cache: copies of other members' keys.
     #[serde(default = "default_hot_percent")]
     pub hot_percent: u32,
-    /// Life of such a copy, milliseconds; 0 keeps none.
+    /// TTL of a copy in the hot cache, in milliseconds; 0 turns the hot cache off.
     #[serde(default = "default_hot_ttl_ms")]
     pub hot_ttl_ms: u64,
 }
 
-/// How a member reaches and uses etcd.
+/// Connection to etcd and the lease that the member holds there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Registry {
-    /// `http://host:port` or `https://host:port`, one or more.
+pub struct RegistryConfig {
+    /// One or more of `http://host:port` or `https://host:port`.
     pub endpoints: Vec<String>,
-    /// Folder with `ca.crt`, and `tls.crt` with `tls.key` for client authentication.
+    /// Folder with `ca.crt` and, for client authentication, `tls.crt` and `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_directory: Option<String>,
-    /// Life of the member's lease, seconds.
+    /// TTL of the member's lease, in seconds.
     #[serde(default = "default_lease_ttl_seconds")]
     pub lease_ttl_seconds: u64,
 }
@@ -85,12 +85,12 @@ pub struct Registry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SidecarMode {
-    /// `host:port` of members, or of the headless Service that names them all.
+    /// `host:port` of members, or of the headless Service that selects them all.
     pub members: Vec<String>,
-    /// Bytes of the near cache; 0 keeps none.
+    /// Size of the near cache in bytes; 0 turns it off.
     #[serde(default = "default_near_cache_bytes")]
     pub near_cache_bytes: u64,
-    /// Longest life in the near cache, milliseconds; an answer's own remaining life is the other bound.
+    /// Longest time in the near cache, in milliseconds. An entry never outlives its own TTL.
     #[serde(default = "default_near_cache_ttl_ms")]
     pub near_cache_ttl_ms: u64,
 }
@@ -104,31 +104,31 @@ pub enum Placement {
     /// Consistent hashing with virtual nodes.
     #[serde(rename_all = "camelCase")]
     Ring {
-        /// Points of a member of mean weight.
+        /// Tokens of a member of nominal weight.
         virtual_nodes: u32,
-        /// Hash of keys and points.
+        /// Hash function for keys and tokens.
         hash: RingHash,
     },
 }
 
-/// Hash of keys and points of a ring.
+/// Hash function of a consistent-hashing ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RingHash {
     /// CRC-32 (IEEE), as in groupcache.
     Crc32,
-    /// XXH3, 64 bits.
+    /// XXH3 with 64 bits.
     Xxh3,
 }
 
-/// Addresses to listen on: `address:port`; port 0 takes a free one.
+/// Addresses to listen on, as `address:port`. Port 0 selects a free port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Listen {
     /// Cache, Admin, groupcachepb, health and reflection.
     pub grpc: String,
-    /// Peer protocol; unused by a sidecar.
+    /// Peer protocol. A sidecar does not use it.
     pub peer: String,
-    /// HTTP gateway and groupcache's HTTP peers; unused by a sidecar.
+    /// HTTP gateway and groupcache's HTTP peer protocol. A sidecar does not use it.
     pub http: String,
     /// Metrics and probes.
     pub admin: String,
@@ -136,31 +136,32 @@ pub struct Listen {
 
 impl Default for Listen {
     fn default() -> Self {
-        let on = |port: u16| format!("0.0.0.0:{port}");
+        let any_address = |port: u16| format!("0.0.0.0:{port}");
         Self {
-            grpc: on(names::GRPC_PORT),
-            peer: on(names::PEER_PORT),
-            http: on(names::HTTP_PORT),
-            admin: on(names::ADMIN_PORT),
+            grpc: any_address(names::GRPC_PORT),
+            peer: any_address(names::PEER_PORT),
+            http: any_address(names::HTTP_PORT),
+            admin: any_address(names::ADMIN_PORT),
         }
     }
 }
 
-/// Requests beyond these are refused at the edge.
+/// Bounds that every request is checked against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Longest key, bytes.
+    /// Maximum length of a key, in bytes.
     pub max_key_bytes: usize,
-    /// Largest value, bytes; a larger one is an error of its origin.
+    /// Maximum size of a value, in bytes. A larger value counts as an error of its origin.
     pub max_value_bytes: usize,
-    /// Most keys in one `GetMany`.
+    /// Maximum number of keys in one `GetMany`.
     pub max_batch_keys: usize,
-    /// Requests in flight that wait for a load or a peer; more are refused with RESOURCE_EXHAUSTED.
+    /// Maximum number of requests that wait for a load or a peer. Further ones are refused with
+    /// RESOURCE_EXHAUSTED.
     pub max_waiting_requests: usize,
-    /// Limit of a request that brought no deadline, milliseconds.
+    /// Time-out of a request without a deadline, in milliseconds.
     pub default_timeout_ms: u64,
-    /// Serving threads; 0 takes one per core.
+    /// Serving threads; 0 means one per core.
     pub workers: usize,
 }
 
@@ -210,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn smallest_member_file_gets_defaults() {
+    fn a_minimal_member_file_gets_the_defaults() {
         let text = r#"{"cluster":{"namespace":"prod","name":"shop"},
             "mode":{"member":{"registry":{"endpoints":["http://shop-etcd:2379"]},
             "placement":{"rendezvous":{}},"capacityBytes":400000000}}}"#;
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_fields_are_refused_by_name() {
+    fn an_unknown_field_is_refused_by_name() {
         let text = r#"{"cluster":{"namespace":"prod","name":"shop"},"mod":{}}"#;
         let error = serde_json::from_str::<NodeConfig>(text).expect_err("a typo");
         assert!(error.to_string().contains("`mod`"), "{error}");

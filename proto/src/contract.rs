@@ -1,7 +1,7 @@
-//! A group's contract: what the operator writes to the registry for each CacheGroup and what
-//! members hold to. JSON, camel case, durations in milliseconds.
+//! The contract of a group: the operator writes one to the registry for each CacheGroup, and
+//! members serve the group accordingly. JSON in camel case, durations in milliseconds.
 //!
-//! It never carries a credential: [`SqlOrigin::url_file`] names a file in the member's
+//! A contract never contains a credential: [`SqlOrigin::url_file`] names a file in the member's
 //! credentials folder.
 
 use serde::{Deserialize, Serialize};
@@ -12,73 +12,74 @@ use serde::{Deserialize, Serialize};
 pub struct GroupContract {
     /// Name of the eviction policy, as in the CacheGroup: `Lru`, ...
     pub policy: String,
-    /// Where values come from.
+    /// Where values are loaded from.
     pub origin: Origin,
-    /// How long an answer may be kept and used.
+    /// How long values may be cached and served.
     pub freshness: Freshness,
-    /// How hard the origin may be used by one member.
+    /// Limits on one member's use of the origin.
     pub origin_limits: OriginLimits,
-    /// Generation of the CacheGroup from which this was made, for status and logs.
+    /// Generation of the CacheGroup that this contract represents, for status and logs.
     #[serde(default)]
     pub generation: i64,
 }
 
-/// Where values come from.
+/// Where values are loaded from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Origin {
     /// A row of a SQL database.
     Sql(SqlOrigin),
-    /// The body of an HTTP answer.
+    /// The body of an HTTP response.
     Http(HttpOrigin),
 }
 
-/// A SQL database: PostgreSQL, MySQL or SQLite, told apart by the URL's scheme.
+/// A SQL database. The scheme of the URL selects PostgreSQL, MySQL or SQLite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SqlOrigin {
-    /// File in the credentials folder whose text is the connection URL.
+    /// File in the credentials folder that contains the connection URL.
     pub url_file: String,
-    /// A query with one bound parameter, the key; its first column of its first row is the value.
+    /// A query whose only bound parameter is the key. The value is the first column of the first
+    /// row.
     pub query: String,
 }
 
-/// An HTTP server: 200 is the value, 404 is absent, anything else is an error.
+/// An HTTP server. 200 carries the value, 404 means absent, any other status is an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpOrigin {
-    /// URL in which `{key}` stands for the percent-encoded key.
+    /// URL in which `{key}` is replaced by the percent-encoded key.
     pub url_template: String,
 }
 
-/// How long an answer may be kept and used. All durations in milliseconds.
+/// How long values may be cached and served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Freshness {
-    /// Life of a loaded value.
+    /// TTL of a loaded value.
     pub ttl_ms: u64,
-    /// Life is shortened by a random share of up to this many percent, so that what was loaded
-    /// together does not expire together.
+    /// The TTL is shortened by a random share of up to this percentage, so that values loaded
+    /// together do not expire together.
     #[serde(default)]
     pub jitter_percent: u32,
-    /// After its life an answer may still be given, marked stale, while one reload runs.
+    /// Time past the TTL during which a value may be served, marked stale, while one reload runs.
     #[serde(default)]
     pub stale_while_revalidate_ms: u64,
-    /// After its life an answer may still be given, marked stale, when the origin fails.
+    /// Time past the TTL during which a value may be served, marked stale, if the origin fails.
     #[serde(default)]
     pub stale_if_error_ms: u64,
-    /// Life of "absent"; 0 does not remember it.
+    /// TTL of "absent"; 0 means that absence is not cached.
     #[serde(default)]
     pub negative_ttl_ms: u64,
 }
 
-/// How hard the origin may be used by one member.
+/// Limits on one member's use of the origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OriginLimits {
-    /// Loads in flight at one time.
+    /// Maximum number of concurrent loads.
     pub concurrency: u32,
-    /// Limit of one load, milliseconds.
+    /// Time-out of one load.
     pub timeout_ms: u64,
 }
 
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused() {
         let text = r#"{"concurrency":1,"timeoutMs":2,"timeoutMilliseconds":3}"#;
-        let error = serde_json::from_str::<OriginLimits>(text).expect_err("a stranger");
+        let error = serde_json::from_str::<OriginLimits>(text).expect_err("an unknown field");
         assert!(error.to_string().contains("timeoutMilliseconds"), "{error}");
     }
 }

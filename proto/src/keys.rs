@@ -1,6 +1,6 @@
-//! The names of keys in the registry: one prefix a cluster, below it members and groups.
+//! The keys in the registry: one prefix per cluster with members and groups below it.
 
-/// The keys of one cluster.
+/// The registry keys of one cluster.
 ///
 /// ```
 /// let keys = larder_proto::keys::Keys::new("prod", "shop");
@@ -13,14 +13,15 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys of the cluster `cluster` in the namespace `namespace`; neither holds a slash
-    /// because both are Kubernetes names.
+    /// The keys of the CacheCluster `cluster` in `namespace`. Neither contains a slash, because
+    /// both are Kubernetes names.
     #[must_use]
     pub fn new(namespace: &str, cluster: &str) -> Self {
         Self { root: format!("/larder/{namespace}/{cluster}/") }
     }
 
-    /// Everything of the cluster; a watch on this prefix sees members and groups in one order.
+    /// Prefix of all keys of the cluster. A watch on it delivers changes of members and groups in
+    /// one order.
     #[must_use]
     pub fn root(&self) -> &str {
         &self.root
@@ -33,7 +34,7 @@ impl Keys {
         format!("{}members/", self.root)
     }
 
-    /// Key of one member, by the name of its pod (its StatefulSet ordinal).
+    /// Key of one member. `name` is the name of its pod in the StatefulSet.
     #[must_use]
     pub fn member(&self, name: &str) -> String {
         format!("{}members/{name}", self.root)
@@ -51,24 +52,23 @@ impl Keys {
         format!("{}groups/{name}", self.root)
     }
 
-    /// Tells what a key of this cluster names, or nothing for a foreign key.
+    /// Parses a key. Returns `None` if it is no member or group of this cluster.
     #[must_use]
-    pub fn parse<'k>(&self, key: &'k str) -> Option<Named<'k>> {
-        let rest = key.strip_prefix(&self.root)?;
-        match rest.split_once('/')? {
-            ("members", name) if !name.is_empty() => Some(Named::Member(name)),
-            ("groups", name) if !name.is_empty() => Some(Named::Group(name)),
+    pub fn parse<'k>(&self, key: &'k str) -> Option<ParsedKey<'k>> {
+        let relative = key.strip_prefix(&self.root)?;
+        match relative.split_once('/')? {
+            ("members", name) if !name.is_empty() => Some(ParsedKey::Member(name)),
+            ("groups", name) if !name.is_empty() => Some(ParsedKey::Group(name)),
             _ => None,
         }
     }
 }
 
-/// What a key of a cluster names.
+/// The member or group that a key belongs to, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named<'k> {
-    /// A member, by name.
+#[expect(missing_docs, reason = "the variants are the two kinds of keys")]
+pub enum ParsedKey<'k> {
     Member(&'k str),
-    /// A group, by name.
     Group(&'k str),
 }
 
@@ -77,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parse_gives_back_what_was_named() {
+    fn parse_is_the_inverse_of_member_and_group() {
         let keys = Keys::new("prod", "shop");
-        assert_eq!(keys.parse(&keys.member("shop-0")), Some(Named::Member("shop-0")));
-        assert_eq!(keys.parse(&keys.group("students")), Some(Named::Group("students")));
+        assert_eq!(keys.parse(&keys.member("shop-0")), Some(ParsedKey::Member("shop-0")));
+        assert_eq!(keys.parse(&keys.group("students")), Some(ParsedKey::Group("students")));
     }
 
     #[test]
-    fn foreign_and_unfinished_keys_name_nothing() {
+    fn keys_of_other_clusters_and_incomplete_keys_are_not_parsed() {
         let keys = Keys::new("prod", "shop");
         for key in ["/larder/prod/shop2/members/x", "/larder/prod/shop/members/", "/other", ""] {
             assert_eq!(keys.parse(key), None, "{key}");

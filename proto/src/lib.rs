@@ -1,11 +1,11 @@
-//! What two Larder processes agree on: the gRPC services, the registry's keys and values, the
-//! files that the operator writes and members read.
+//! The protocol between Larder processes: the gRPC services, the registry's keys and values, and
+//! the files that the operator writes and members read.
 //!
-//! Everything here is a contract between versions. Change it only by adding, and note it in the
-//! changelog. Start at [`v1`] for the wire, [`registry`] for what stands in etcd, [`config`] for
-//! the node's file and [`contract`] for a group's.
+//! Everything here is a contract between versions. Change it only by addition, and note each change
+//! in the changelog. Start at [`v1`] for the services, [`registry`] for the values in etcd,
+//! [`config`] for the node's configuration file and [`contract`] for a group's contract.
 //!
-//! This crate does no input or output and reads no clock.
+//! This crate performs no I/O and reads no clock.
 
 pub mod config;
 pub mod contract;
@@ -25,5 +25,5 @@ pub mod groupcachepb {
     tonic::include_proto!("groupcachepb");
 }
 
-/// The compiled descriptors of every service here, for gRPC reflection.
+/// The compiled descriptors of all services, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,38 +1,38 @@
-//! The value that a member keeps in the registry under its lease.
+//! The value that a member stores in the registry under its lease.
 //!
-//! Written so that etcd's own gRPC naming clients can read it (JSON with `Op`, `Addr`,
-//! `Metadata`; source: etcd `client/v3/naming/endpoints`, `internal.Update`).
+//! Its form is the one that etcd's gRPC naming clients read (JSON with `Op`, `Addr`, `Metadata`;
+//! source: etcd `client/v3/naming/endpoints`, `internal.Update`).
 
 use serde::{Deserialize, Serialize};
 
 /// One member's registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// 0, "add", or 1, "delete", as etcd's naming clients know them: a leaving member says 1
-    /// before it revokes its lease, so that its peers drop it at once.
+    /// 0 for "add" or 1 for "delete", as in etcd's naming clients. A leaving member writes 1 before
+    /// it revokes its lease, so that its peers remove it from their rings at once.
     #[serde(rename = "Op", default)]
     pub op: u8,
     /// `host:port` of the member's gRPC port for clients.
     #[serde(rename = "Addr")]
     pub address: String,
-    /// What only Larder reads.
+    /// Fields that only Larder reads.
     #[serde(rename = "Metadata")]
     pub metadata: Metadata,
 }
 
-/// What members tell each other beyond an address.
+/// What a member publishes in addition to its address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
-    /// Uid of the pod: tells a successor from a predecessor under one name.
+    /// Uid of the pod. Distinguishes a pod from its predecessor of the same name.
     pub uid: String,
     /// `host:port` of the peer protocol.
     pub peer_address: String,
     /// `host:port` of the HTTP gateway.
     pub http_address: String,
-    /// Share of the keys that this member wants, relative to the others; from its memory.
+    /// Share of the keys relative to the other members, derived from the member's memory.
     pub weight: u32,
-    /// Topology zone, when known.
+    /// Topology zone, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
     /// Version of the member's program.
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn registration_reads_as_an_etcd_naming_endpoint() {
+    fn registration_has_the_form_of_an_etcd_naming_endpoint() {
         let registration = Registration {
             op: 0,
             address: "10.0.0.7:7600".into(),

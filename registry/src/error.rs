@@ -1,9 +1,9 @@
-//! Every refusal of the registry, in etcd's words and with etcd's status codes, so that a client
-//! which matches on either behaves as it would with etcd.
+//! The registry's errors. They have etcd's texts and status codes, so a client that matches on
+//! either behaves as with etcd.
 
 use tonic::{Code, Status};
 
-/// A request that etcd would refuse. The text is etcd's (source: etcd `api/v3rpc/rpctypes`).
+/// A request that etcd refuses too, with etcd's text (source: etcd `api/v3rpc/rpctypes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("etcdserver: key is not provided")]

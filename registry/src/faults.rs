@@ -1,4 +1,4 @@
-//! Ways to break the registry as etcd breaks in the field, for tests.
+//! Fault injection for tests: failures of etcd that have been observed in production.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use etcd_client::proto::PbCompactionRequest;
 
 use crate::shared::Shared;
 
-/// Breaks a running registry. Clones break the same one.
+/// Injects faults into a running registry. Clones refer to the same registry.
 #[derive(Debug, Clone)]
 pub struct Faults {
     shared: Arc<Shared>,
@@ -17,43 +17,44 @@ impl Faults {
         Self { shared }
     }
 
-    /// Revokes every lease at once and tells how many those were, as an etcd whose leader hung on
-    /// its disk does (etcd-io/etcd#15247).
+    /// Revokes all leases and returns their number. Happens in etcd after its leader was blocked by
+    /// its disk (etcd-io/etcd#15247).
     pub fn revoke_all_leases(&self) -> usize {
         self.shared.change(|state, _| state.revoke_all())
     }
 
-    /// Ends every watch and keep-alive stream; connections stay.
+    /// Ends all watch and keep-alive streams but keeps their connections open.
     pub fn drop_streams(&self) {
         self.shared.drop_streams();
     }
 
-    /// Stops answering, with connections open, until [`Faults::resume`]. Leases do not end
-    /// meanwhile, as without a leader.
+    /// Stops answering until [`Faults::resume`], with connections open. No lease expires meanwhile,
+    /// as in an etcd without a leader.
     pub fn stall(&self) {
         self.shared.set_stalled(true);
     }
 
-    /// Answers again; every lease gets its whole life anew, as after an election.
+    /// Answers again and renews every lease for its full TTL, as etcd does after an election.
     pub fn resume(&self) {
         self.shared.set_stalled(false);
     }
 
-    /// Forgets all history before now; a watch that resumes from before is told so.
+    /// Compacts the history up to the current revision. A watch that resumes from an earlier
+    /// revision is cancelled with the compaction's revision.
     pub fn compact(&self) {
         self.shared.change(|state, _| {
             let revision = state.store.revision();
-            // Compacted already when nothing was written since.
+            // Fails if nothing was written since the last compaction.
             let _ = state.compact(&PbCompactionRequest { revision, physical: false });
         });
     }
 
-    /// Loses keys, leases, history and identity, as a cluster made anew from empty disks.
-    pub fn forget_everything(&self) {
-        self.shared.forget();
+    /// Loses keys, leases, history and cluster id, like a cluster recreated with empty disks.
+    pub fn lose_all_data(&self) {
+        self.shared.lose_all_data();
     }
 
-    /// The store's revision.
+    /// Current revision of the store.
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.shared.read(|state, _| state.store.revision())

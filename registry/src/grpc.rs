@@ -1,5 +1,5 @@
-//! The edge: etcd's gRPC services over the shared state. Decodes, asks the state, completes
-//! headers; decides nothing.
+//! etcd's gRPC services on top of the shared state. They decode requests, call the state machine
+//! and complete response headers; all decisions are in [`crate::state`].
 
 mod kv;
 mod lease;
@@ -18,28 +18,28 @@ use tonic::transport::Server;
 
 use crate::shared::Shared;
 
-/// The largest request, bytes: etcd's 1.5 MiB and its allowance for framing.
+/// Maximum size of a request in bytes: etcd's 1.5 MiB and its allowance for framing.
 const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
-/// Answers waiting for one stream.
+/// Responses queued for one stream.
 const STREAM_BUFFER: usize = 16;
 
-/// One service object for all of etcd's services; clones share the state.
+/// Implements all of etcd's services. Clones share the state.
 #[derive(Debug, Clone)]
-pub(crate) struct Edge {
+pub(crate) struct EtcdService {
     shared: Arc<Shared>,
     tasks: Tasks,
 }
 
 /// Serves until the tasks stop.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
-    let edge = Edge { shared, tasks: tasks.clone() };
+    let service = EtcdService { shared, tasks: tasks.clone() };
     let served = Server::builder()
         .tcp_nodelay(true)
-        .add_service(PbKvServer::new(edge.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-        .add_service(PbLeaseServer::new(edge.clone()))
-        .add_service(PbWatchServer::new(edge.clone()))
-        .add_service(PbClusterServer::new(edge.clone()))
-        .add_service(PbMaintenanceServer::new(edge))
+        .add_service(PbKvServer::new(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(PbLeaseServer::new(service.clone()))
+        .add_service(PbWatchServer::new(service.clone()))
+        .add_service(PbClusterServer::new(service.clone()))
+        .add_service(PbMaintenanceServer::new(service))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
             tasks.stopping().cancelled().await;
         })
@@ -50,11 +50,11 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, tasks: Tas
 }
 
 /// Completes the header of a response.
-macro_rules! answer {
-    ($edge:expr, $response:expr) => {{
+macro_rules! respond {
+    ($service:expr, $response:expr) => {{
         let mut response = $response;
-        response.header = Some($edge.shared.header(response.header.take()));
+        response.header = Some($service.shared.header(response.header.take()));
         Ok(tonic::Response::new(response))
     }};
 }
-use answer;
+use respond;

@@ -1,4 +1,4 @@
-//! The state behind one lock, and the signals around it: a new revision, a fault.
+//! The state behind one lock, and the signals about it: a new revision, an injected fault.
 //!
 //! The lock is never held across an await.
 
@@ -8,24 +8,24 @@ use larder_runtime::random::Random;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::RegistryOptions;
+use crate::options::RegistryOptions;
 use crate::state::State;
 
-/// What all connections share.
+/// State shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: RegistryOptions,
     state: Mutex<(Identity, State)>,
     clock: Clock,
-    /// Revision of the store, told after each change.
+    /// Revision of the store, published after each change.
     revision: watch::Sender<i64>,
-    /// True while nothing is answered.
+    /// True while no request is answered.
     stalled: watch::Sender<bool>,
-    /// Counts orders to end all streams.
+    /// Incremented to end all streams.
     dropped: watch::Sender<u64>,
 }
 
-/// Who answers; another one after everything was lost.
+/// Ids in response headers. They change when all data is lost.
 #[derive(Debug, Clone, Copy)]
 struct Identity {
     cluster_id: u64,
@@ -40,42 +40,41 @@ impl Identity {
 
 impl Shared {
     pub(crate) fn new(options: RegistryOptions, clock: Clock) -> Self {
-        let state = Mutex::new((Identity::random(&options.random), fresh(&options)));
+        let state = Mutex::new((Identity::random(&options.random), empty_state(&options)));
         let revision = watch::Sender::new(state.lock().1.store.revision());
         let (stalled, dropped) = (watch::Sender::new(false), watch::Sender::new(0));
         Self { options, state, clock, revision, stalled, dropped }
     }
 
-    /// Runs `step` on the state and tells watchers when the revision moved.
-    pub(crate) fn change<T>(&self, step: impl FnOnce(&mut State, u64) -> T) -> T {
+    /// Changes the state and notifies watchers if the revision changed.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State, u64) -> T) -> T {
         let (result, revision) = {
             let (_, state) = &mut *self.state.lock();
-            (step(state, self.clock.now_ms()), state.store.revision())
+            (change(state, self.clock.now_ms()), state.store.revision())
         };
-        self.revision.send_if_modified(|told| std::mem::replace(told, revision) != revision);
+        self.revision.send_if_modified(|last| std::mem::replace(last, revision) != revision);
         result
     }
 
-    /// Reads the state.
-    pub(crate) fn read<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
-        look(&self.state.lock().1, self.clock.now_ms())
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&State, u64) -> T) -> T {
+        read(&self.state.lock().1, self.clock.now_ms())
     }
 
-    /// Completes a header. One that carries a revision already keeps it.
+    /// Completes a response header. A revision that is already set is kept.
     pub(crate) fn header(&self, given: Option<PbResponseHeader>) -> PbResponseHeader {
         let (identity, state) = &*self.state.lock();
         PbResponseHeader {
             cluster_id: identity.cluster_id,
             member_id: identity.member_id,
             revision: given.map_or_else(|| state.store.revision(), |header| header.revision),
-            // One leader for ever: nobody else could be elected.
+            // A single member is always the leader, so the term never changes.
             raft_term: 2,
         }
     }
 
-    /// Loses everything, as a cluster made anew from empty disks.
-    pub(crate) fn forget(&self) {
-        *self.state.lock() = (Identity::random(&self.options.random), fresh(&self.options));
+    /// Loses everything, like a cluster recreated with empty disks.
+    pub(crate) fn lose_all_data(&self) {
+        *self.state.lock() = (Identity::random(&self.options.random), empty_state(&self.options));
         self.drop_streams();
         self.change(|_, _| ());
     }
@@ -96,9 +95,9 @@ impl Shared {
     }
 
     /// Waits while the registry is stalled.
-    pub(crate) async fn pass(&self) {
+    pub(crate) async fn wait_until_resumed(&self) {
         let mut stalled = self.stalled.subscribe();
-        // Fails only when the sender is gone, and `self` holds it.
+        // Fails only if the sender is dropped, and `self` holds it.
         let _ = stalled.wait_for(|stalled| !stalled).await;
     }
 
@@ -106,12 +105,12 @@ impl Shared {
         self.dropped.send_modify(|count| *count += 1);
     }
 
-    /// Changes at the next order to end all streams.
+    /// Receiver that changes when all streams have to end.
     pub(crate) fn drops(&self) -> watch::Receiver<u64> {
         self.dropped.subscribe()
     }
 }
 
-fn fresh(options: &RegistryOptions) -> State {
+fn empty_state(options: &RegistryOptions) -> State {
     State::new(options.history_revisions, i64::from(options.min_lease_ttl_seconds))
 }

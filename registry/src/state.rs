@@ -1,7 +1,8 @@
 //! The registry as a state machine: every request is a function of (state, request, now).
 //!
-//! Joins keys and leases: a key put under a lease hangs on it, a lease that ends takes its keys
-//! along. `kv` and `txn` hold the requests on keys. Never waits, never reads a clock.
+//! Connects keys and leases: a key put with a lease is attached to it, and a lease that ends
+//! deletes its keys. `kv` and `txn` implement the requests on keys. Never waits and never reads a
+//! clock.
 
 mod kv;
 mod txn;
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::lease::Leases;
 use crate::store::{KeyRange, Store};
 
-/// Everything that the registry knows.
+/// All data of the registry.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) store: Store,
@@ -27,7 +28,7 @@ impl State {
         Self { store: Store::new(log_limit), leases: Leases::new(min_ttl_s) }
     }
 
-    /// `spare_id` is taken when the request names none.
+    /// Grants a lease, under `spare_id` if the request has no id.
     pub(crate) fn grant(
         &mut self,
         request: &PbLeaseGrantRequest,
@@ -39,7 +40,7 @@ impl State {
         Ok(PbLeaseGrantResponse { id, ttl, ..Default::default() })
     }
 
-    /// Ends a lease; all its keys go in one revision.
+    /// Ends a lease and deletes all its keys in one revision.
     pub(crate) fn revoke(&mut self, id: i64) -> Result<PbLeaseRevokeResponse, Error> {
         let lease = self.leases.remove(id).ok_or(Error::LeaseNotFound)?;
         let mut write = self.store.write();
@@ -50,13 +51,14 @@ impl State {
         Ok(PbLeaseRevokeResponse::default())
     }
 
-    /// A lease that does not stand is answered with a life of 0.
+    /// Renews a lease. The response for an unknown or expired lease has a TTL of 0.
     pub(crate) fn keep_alive(&mut self, id: i64, now_ms: u64) -> PbLeaseKeepAliveResponse {
         let ttl = self.leases.keep_alive(id, now_ms).unwrap_or(0);
         PbLeaseKeepAliveResponse { id, ttl, ..Default::default() }
     }
 
-    /// A lease that does not stand is answered with a life of -1.
+    /// Reports a lease's remaining TTL. The response for an unknown or expired lease has a TTL of
+    /// -1.
     pub(crate) fn time_to_live(
         &self,
         request: &PbLeaseTimeToLiveRequest,
@@ -80,12 +82,12 @@ impl State {
         PbLeaseLeasesResponse { leases, ..Default::default() }
     }
 
-    /// Ends every lease whose time is over and tells how many those were.
+    /// Ends all expired leases and returns their number.
     pub(crate) fn expire(&mut self, now_ms: u64) -> usize {
         self.revoke_each(self.leases.due(now_ms))
     }
 
-    /// Ends every lease, one revision each.
+    /// Ends all leases, one revision each, and returns their number.
     pub(crate) fn revoke_all(&mut self) -> usize {
         self.revoke_each(self.leases.ids())
     }
@@ -110,11 +112,11 @@ mod tests {
 
     fn put(state: &mut State, key: &str, lease: i64) {
         let request = PbPutRequest { key: key.into(), lease, ..Default::default() };
-        state.put(request).expect("a standing lease");
+        state.put(request).expect("a granted lease");
     }
 
     #[test]
-    fn an_expired_lease_takes_all_its_keys_in_one_revision() {
+    fn an_expired_lease_deletes_all_its_keys_in_one_revision() {
         let mut state = state_with_lease(5);
         put(&mut state, "a", 7);
         put(&mut state, "b", 7);
@@ -125,9 +127,10 @@ mod tests {
         assert_eq!(state.store.now(&KeyRange::new(b"\0", b"\0")).count(), 1);
     }
 
-    /// A pod's successor writes the same key under its own lease; the pod's lease ends later.
+    /// A pod's successor writes the same key with its own lease, and the old pod's lease ends
+    /// later.
     #[test]
-    fn a_key_taken_over_by_another_lease_outlives_the_first() {
+    fn a_key_moved_to_another_lease_outlives_its_first_lease() {
         let mut state = state_with_lease(5);
         put(&mut state, "a", 7);
         state.grant(&PbLeaseGrantRequest { id: 8, ttl: 50 }, 0, 0).expect("free");
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_put_without_its_lease_again_outlives_it() {
+    fn a_key_put_again_without_its_lease_outlives_it() {
         let mut state = state_with_lease(5);
         put(&mut state, "a", 7);
         put(&mut state, "a", 0);
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_is_gone_is_told_apart() {
+    fn each_request_reports_an_expired_lease() {
         let mut state = state_with_lease(5);
         state.expire(5_000);
         assert_eq!(state.keep_alive(7, 5_000).ttl, 0);

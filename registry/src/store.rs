@@ -1,8 +1,8 @@
-//! Keys with revisions: what is now, and the log of how it came to be.
+//! Keys with revisions: the current state and a log of the commits that led to it.
 //!
-//! Owns the revision counter, the current keys and a bounded log of commits. The past is read by
-//! undoing commits from now, so that nothing is stored twice. Knows nothing of leases, time or
-//! requests. Start at [`Store::write`].
+//! Owns the revision counter, the current keys and a bounded log of commits. A read of a past
+//! revision undoes commits starting from the current state, so no state is stored twice. This
+//! module does not know leases, time or requests. Start at [`Store::write`].
 
 mod range;
 
@@ -16,18 +16,18 @@ use crate::error::Error;
 /// Keys and values with their history.
 #[derive(Debug)]
 pub(crate) struct Store {
-    /// Revision of the last commit; a fresh store is at 1, as etcd's is.
+    /// Revision of the last commit. An empty store is at revision 1, as in etcd.
     revision: i64,
-    /// The past before this revision is gone; 0 when nothing was compacted.
+    /// States before this revision cannot be read; 0 if nothing was compacted.
     compacted: i64,
     current: BTreeMap<Vec<u8>, KeyValue>,
     /// Commits in order of revision, from `compacted` on, without gaps.
     log: VecDeque<Commit>,
-    /// The longest log; older commits are compacted away.
+    /// Maximum length of the log. Older commits are compacted.
     log_limit: usize,
 }
 
-/// Everything that happened at one revision.
+/// All changes of one revision.
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub(crate) revision: i64,
@@ -38,13 +38,13 @@ pub(crate) struct Commit {
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) deleted: bool,
-    /// The new state; of a deleted key only its name and the revision.
+    /// The new state. For a deleted key, only the key and the revision are set.
     pub(crate) now: KeyValue,
     pub(crate) before: Option<KeyValue>,
 }
 
-/// A transaction: all its changes share one revision, and none is seen before [`Write::commit`].
-/// It borrows the store for itself, so no reader can look in between.
+/// A write transaction. All its changes share one revision, and none is visible before
+/// [`Write::commit`]: it borrows the store exclusively, so nothing can read in between.
 #[derive(Debug)]
 pub(crate) struct Write<'s> {
     store: &'s mut Store,
@@ -69,7 +69,7 @@ impl Store {
         self.current.get(key)
     }
 
-    /// Keys of `range` as they stand now, in order.
+    /// Current keys of `range`, in order.
     pub(crate) fn now<'s>(
         &'s self,
         range: &'s KeyRange,
@@ -77,7 +77,7 @@ impl Store {
         range.of(&self.current)
     }
 
-    /// Keys of `range` as they stood at `revision`, in order.
+    /// Keys of `range` at `revision`, in order.
     pub(crate) fn at(&self, range: &KeyRange, revision: i64) -> Result<Vec<KeyValue>, Error> {
         self.check_revision(revision)?;
         let mut view: BTreeMap<&[u8], &KeyValue> =
@@ -93,7 +93,7 @@ impl Store {
         Ok(view.into_values().cloned().collect())
     }
 
-    /// Refuses a revision that is not there yet or no more.
+    /// Refuses a revision that is in the future or compacted.
     pub(crate) fn check_revision(&self, revision: i64) -> Result<(), Error> {
         if revision > self.revision {
             Err(Error::FutureRevision)
@@ -110,7 +110,7 @@ impl Store {
         self.log.range(first..)
     }
 
-    /// Forgets the past before `revision`.
+    /// Discards the history before `revision`.
     pub(crate) fn compact(&mut self, revision: i64) -> Result<(), Error> {
         if revision <= self.compacted {
             return Err(Error::Compacted);
@@ -129,17 +129,17 @@ impl Store {
 }
 
 impl Write<'_> {
-    /// The revision at which a reader inside this transaction sees the store.
+    /// Revision that a read inside this transaction reports.
     pub(crate) fn revision(&self) -> i64 {
         self.store.revision + i64::from(!self.changes.is_empty())
     }
 
-    /// The store with the changes so far.
+    /// The store, including the changes made so far.
     pub(crate) fn store(&self) -> &Store {
         self.store
     }
 
-    /// Puts a key and gives back what stood there.
+    /// Puts a key and returns its previous state.
     pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>, lease: i64) -> Option<KeyValue> {
         let revision = self.store.revision + 1;
         let before = self.store.current.remove(&key);
@@ -156,7 +156,7 @@ impl Write<'_> {
         before
     }
 
-    /// Deletes the keys of a range and gives them back, in order.
+    /// Deletes the keys of a range and returns them in order.
     pub(crate) fn delete(&mut self, range: &KeyRange) -> Vec<KeyValue> {
         let revision = self.store.revision + 1;
         let gone: Vec<KeyValue> = self.store.now(range).cloned().collect();
@@ -169,7 +169,8 @@ impl Write<'_> {
         gone
     }
 
-    /// Makes the changes visible; without any the revision stays.
+    /// Makes the changes visible and returns the store's revision, which stays the same if there
+    /// are no changes.
     pub(crate) fn commit(self) -> i64 {
         let store = self.store;
         if !self.changes.is_empty() {
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_read_by_undoing() {
+    fn past_revisions_are_read_by_undoing_commits() {
         let mut store = Store::new(100);
         put(&mut store, "a", "1");
         put(&mut store, "b", "1");
@@ -211,14 +212,14 @@ mod tests {
         write.put("c".into(), "1".into(), 0);
         assert_eq!(write.commit(), 5);
 
-        let all = KeyRange::new(b"\0", b"\0");
-        let at = |revision| values(&store.at(&all, revision).expect("kept"));
+        let every_key = KeyRange::new(b"\0", b"\0");
+        let at = |revision| values(&store.at(&every_key, revision).expect("not compacted"));
         assert_eq!(at(1), Vec::<String>::new());
         assert_eq!(at(2), ["a=1"]);
         assert_eq!(at(3), ["a=1", "b=1"]);
         assert_eq!(at(4), ["a=2", "b=1"]);
         assert_eq!(at(5), ["b=1", "c=1"]);
-        assert_eq!(store.at(&all, 6), Err(Error::FutureRevision));
+        assert_eq!(store.at(&every_key, 6), Err(Error::FutureRevision));
     }
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_changed_is_no_revision() {
+    fn a_commit_without_changes_keeps_the_revision() {
         let mut store = Store::new(100);
         let mut write = store.write();
         assert!(write.delete(&KeyRange::new(b"a", b"z")).is_empty());
@@ -245,16 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_log_forgets_its_oldest_commits() {
+    fn a_full_log_discards_its_oldest_commits() {
         let mut store = Store::new(3);
         for n in 0..10 {
             put(&mut store, "a", &n.to_string());
         }
         assert_eq!((store.revision(), store.compacted()), (11, 9));
         assert_eq!(store.commits_from(0).count(), 3);
-        let all = KeyRange::new(b"a", b"");
-        assert_eq!(values(&store.at(&all, 9).expect("the oldest kept")), ["a=7"]);
-        assert_eq!(store.at(&all, 8), Err(Error::Compacted));
+        let range = KeyRange::new(b"a", b"");
+        assert_eq!(values(&store.at(&range, 9).expect("the oldest revision kept")), ["a=7"]);
+        assert_eq!(store.at(&range, 8), Err(Error::Compacted));
         assert_eq!(store.compact(9), Err(Error::Compacted));
     }
 }

@@ -1,8 +1,8 @@
-//! The watchers of one stream: what each has seen, and what to tell it next.
+//! The watchers of one stream: their positions in the log and their next events.
 //!
-//! A watcher pulls: it knows the next revision it needs and reads the store's log from there. So
-//! a slow stream costs no memory beyond the log, and one that falls behind a compaction is told
-//! so, as etcd does. Pure: sends nothing, waits for nothing.
+//! A watcher pulls: it stores the next revision it needs and reads the store's log from there. A
+//! slow stream therefore needs no memory beyond the log, and a watcher that falls behind a
+//! compaction is cancelled, as in etcd. Pure: sends nothing and never waits.
 
 use std::collections::BTreeMap;
 
@@ -11,48 +11,48 @@ use etcd_client::{EventType, WatchFilterType};
 
 use crate::store::{Change, Commit, KeyRange, Store};
 
-/// Id in answers that belong to no single watcher (source: etcd `clientv3.InvalidWatchID`).
+/// Id in responses that belong to no single watcher (source: etcd `clientv3.InvalidWatchID`).
 const NO_WATCHER: i64 = -1;
-/// Events in one answer, unless one revision alone holds more.
+/// Maximum number of events in one response, unless a single revision has more.
 const EVENTS_PER_RESPONSE: usize = 1000;
 
-/// What a client asked to be told.
+/// Parameters of a new watcher.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wish {
+pub(crate) struct WatchRequest {
     pub(crate) key: Vec<u8>,
     pub(crate) range_end: Vec<u8>,
-    /// 0 is "from now on".
+    /// First revision to report; 0 means the next one.
     pub(crate) start_revision: i64,
     pub(crate) progress_notify: bool,
     pub(crate) filters: Vec<i32>,
     pub(crate) prev_kv: bool,
-    /// 0 lets the registry choose.
+    /// Id chosen by the client; 0 lets the registry choose one.
     pub(crate) watch_id: i64,
 }
 
 /// The watchers of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
-    standing: BTreeMap<i64, Watcher>,
+    by_id: BTreeMap<i64, Watcher>,
     next_id: i64,
 }
 
 #[derive(Debug)]
 struct Watcher {
     range: KeyRange,
-    /// The first revision not told yet.
+    /// First revision that was not reported yet.
     next: i64,
-    wants_puts: bool,
-    wants_deletes: bool,
+    include_puts: bool,
+    include_deletes: bool,
     prev_kv: bool,
     progress_notify: bool,
-    /// True when something was told since the last periodic progress.
+    /// True if events were reported since the last periodic progress.
     busy: bool,
 }
 
 impl Watchers {
-    pub(crate) fn create(&mut self, wish: Wish, store: &Store) -> PbWatchResponse {
-        let taken = wish.watch_id != 0 && self.standing.contains_key(&wish.watch_id);
+    pub(crate) fn create(&mut self, request: WatchRequest, store: &Store) -> PbWatchResponse {
+        let taken = request.watch_id != 0 && self.by_id.contains_key(&request.watch_id);
         if taken {
             return PbWatchResponse {
                 header: header(store.revision()),
@@ -63,41 +63,45 @@ impl Watchers {
                 ..Default::default()
             };
         }
-        let watch_id = if wish.watch_id == 0 { self.free_id() } else { wish.watch_id };
-        let key = if wish.key.is_empty() { vec![0] } else { wish.key };
-        let filtered = |filter: WatchFilterType| wish.filters.contains(&(filter as i32));
+        let watch_id = if request.watch_id == 0 { self.free_id() } else { request.watch_id };
+        let key = if request.key.is_empty() { vec![0] } else { request.key };
+        let filtered = |filter: WatchFilterType| request.filters.contains(&(filter as i32));
         let watcher = Watcher {
-            range: KeyRange::new(&key, &wish.range_end),
-            next: if wish.start_revision == 0 { store.revision() + 1 } else { wish.start_revision },
-            wants_puts: !filtered(WatchFilterType::NoPut),
-            wants_deletes: !filtered(WatchFilterType::NoDelete),
-            prev_kv: wish.prev_kv,
-            progress_notify: wish.progress_notify,
+            range: KeyRange::new(&key, &request.range_end),
+            next: if request.start_revision == 0 {
+                store.revision() + 1
+            } else {
+                request.start_revision
+            },
+            include_puts: !filtered(WatchFilterType::NoPut),
+            include_deletes: !filtered(WatchFilterType::NoDelete),
+            prev_kv: request.prev_kv,
+            progress_notify: request.progress_notify,
             busy: false,
         };
-        self.standing.insert(watch_id, watcher);
+        self.by_id.insert(watch_id, watcher);
         let header = header(store.revision());
         PbWatchResponse { header, watch_id, created: true, ..Default::default() }
     }
 
-    /// Nothing when there is no such watcher, as etcd says nothing.
+    /// Returns `None` for an unknown watcher: etcd sends no response either.
     pub(crate) fn cancel(&mut self, watch_id: i64, store: &Store) -> Option<PbWatchResponse> {
-        self.standing.remove(&watch_id)?;
+        self.by_id.remove(&watch_id)?;
         let header = header(store.revision());
         Some(PbWatchResponse { header, watch_id, canceled: true, ..Default::default() })
     }
 
-    /// Progress on request: everything up to the header's revision was told. Call it with no
-    /// watcher behind, that is after [`Watchers::advance`] gave nothing.
+    /// Progress response on request: all events up to the header's revision were reported. Call it
+    /// only when no watcher is behind, that is after [`Watchers::advance`] returned no response.
     pub(crate) fn progress(&self, store: &Store) -> PbWatchResponse {
         let header = header(store.revision());
         PbWatchResponse { header, watch_id: NO_WATCHER, ..Default::default() }
     }
 
-    /// Progress that comes by itself, for idle watchers which asked for it.
+    /// Periodic progress responses, for idle watchers that requested them.
     pub(crate) fn periodic_progress(&mut self, store: &Store) -> Vec<PbWatchResponse> {
         let mut responses = Vec::new();
-        for (id, watcher) in &mut self.standing {
+        for (id, watcher) in &mut self.by_id {
             let was_busy = std::mem::take(&mut watcher.busy);
             if watcher.progress_notify && !was_busy {
                 let header = header(store.revision());
@@ -107,10 +111,10 @@ impl Watchers {
         responses
     }
 
-    /// At most one answer for each watcher; nothing when all are up to date.
+    /// At most one response per watcher; none if all are up to date.
     pub(crate) fn advance(&mut self, store: &Store) -> Vec<PbWatchResponse> {
         let mut responses = Vec::new();
-        self.standing.retain(|id, watcher| {
+        self.by_id.retain(|id, watcher| {
             if watcher.next < store.compacted() {
                 responses.push(PbWatchResponse {
                     header: header(0),
@@ -133,7 +137,7 @@ impl Watchers {
     }
 
     fn free_id(&mut self) -> i64 {
-        while self.standing.contains_key(&self.next_id) {
+        while self.by_id.contains_key(&self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
@@ -142,7 +146,7 @@ impl Watchers {
 }
 
 impl Watcher {
-    /// Reads on in the log, whole revisions at a time.
+    /// Reads the next events from the log, in whole revisions.
     fn read(&mut self, store: &Store) -> Vec<PbEvent> {
         let mut events = Vec::new();
         for commit in store.commits_from(self.next) {
@@ -157,23 +161,23 @@ impl Watcher {
     }
 
     fn events_of(&self, commit: &Commit, compacted: i64) -> Vec<PbEvent> {
-        // The state before a compacted revision is gone for the client too.
+        // The state before a compacted revision is not available to clients.
         let prev_kv = self.prev_kv && commit.revision > compacted;
-        let wanted = |change: &&Change| {
+        let matches = |change: &&Change| {
             self.range.contains(&change.now.key)
-                && if change.deleted { self.wants_deletes } else { self.wants_puts }
+                && if change.deleted { self.include_deletes } else { self.include_puts }
         };
         let event = |change: &Change| PbEvent {
             r#type: if change.deleted { EventType::Delete } else { EventType::Put } as i32,
             kv: Some(change.now.clone()),
             prev_kv: change.before.clone().filter(|_| prev_kv),
         };
-        commit.changes.iter().filter(wanted).map(event).collect()
+        commit.changes.iter().filter(matches).map(event).collect()
     }
 }
 
-/// A header with the revision alone; the edge knows the rest.
-#[expect(clippy::unnecessary_wraps, reason = "the field it fills is optional")]
+/// A header that contains only the revision; the gRPC layer adds the rest.
+#[expect(clippy::unnecessary_wraps, reason = "the field that it fills is optional")]
 fn header(revision: i64) -> Option<PbResponseHeader> {
     Some(PbResponseHeader { revision, ..Default::default() })
 }
@@ -188,21 +192,22 @@ mod tests {
         write.commit()
     }
 
-    fn told(responses: &[PbWatchResponse]) -> Vec<(i64, i64)> {
-        let events = |r: &PbWatchResponse| {
+    /// Watcher id and revision of each event.
+    fn events(responses: &[PbWatchResponse]) -> Vec<(i64, i64)> {
+        let pairs = |r: &PbWatchResponse| {
             let revision = |e: &PbEvent| e.kv.as_ref().map_or(0, |kv| kv.mod_revision);
             r.events.iter().map(|e| (r.watch_id, revision(e))).collect::<Vec<_>>()
         };
-        responses.iter().flat_map(events).collect()
+        responses.iter().flat_map(pairs).collect()
     }
 
     #[test]
-    fn each_watcher_is_told_every_revision_once_from_its_start() {
+    fn each_watcher_reports_every_revision_once_from_its_start() {
         let mut store = Store::new(100);
         put(&mut store, "a"); // 2
         put(&mut store, "b"); // 3
         let mut watchers = Watchers::default();
-        let from = |key: &str, start_revision| Wish {
+        let from = |key: &str, start_revision| WatchRequest {
             key: key.into(),
             start_revision,
             ..Default::default()
@@ -210,41 +215,42 @@ mod tests {
         assert_eq!(watchers.create(from("a", 2), &store).watch_id, 0);
         assert_eq!(watchers.create(from("a", 0), &store).watch_id, 1);
         assert_eq!(watchers.create(from("b", 5), &store).watch_id, 2);
-        assert_eq!(told(&watchers.advance(&store)), [(0, 2)]);
-        put(&mut store, "b"); // 4, before the third one's start
+        assert_eq!(events(&watchers.advance(&store)), [(0, 2)]);
+        put(&mut store, "b"); // 4, before the third watcher's start
         put(&mut store, "a"); // 5
         put(&mut store, "b"); // 6
-        assert_eq!(told(&watchers.advance(&store)), [(0, 5), (1, 5), (2, 6)]);
+        assert_eq!(events(&watchers.advance(&store)), [(0, 5), (1, 5), (2, 6)]);
         assert_eq!(watchers.advance(&store), []);
     }
 
     #[test]
-    fn a_watcher_behind_a_compaction_is_cancelled_with_its_revision() {
+    fn a_watcher_behind_a_compaction_is_cancelled_with_the_compacted_revision() {
         let mut store = Store::new(100);
         for _ in 0..5 {
             put(&mut store, "a");
         }
         store.compact(4).expect("in the past");
         let mut watchers = Watchers::default();
-        let wish = |start_revision| Wish { key: "a".into(), start_revision, ..Default::default() };
-        watchers.create(wish(3), &store);
-        watchers.create(wish(4), &store);
+        let from =
+            |start_revision| WatchRequest { key: "a".into(), start_revision, ..Default::default() };
+        watchers.create(from(3), &store);
+        watchers.create(from(4), &store);
         let responses = watchers.advance(&store);
         assert!(responses[0].canceled);
         assert_eq!(responses[0].compact_revision, 4);
-        assert_eq!(told(&responses), [(1, 4), (1, 5), (1, 6)]);
+        assert_eq!(events(&responses), [(1, 4), (1, 5), (1, 6)]);
     }
 
     #[test]
-    fn a_long_log_is_told_in_parts() {
+    fn a_long_log_is_reported_in_several_responses() {
         let mut store = Store::new(10_000);
         for _ in 0..2_500 {
             put(&mut store, "a");
         }
         let mut watchers = Watchers::default();
-        let wish = Wish { key: "a".into(), start_revision: 1, ..Default::default() };
-        watchers.create(wish, &store);
-        let sizes: Vec<usize> = (0..4).map(|_| told(&watchers.advance(&store)).len()).collect();
+        let request = WatchRequest { key: "a".into(), start_revision: 1, ..Default::default() };
+        watchers.create(request, &store);
+        let sizes: Vec<usize> = (0..4).map(|_| events(&watchers.advance(&store)).len()).collect();
         assert_eq!(sizes, [1000, 1000, 500, 0]);
     }
 }

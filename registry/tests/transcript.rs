@@ -1,4 +1,4 @@
-//! The embedded registry, spoken to with an etcd client, gives the transcript that etcd gives.
+//! An etcd client records the same transcript from the embedded registry as from etcd.
 //! `node/tests/services.rs` runs the same steps against a real etcd.
 
 mod transcript {
@@ -8,39 +8,39 @@ mod transcript {
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use larder_registry::{Registry, RegistryOptions, Running};
+use larder_registry::{EmbeddedRegistry, RegistryOptions};
 use larder_runtime::tasks::Tasks;
 
-fn start(options: RegistryOptions) -> (Running, Tasks) {
+fn start(options: RegistryOptions) -> (EmbeddedRegistry, Tasks) {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = larder_runtime::net::listen(loopback, false).expect("a free port");
-    (Registry::start(listener, options, &tasks).expect("a tokio runtime"), tasks)
+    (EmbeddedRegistry::start(listener, options, &tasks).expect("a tokio runtime"), tasks)
 }
 
 #[tokio::test]
 async fn the_embedded_registry_answers_as_etcd_does() {
-    let (running, tasks) = start(RegistryOptions::default());
-    let transcript = transcript::steps::run(&running.endpoint()).await;
+    let (registry, tasks) = start(RegistryOptions::default());
+    let transcript = transcript::steps::run(&registry.endpoint()).await;
     transcript::steps::check(&transcript);
     tasks.stop(Duration::from_secs(5)).await.expect("streams end at a stop");
 }
 
 #[tokio::test]
-async fn faults_are_seen_by_clients() {
-    let (running, tasks) = start(RegistryOptions::default());
-    let faults = running.faults();
-    let mut client = etcd_client::Client::connect([running.endpoint()], None).await.expect("up");
+async fn clients_observe_injected_faults() {
+    let (registry, tasks) = start(RegistryOptions::default());
+    let faults = registry.faults();
+    let mut client = etcd_client::Client::connect([registry.endpoint()], None).await.expect("up");
     let lease = client.lease_grant(60, None).await.expect("granted").id();
     let options = etcd_client::PutOptions::new().with_lease(lease);
     let put = client.put("k", "v", Some(options)).await.expect("put");
     let cluster = put.header().expect("a header").cluster_id();
     let mut watch = client.watch("k", None).await.expect("a stream");
-    assert!(watch.message().await.expect("told").expect("created").created());
+    assert!(watch.message().await.expect("a live stream").expect("a message").created());
 
     assert_eq!(faults.revoke_all_leases(), 1);
-    let told = watch.message().await.expect("told").expect("the delete");
-    assert_eq!(told.events()[0].event_type(), etcd_client::EventType::Delete);
+    let deleted = watch.message().await.expect("a live stream").expect("a message");
+    assert_eq!(deleted.events()[0].event_type(), etcd_client::EventType::Delete);
 
     faults.stall();
     let mut stalled = client.clone();
@@ -56,7 +56,7 @@ async fn faults_are_seen_by_clients() {
     let options = etcd_client::GetOptions::new().with_revision(1);
     client.get("k", Some(options)).await.expect_err("compacted");
 
-    faults.forget_everything();
+    faults.lose_all_data();
     let get = client.get("k", None).await.expect("answers");
     let header = get.header().expect("a header");
     assert_eq!(header.revision(), 1);

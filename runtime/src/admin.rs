@@ -1,7 +1,7 @@
-//! The port for probes and Prometheus: `/healthz`, `/readyz`, `/metrics`.
+//! HTTP endpoints for probes and Prometheus: `/healthz`, `/readyz`, `/metrics`.
 //!
-//! Liveness asks nothing but this process's own event loop; readiness only its own gates. No
-//! outage of somebody else can restart us.
+//! Liveness depends only on this process's event loop and readiness only on its own gates, so no
+//! outage of another service can restart the process.
 
 use std::net::TcpListener;
 
@@ -16,7 +16,7 @@ use prometheus::{Registry, TextEncoder};
 use crate::ready::Ready;
 use crate::tasks::Tasks;
 
-/// Content type of Prometheus' text format.
+/// Content type of the Prometheus text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Clone)]
@@ -25,10 +25,10 @@ struct Shared {
     ready: Ready,
 }
 
-/// Serves the admin port on `tasks`' runtime until its stop; connections end with it.
+/// Serves the admin port on the runtime of `tasks` until they stop, and then closes connections.
 ///
 /// # Errors
-/// When the runtime does not take the listener, which must be non-blocking.
+/// The runtime refuses the listener, which must be non-blocking.
 pub fn serve(
     listener: TcpListener,
     metrics: Registry,
@@ -87,17 +87,17 @@ mod tests {
 
     use super::*;
 
-    fn ask(address: SocketAddr, path: &str) -> String {
+    fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).expect("listening");
         write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             .expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("text");
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("text");
+        response
     }
 
     #[test]
-    fn probes_and_metrics_answer_and_readiness_says_what_it_waits_for() {
+    fn serves_probes_and_metrics_and_readyz_lists_closed_gates() {
         let runtime = Runtime::new().expect("a runtime");
         let tasks = Tasks::new(runtime.handle().clone());
         let (metrics, ready) = (Registry::new(), Ready::new());
@@ -110,13 +110,13 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         serve(listener, metrics, ready, &tasks).expect("served");
 
-        assert!(ask(address, "/healthz").starts_with("HTTP/1.1 200"));
-        let waiting = ask(address, "/readyz");
+        assert!(get(address, "/healthz").starts_with("HTTP/1.1 200"));
+        let waiting = get(address, "/readyz");
         assert!(waiting.starts_with("HTTP/1.1 503"), "{waiting}");
         assert!(waiting.ends_with("waiting for: ring joined\n"), "{waiting}");
         gate.open();
-        assert!(ask(address, "/readyz").starts_with("HTTP/1.1 200"));
-        assert!(ask(address, "/metrics").contains("larder_test_total 1"));
+        assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/metrics").contains("larder_test_total 1"));
         assert_eq!(runtime.block_on(tasks.stop(Duration::from_secs(5))), Ok(()));
     }
 }

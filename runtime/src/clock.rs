@@ -1,10 +1,11 @@
-//! Monotonic time in milliseconds. Never wall-clock time: expiry must not move with it.
+//! Monotonic time in milliseconds. Never wall-clock time: a clock adjustment must not change
+//! expiry.
 
 use tokio::time::Instant;
 
-/// A monotonic clock that starts at zero. Cheap to copy; copies agree.
+/// A monotonic clock that starts at zero. Copies are cheap and show the same time.
 ///
-/// It reads tokio's clock, so a test that pauses tokio's time rules it.
+/// It reads tokio's clock, so a test that pauses tokio's time controls it.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     origin: Instant,
@@ -20,8 +21,8 @@ impl Clock {
     /// Milliseconds since the start.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        // 2^64 milliseconds are half a billion years.
-        u64::try_from(self.origin.elapsed().as_millis()).expect("the process is younger than that")
+        // 2^64 milliseconds are more than half a billion years.
+        u64::try_from(self.origin.elapsed().as_millis()).expect("uptime fits in 64 bits")
     }
 }
 
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn paused_time_rules_the_clock() {
+    async fn the_clock_follows_paused_time() {
         let clock = Clock::start();
         tokio::time::advance(Duration::from_millis(1500)).await;
         assert_eq!(clock.now_ms(), 1500);

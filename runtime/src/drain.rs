@@ -1,8 +1,8 @@
-//! The request to stop: SIGTERM or SIGINT. A second signal ends the process at once.
+//! Shutdown on SIGTERM or SIGINT. A second signal ends the process at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for the operating system's request to stop.
+/// Waits for the first SIGTERM or SIGINT.
 #[derive(Debug)]
 pub struct Shutdown {
     term: Signal,
@@ -10,28 +10,31 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Listens from now on, in place of the default that ends the process.
+    /// Installs the signal handlers. From now on a signal no longer ends the process by itself.
     ///
     /// # Errors
-    /// When the signals cannot be listened to.
+    /// A signal handler cannot be installed.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// If called outside a tokio runtime.
     pub fn on_signals() -> std::io::Result<Self> {
         Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
 
-    /// Returns at the first signal. From then on a second signal ends the process without drain,
-    /// with the code 128 plus the signal's number, as a shell reports it.
+    /// Returns after the first signal. A second signal then ends the process without a drain, with
+    /// the exit code 128 plus the signal number, as a shell reports it.
     ///
     /// # Cancel safety
-    /// Nothing is lost: a signal that arrives between two calls is seen by the next.
+    /// Dropping the future consumes the handlers: later signals are ignored.
     pub async fn wait(mut self) {
         let name = self.next().await.0;
-        tracing::info!(signal = name, "stop asked for, draining; a second signal stops at once");
+        tracing::info!(
+            signal = name,
+            "shutdown requested, draining; a second signal exits at once"
+        );
         tokio::spawn(async move {
             let (name, code) = self.next().await;
-            tracing::warn!(signal = name, "second signal, stopping without drain");
+            tracing::warn!(signal = name, "second signal, exiting without drain");
             std::process::exit(code);
         });
     }

@@ -1,8 +1,8 @@
-//! Exit codes that our programs share.
+//! Exit codes shared by all Larder programs.
 
-/// A clean end: finished, or drained after a stop was asked for.
+/// Success: finished, or drained after a shutdown request.
 pub const OK: u8 = 0;
 /// The work failed.
 pub const FAILURE: u8 = 1;
-/// Bad flags, configuration or input, told in one plain line (`EX_USAGE` of sysexits.h).
+/// Bad flags, configuration or input, reported in one plain line (`EX_USAGE` of sysexits.h).
 pub const BAD_CONFIGURATION: u8 = 64;

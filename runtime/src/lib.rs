@@ -1,11 +1,10 @@
-//! What any of our processes needs, without a domain: time, randomness, tasks, backoff, probes,
-//! drain, logs, sockets, certificates.
+//! Process scaffolding that knows no domain: time, randomness, tasks, probes, drain, logs, sockets,
+//! certificates.
 //!
-//! Clock, randomness, spawning and the network come into the product through here, so that a
-//! deterministic simulation can later put its own in their place.
+//! The product accesses clock, randomness, spawning and sockets only through this crate, so a
+//! deterministic simulation can replace them later.
 
 pub mod admin;
-pub mod backoff;
 pub mod clock;
 pub mod drain;
 pub mod exit;

@@ -1,16 +1,15 @@
-//! Log lines on standard error: text for people, JSON for collectors.
+//! Logs on standard error: text for people, JSON for log collectors.
 
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 
-/// Form of the lines.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the variants are the accepted names")]
 pub enum Format {
-    /// One line of text an event.
     #[default]
     Text,
-    /// One JSON object an event.
     Json,
 }
 
@@ -26,27 +25,24 @@ impl FromStr for Format {
     }
 }
 
-/// The filter or the subscriber was not accepted.
+/// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the docs would")]
 pub enum Error {
-    /// The filter cannot be read; for example `info,larder_node=debug` can.
-    #[error("log filter {filter:?} cannot be read")]
+    #[error("log filter {filter:?} is invalid, expected a list such as info,larder_node=debug")]
     Filter {
-        /// What was given.
         filter: String,
-        /// Why not.
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Logs were set up before.
-    #[error("logs were set up twice")]
-    Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("logging is already initialized")]
+    AlreadyInitialized(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Starts logging for the whole process. `filter` is a list such as `info,larder_node=debug`.
 ///
 /// # Errors
-/// A filter that cannot be read, or a second call.
+/// The filter is invalid, or logging is already initialized.
 pub fn init(format: Format, filter: &str) -> Result<(), Error> {
     let parsed = EnvFilter::try_new(filter)
         .map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
@@ -57,7 +53,7 @@ pub fn init(format: Format, filter: &str) -> Result<(), Error> {
         }
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
-    result.map_err(Error::Twice)
+    result.map_err(Error::AlreadyInitialized)
 }
 
 #[cfg(test)]
@@ -65,15 +61,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_are_named() {
+    fn a_format_parses_from_its_name() {
         assert_eq!("json".parse(), Ok(Format::Json));
         assert_eq!("text".parse(), Ok(Format::Text));
         assert!("xml".parse::<Format>().expect_err("unknown").contains("text or json"));
     }
 
     #[test]
-    fn a_bad_filter_is_named_in_the_error() {
+    fn the_error_names_an_invalid_filter() {
         let error = init(Format::Text, "larder=loud").expect_err("no such level");
-        assert_eq!(error.to_string(), "log filter \"larder=loud\" cannot be read");
+        let expected = "log filter \"larder=loud\" is invalid, \
+                        expected a list such as info,larder_node=debug";
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Randomness for jitter and sampling, from one seed. Not for secrets.
+//! Seedable randomness for jitter and sampling. Not for secrets.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// A shared source of random numbers; clones draw from the same stream.
+/// A random number generator. Clones share one stream of numbers.
 #[derive(Debug, Clone)]
 pub struct Random {
     rng: Arc<Mutex<SmallRng>>,
@@ -19,7 +19,7 @@ impl Random {
         Self { rng: Arc::new(Mutex::new(SmallRng::from_os_rng())) }
     }
 
-    /// The same seed gives the same numbers.
+    /// Produces the same numbers for the same seed.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self { rng: Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))) }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_seed_gives_one_stream() {
+    fn equal_seeds_give_equal_streams() {
         let (a, b) = (Random::seeded(7), Random::seeded(7));
         for bound in [1, 2, 10, 1_000_000] {
             let drawn = a.below(bound);

@@ -1,11 +1,11 @@
-//! Readiness as a set of gates: ready when every gate is open and nothing closed it for good.
+//! Readiness as a set of gates: ready when every gate is open, until closed by a drain.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Readiness of a process. Clones share it.
+/// Readiness of a process. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct Ready {
     state: Arc<Mutex<State>>,
@@ -13,14 +13,14 @@ pub struct Ready {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Names of gates that are not open yet.
+    /// Names of the gates that are not open yet.
     waiting_for: BTreeSet<&'static str>,
-    /// Why the process will not be ready again.
+    /// Why the process will never become ready again.
     closed: Option<&'static str>,
 }
 
-/// One thing to be done before the process is ready. Opens once, by [`Gate::open`]; a gate that
-/// is dropped unopened stays shut, so that work that failed never makes a process ready.
+/// A condition for readiness, met by [`Gate::open`]. A gate that is dropped unopened stays shut, so
+/// failed work never makes a process ready.
 #[derive(Debug)]
 pub struct Gate {
     ready: Ready,
@@ -28,32 +28,32 @@ pub struct Gate {
 }
 
 impl Ready {
-    /// Ready at once, until a gate is made.
+    /// Starts ready, without gates.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Makes the process wait for `name`, shown to who asks why it is not ready.
+    /// Adds a gate. `/readyz` lists `name` until the gate opens.
     #[must_use]
     pub fn gate(&self, name: &'static str) -> Gate {
         self.state.lock().waiting_for.insert(name);
         Gate { ready: self.clone(), name }
     }
 
-    /// Turns readiness off for good, as a drain does.
-    pub fn close(&self, why: &'static str) {
-        self.state.lock().closed.get_or_insert(why);
+    /// Turns readiness off permanently, as a drain does. The first reason is kept.
+    pub fn close(&self, reason: &'static str) {
+        self.state.lock().closed.get_or_insert(reason);
     }
 
-    /// True when every gate is open and nothing closed.
+    /// True if every gate is open and [`Ready::close`] was not called.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let state = self.state.lock();
         state.closed.is_none() && state.waiting_for.is_empty()
     }
 
-    /// What stands between the process and readiness; empty when ready.
+    /// Why the process is not ready; empty if it is.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<&'static str> {
         let state = self.state.lock();
@@ -62,7 +62,7 @@ impl Ready {
 }
 
 impl Gate {
-    /// The thing is done.
+    /// Marks the condition as met.
     pub fn open(self) {
         self.ready.state.lock().waiting_for.remove(self.name);
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_once_every_gate_is_open_and_never_after_a_close() {
+    fn ready_when_every_gate_is_open_and_never_after_close() {
         let ready = Ready::new();
         let (a, b) = (ready.gate("registered"), ready.gate("ring joined"));
         assert_eq!(ready.waiting_for(), ["registered", "ring joined"]);

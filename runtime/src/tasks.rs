@@ -1,4 +1,4 @@
-//! Background tasks: spawned with a name, told to stop together, joined at the end.
+//! Background tasks: spawned with a name, cancelled together, joined at shutdown.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-/// Tasks were still running when the grace time was over.
+/// Tasks were still running after the grace period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{count} background tasks did not finish in time")]
 pub struct Unfinished {
-    /// How many.
+    /// Number of tasks still running.
     pub count: usize,
 }
 
@@ -32,7 +32,8 @@ impl Tasks {
         Self { handle, tracker: TaskTracker::new(), stopping: CancellationToken::new() }
     }
 
-    /// Starts a task in a span called `name`. It should end soon after [`Tasks::stopping`].
+    /// Spawns a task in a span called `name`. It should end soon after [`Tasks::stopping`] is
+    /// cancelled.
     pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -42,13 +43,13 @@ impl Tasks {
         self.tracker.spawn_on(future.instrument(span), &self.handle)
     }
 
-    /// Cancelled when the set is told to stop.
+    /// Token that [`Tasks::stop`] cancels.
     #[must_use]
     pub fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }
 
-    /// Tasks running now.
+    /// Number of running tasks.
     #[must_use]
     pub fn running(&self) -> usize {
         self.tracker.len()
@@ -60,13 +61,13 @@ impl Tasks {
         &self.handle
     }
 
-    /// Tells every task to stop and waits for all of them.
+    /// Cancels [`Tasks::stopping`] and waits until every task has finished.
     ///
     /// # Errors
-    /// When some still run after `grace`; they go on until their runtime is dropped.
+    /// Some tasks still run after `grace`. They continue until their runtime is dropped.
     ///
     /// # Cancel safety
-    /// The order to stop stands; call again to wait on.
+    /// The token stays cancelled; call `stop` again to continue waiting.
     pub async fn stop(&self, grace: Duration) -> Result<(), Unfinished> {
         self.stopping.cancel();
         self.tracker.close();
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_will_not_stop_is_counted() {
+    async fn stop_counts_tasks_that_do_not_finish() {
         let tasks = Tasks::new(Handle::current());
         tasks.spawn("deaf", std::future::pending::<()>());
         assert_eq!(tasks.stop(Duration::from_secs(1)).await, Err(Unfinished { count: 1 }));

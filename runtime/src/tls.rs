@@ -1,49 +1,42 @@
-//! Certificates from a folder in the form of a Kubernetes TLS Secret.
+//! Certificates from a folder with the files of a Kubernetes TLS Secret.
 
 use std::path::{Path, PathBuf};
 
-/// Name of the authority's certificates in the folder.
+/// File with the certificates of the certificate authority.
 pub const CA_FILE: &str = "ca.crt";
-/// Name of our certificate.
+/// File with the certificate of this process.
 pub const CERTIFICATE_FILE: &str = "tls.crt";
-/// Name of our private key.
+/// File with the private key of this process.
 pub const KEY_FILE: &str = "tls.key";
 
-/// The folder does not hold what it should.
+/// Why the certificates cannot be loaded.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the docs would")]
 pub enum Error {
-    /// A file cannot be read.
     #[error("{} cannot be read", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
-    /// A certificate without its key, or a key without its certificate.
-    #[error("{} holds only one of {CERTIFICATE_FILE} and {KEY_FILE}", directory.display())]
-    HalfPair {
-        /// The folder.
-        directory: PathBuf,
-    },
+    #[error("{} contains only one of {CERTIFICATE_FILE} and {KEY_FILE}", directory.display())]
+    HalfPair { directory: PathBuf },
 }
 
-/// PEM texts. The private key is never shown by `Debug`.
+/// PEM texts. `Debug` never prints the private key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
-    /// The authority's certificates.
+    /// Certificates of the certificate authority.
     pub ca: Vec<u8>,
-    /// Our certificate and its private key, for client authentication.
+    /// Certificate and private key for client authentication.
     pub identity: Option<Identity>,
 }
 
-/// A certificate with its private key.
+/// A certificate chain and its private key.
 #[derive(Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are what the type's docs name")]
 pub struct Identity {
-    /// Our certificate chain.
     pub certificate: Vec<u8>,
-    /// Its private key.
     pub key: Vec<u8>,
 }
 
@@ -53,14 +46,14 @@ impl std::fmt::Debug for Pem {
     }
 }
 
-/// Reads `ca.crt`, and `tls.crt` with `tls.key` when they are there.
+/// Reads `ca.crt` and, if present, `tls.crt` and `tls.key`.
 ///
 /// # Errors
-/// A missing `ca.crt`, an unreadable file, or half a pair.
+/// `ca.crt` is missing, a file cannot be read, or only one of certificate and key exists.
 pub fn load(directory: &Path) -> Result<Pem, Error> {
     let ca = read(directory.join(CA_FILE))?;
-    let certificate = read_if_there(directory.join(CERTIFICATE_FILE))?;
-    let key = read_if_there(directory.join(KEY_FILE))?;
+    let certificate = read_if_present(directory.join(CERTIFICATE_FILE))?;
+    let key = read_if_present(directory.join(KEY_FILE))?;
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
         (None, None) => None,
@@ -73,7 +66,7 @@ fn read(path: PathBuf) -> Result<Vec<u8>, Error> {
     std::fs::read(&path).map_err(|source| Error::Read { path, source })
 }
 
-fn read_if_there(path: PathBuf) -> Result<Option<Vec<u8>>, Error> {
+fn read_if_present(path: PathBuf) -> Result<Option<Vec<u8>>, Error> {
     match std::fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -86,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_pair_is_refused_and_a_missing_authority_named() {
+    fn a_key_without_its_certificate_is_refused_and_the_error_names_a_missing_authority() {
         let directory = tempfile::tempdir().expect("a folder");
         let error = load(directory.path()).expect_err("empty");
         assert!(error.to_string().ends_with("ca.crt cannot be read"), "{error}");

@@ -1,4 +1,4 @@
-// The process that holds a pod's namespaces open: never linked into Larder.
+// The process that keeps a pod's namespaces alive. Never linked into Larder.
 module larder.dev/tools/pause
 
 go 1.24

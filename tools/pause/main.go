@@ -1,6 +1,6 @@
-// Pause holds a pod's namespaces open: it sleeps until it is told to stop.
+// Pause keeps a pod's namespaces alive: it sleeps until SIGINT or SIGTERM.
 //
-// As process 1 of a pod that shares its process namespace it also reaps the orphans left to it.
+// As process 1 of a pod with a shared process namespace, it also reaps orphaned processes.
 package main
 
 import (

@@ -216,7 +216,6 @@ fn image(name: &str, programs: Files) -> Image {
             label("title", name),
             label("version", env!("CARGO_PKG_VERSION")),
             label("licenses", "Apache-2.0"),
-            label("source", env!("CARGO_PKG_REPOSITORY")),
         ]),
     }
 }

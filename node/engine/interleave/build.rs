@@ -1,4 +1,4 @@
-//! Tells the engine's `sync.rs` that this build is the one with shuttle's locks and atomics.
+//! Sets `cfg(shuttle)`, with which the engine's `sync.rs` uses shuttle's locks and atomics.
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(shuttle)");

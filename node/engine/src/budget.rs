@@ -1,55 +1,55 @@
-//! Owns how the cache's capacity is divided among its groups: each has its minimum, nobody exceeds
-//! its maximum, idle room is lent, and a group that needs its own part back gets it. Pure.
+//! Divides the cache's capacity among its groups. Each group gets its minimum and never exceeds its
+//! maximum. Idle capacity is lent, and a group that needs its share back gets it. Pure.
 //!
-//! A group that *presses* (evicted for room since the last look) wants all it may have; another
-//! wants what it holds and some head room. Room is poured at one common level over the minima
-//! (max-min fairness by water-filling), so a scanning group that takes all it can get ends at the
-//! same level as its neighbours and not above what they leave (C15).
+//! A group under pressure (one that evicted for room since the last division) demands its maximum;
+//! any other demands what it holds plus some headroom. The capacity above the minima is divided by
+//! water-filling (max-min fairness). A scanning group therefore ends at the same level as its
+//! neighbours and cannot push them below it.
 
-/// What one group brings to the division.
+/// The demand of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
     pub(crate) min_bytes: u64,
     pub(crate) max_bytes: u64,
     /// Bytes held now.
     pub(crate) bytes: u64,
-    /// True if it evicted for room since the last division.
+    /// True if the group evicted for room since the last division.
     pub(crate) pressing: bool,
 }
 
-/// One group held to what it is due: its limit was lowered to that, but not yet raised.
+/// A group whose limit was lowered to its target but not raised yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// What it is due.
+    /// The group's share of the capacity.
     pub(crate) target_bytes: u64,
-    /// What it may hold; at most `target_bytes`.
+    /// Current limit; at most `target_bytes`.
     pub(crate) limit_bytes: u64,
-    /// The most that it holds until its limit is raised: of each shard, what it holds or may
-    /// hold, whichever is more. Only falls, whatever other threads do.
+    /// Upper bound of what the group holds until its limit is raised: the sum over its shards of
+    /// bytes held or shard limit, whichever is larger. Other threads can only decrease it.
     pub(crate) most_bytes: u64,
 }
 
-/// What each group is due of `capacity_bytes`.
+/// The share of each group of `capacity_bytes`.
 ///
 /// # Guarantees
-/// They sum to at most the capacity.
+/// The shares sum to at most the capacity.
 pub(crate) fn targets(capacity_bytes: u64, demands: &[Demand]) -> Vec<u64> {
     let wants: Vec<(u64, u64)> = demands.iter().map(|d| (d.min_bytes, want(d))).collect();
     let mut targets = pour(capacity_bytes, &wants);
     let spare = capacity_bytes - targets.iter().sum::<u64>();
-    // Room that nobody asked for is lent beforehand, so that growth does not wait for a division.
+    // Lend the capacity without demand in advance, so that growth need not wait for a division.
     let room = demands.iter().zip(&targets).map(|(d, &t)| (0, d.max_bytes.saturating_sub(t)));
     let lent = pour(spare, &room.collect::<Vec<_>>());
     targets.iter_mut().zip(lent).for_each(|(target, lent)| *target += lent);
     targets
 }
 
-/// The limits raised towards the targets by the room that nobody holds and nobody may grow into:
-/// growing groups wait for what shrinking ones still hold.
+/// Raises the limits towards the targets by the capacity that no group holds and no limit covers.
+/// Growing groups wait until shrinking groups have released their bytes.
 ///
 /// # Guarantees
-/// A limit rises, to its target at most. If all that is held and may be held fits the capacity, it
-/// still does afterwards.
+/// No limit falls or exceeds its target. If the sum of `most_bytes` fits the capacity before, it
+/// still fits afterwards.
 pub(crate) fn raised(capacity_bytes: u64, groups: &[Held]) -> Vec<u64> {
     let most: u64 = groups.iter().map(|group| group.most_bytes).sum();
     let wanted = |group: &Held| group.target_bytes.saturating_sub(group.limit_bytes);
@@ -59,7 +59,7 @@ pub(crate) fn raised(capacity_bytes: u64, groups: &[Held]) -> Vec<u64> {
     groups.iter().map(raised).collect()
 }
 
-/// `total * part / whole` without overflow; 0 of nothing.
+/// `total * part / whole` without overflow; 0 if `whole` is 0.
 fn part_of(total: u64, part: u64, whole: u64) -> u64 {
     let scaled = u128::from(total) * u128::from(part) / u128::from(whole.max(1));
     u64::try_from(scaled).unwrap_or(u64::MAX)
@@ -71,8 +71,9 @@ fn want(demand: &Demand) -> u64 {
     want.max(demand.min_bytes)
 }
 
-/// Gives each `(floor, ceiling)` its floor, then raises all to one level until the capacity is
-/// used or every ceiling reached. Floors that do not fit together are cut in proportion.
+/// Water-filling: gives each `(floor, ceiling)` its floor, then raises all to one common level
+/// until the capacity is used or every ceiling is reached. Floors that exceed the capacity together
+/// are scaled down in proportion.
 fn pour(capacity: u64, bounds: &[(u64, u64)]) -> Vec<u64> {
     let floors: u64 = bounds.iter().map(|&(floor, _)| floor).sum();
     if floors > capacity {
@@ -109,18 +110,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_group_may_hold_everything() {
+    fn a_single_group_gets_the_whole_capacity() {
         assert_eq!(targets(100, &[demand(0, 100, 0, false)]), [100]);
     }
 
     #[test]
-    fn two_pressing_groups_share_evenly() {
+    fn two_groups_under_pressure_share_evenly() {
         let both = [demand(0, 100, 90, true), demand(0, 100, 10, true)];
         assert_eq!(targets(100, &both), [50, 50]);
     }
 
     #[test]
-    fn idle_room_is_lent_to_the_group_that_presses() {
+    fn idle_capacity_is_lent_to_the_group_under_pressure() {
         let groups = [demand(0, 100, 10, false), demand(0, 100, 50, true)];
         assert_eq!(targets(100, &groups), [11, 88]);
     }
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_group_waits_for_the_borrower_to_shrink() {
+    fn a_growing_group_waits_until_the_borrower_has_shrunk() {
         let held = |target_bytes, limit_bytes, most_bytes| Held {
             target_bytes: target_bytes * MIB,
             limit_bytes: limit_bytes * MIB,
@@ -163,7 +164,7 @@ mod tests {
         }
 
         #[test]
-        fn raised_limits_fit_beside_what_is_held(
+        fn raised_limits_and_held_bytes_fit_the_capacity(
             capacity in 0..3_000u64,
             groups in proptest::collection::vec((0..1_000u64, 0..1_000u64, 0..1_000u64), 0..8),
         ) {

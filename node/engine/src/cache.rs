@@ -1,5 +1,5 @@
-//! Owns the groups of one process, the division of the capacity among them, and housekeeping. It
-//! never looks into a shard and is on no path of a hit. Start at [`Cache::add_group`].
+//! The groups of one process, the division of the capacity among them, and housekeeping. Never
+//! accesses a shard directly and is not on the path of a hit. Start at [`Cache::add_group`].
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, RwLock};
 use crate::tick::Tick;
 
-/// Entries evicted from groups above their due each time another one asks for its own.
+/// Entries evicted from groups above their limit each time another group demands its share.
 const RELIEF: usize = 64;
 
-/// A bounded cache of several groups. A clone is another handle to the same cache.
+/// A bounded cache of several groups. Clones refer to the same cache.
 #[derive(Clone, Debug)]
 pub struct Cache(Arc<Core>);
 
@@ -25,22 +25,23 @@ pub(crate) struct Core {
     pub(crate) graveyard: Arc<Graveyard>,
     capacity_bytes: AtomicU64,
     groups: RwLock<Vec<Arc<Inner>>>,
-    /// One division at a time; taken before any shard's lock, never under one.
+    /// Serializes divisions. Acquired before any shard's lock, never while one is held.
     dividing: Mutex<()>,
-    /// Where the next sweep begins, so that a small budget reaches every group.
+    /// Index of the group at which the next sweep starts, so that a small budget reaches every
+    /// group.
     next_swept: AtomicUsize,
 }
 
-/// A group of that name exists.
+/// The cache already has a group of this name.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("group {name:?} exists")]
+#[error("group {name:?} already exists")]
+#[expect(missing_docs, reason = "the message says what the docs would")]
 pub struct GroupExists {
-    /// The name.
     pub name: String,
 }
 
 impl Cache {
-    /// An empty cache without groups.
+    /// Creates a cache without groups.
     #[must_use]
     pub fn new(options: Options) -> Cache {
         Cache(Arc::new(Core {
@@ -53,10 +54,10 @@ impl Cache {
         }))
     }
 
-    /// Adds an empty group. The handle is what reads and writes go through; keep it.
+    /// Adds an empty group. Reads and writes use the returned handle; keep it.
     ///
     /// # Errors
-    /// If a group of that name exists.
+    /// A group of this name already exists.
     pub fn add_group(&self, name: &str, options: GroupOptions) -> Result<Group, GroupExists> {
         let mut groups = self.0.groups.write();
         if groups.iter().any(|group| group.name() == name) {
@@ -69,21 +70,21 @@ impl Cache {
         Ok(Group(group))
     }
 
-    /// The group of that name. Not for every read: keep the handle.
+    /// The group of this name. A lookup is too slow for every read: keep the handle.
     #[must_use]
     pub fn group(&self, name: &str) -> Option<Group> {
         let groups = self.0.groups.read();
         groups.iter().find(|group| group.name() == name).cloned().map(Group)
     }
 
-    /// Every group, in the order they were added.
+    /// All groups, in the order in which they were added.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
         self.0.groups.read().iter().cloned().map(Group).collect()
     }
 
-    /// Removes a group and its entries. Handles that are left read nothing and store nothing.
-    /// False if there was none of that name.
+    /// Removes a group and its entries. Remaining handles find nothing and store nothing.
+    /// Returns false if there is no group of this name.
     pub fn remove_group(&self, name: &str) -> bool {
         let mut groups = self.0.groups.write();
         let Some(index) = groups.iter().position(|group| group.name() == name) else {
@@ -96,29 +97,29 @@ impl Cache {
         true
     }
 
-    /// Bytes that all groups together may hold.
+    /// Maximum number of bytes that all groups hold together.
     #[must_use]
     pub fn capacity_bytes(&self) -> u64 {
         self.0.capacity_bytes.load(Ordering::Relaxed)
     }
 
-    /// Sets the capacity. After a cut, what is too much goes in small steps: with every insert
-    /// twice what it brings, and with every sweep.
+    /// Sets the capacity. After a reduction, the excess is evicted in small steps: each insert
+    /// evicts twice the bytes that it adds, and each sweep evicts more.
     pub fn set_capacity(&self, bytes: u64) {
         self.0.capacity_bytes.store(bytes, Ordering::Relaxed);
         self.0.divide();
     }
 
-    /// Bytes charged to all groups now.
+    /// Bytes currently charged to all groups.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.groups.read().iter().map(|group| group.bytes()).sum()
     }
 
-    /// Housekeeping: removes entries whose life is over, evicts from groups above their limit,
-    /// gives back the memory of cleared ones, and divides the capacity anew. Costs what it
-    /// removes, at most about `budget` entries; call it a few times a second, and again at once
-    /// while [`Swept::more`] says so.
+    /// Housekeeping: removes expired entries, evicts from groups above their limit, frees the
+    /// memory of cleared groups and divides the capacity again. The cost is proportional to the
+    /// removed entries, about `budget` of them at most. Call it a few times a second, and again at
+    /// once while [`Swept::more`] is true.
     pub fn sweep(&self, now: Tick, budget: usize) -> Swept {
         let groups: Vec<Arc<Inner>> = self.0.groups.read().clone();
         let mut swept = Swept { buried: self.0.graveyard.bury(budget), ..Swept::default() };
@@ -134,10 +135,10 @@ impl Cache {
         swept
     }
 
-    /// Recounts every invariant of every group; for tests and fuzzing.
+    /// Checks all invariants of all groups, for tests and fuzzing.
     ///
     /// # Panics
-    /// If one is broken: that is a bug in the engine.
+    /// If an invariant is violated, which is a bug in the engine.
     pub fn validate(&self) {
         self.groups().iter().for_each(Group::validate);
         self.0.graveyard.validate();
@@ -151,16 +152,16 @@ impl Cache {
 }
 
 impl Core {
-    /// Divides the capacity anew; see `budget.rs`.
+    /// Divides the capacity among the groups; see `budget.rs`.
     pub(crate) fn divide(&self) {
         let _one_at_a_time = self.dividing.lock();
         self.divide_locked();
     }
 
-    /// A group evicted for room that it may be due: whoever holds too much gives up a little, and
-    /// the capacity is divided anew, unless another thread is at that.
+    /// Called when a group evicted although it may be entitled to more. Evicts a little from groups
+    /// above their limit and divides the capacity again, unless another thread is doing so.
     pub(crate) fn relieve(&self) {
-        // Under no lock of the cache's: a listener hears of what goes, and may ask anything.
+        // Hold no lock here: the eviction calls listeners, which may call any method of the cache.
         let groups: Vec<Arc<Inner>> = self.groups.read().clone();
         let mut left = RELIEF;
         for group in &groups {

@@ -1,22 +1,21 @@
-//! Owns the question "what would this group answer with other memory, or under another policy",
-//! told live. It never changes what the group holds. Start at [`Watch::samples`], then
-//! `curve/ensemble.rs`.
+//! Live prediction of a group's hit ratio with other memory sizes and under other policies. Never
+//! changes what the group holds. Start at [`Watch::samples`], then `curve/ensemble.rs`.
 //!
 //! Keys are sampled by hash (SHARDS: Waldspurger, Park, Garthwaite, Ahmad, "Efficient MRC
-//! Construction with SHARDS", FAST 2015), and the sampled part of the traffic runs past caches in
-//! miniature, without keys and values, one for each size and each policy (Waldspurger, Saemundsson,
-//! Ahmad, Park, "Cache Modeling and Optimization using Miniature Simulations", ATC 2017): the real
-//! `Store` with the real policies, so that a new policy is predicted from the day it exists.
+//! Construction with SHARDS", FAST 2015). The sampled accesses are replayed on miniature caches
+//! without keys and values, one for each size and each policy (Waldspurger, Saemundsson, Ahmad,
+//! Park, "Cache Modeling and Optimization using Miniature Simulations", ATC 2017). A miniature is
+//! the real `Store` with the real policy, so a new policy is predicted without further work.
 //!
-//! # What it costs
-//! A read of a key that is not sampled: one load and one compare. A read of one that is writes
-//! [`Access`] into a bounded queue; the miniatures work it off in the sweep, at most
-//! [`MAX_PENDING`] accesses a time. The part of the keys that is sampled falls until that and
-//! [`MEMORY_BYTES`] suffice, whatever the number of keys and reads, and rises again in calm times.
+//! # Cost
+//! A read of a key that is not sampled costs one load and one comparison. A read of a sampled key
+//! also writes an [`Access`] into a bounded queue, which the sweep replays: at most [`MAX_PENDING`]
+//! accesses at a time. For any number of keys and reads, the sampling rate falls until that and
+//! [`MEMORY_BYTES`] suffice, and rises again when the load is low.
 //!
 //! # Locks
-//! `pending` is held for one push, `ensemble` for one round of work; neither while a shard's lock is
-//! held, and `pending` alone may be taken under `ensemble`.
+//! `pending` is held for one push and `ensemble` for one round of replay. Neither is held together
+//! with a shard's lock. `pending` may be acquired while `ensemble` is held.
 
 mod ensemble;
 mod shadow;
@@ -29,55 +28,56 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::tick::Tick;
 
-/// Sizes predicted, in percent of the memory that the group may use now.
+/// Predicted sizes, in percent of the group's current limit.
 pub const CURVE_PERCENTS: [u32; 5] = [25, 50, 100, 200, 400];
 
-/// Reads of sampled keys before anything is said.
+/// Reads of sampled keys needed for a prediction.
 const ENOUGH: u64 = 1_000;
 
-/// Accesses that wait for the next sweep at most: 48 KiB.
+/// Maximum number of accesses queued for the next sweep: 48 KiB.
 const MAX_PENDING: usize = 2_048;
 
-/// Bytes that all miniatures of a group use at most. With what their slabs round up (twelve chunks
-/// of slots), their timer wheels and the queue of accesses, a group's prediction takes 512 KiB.
+/// Maximum number of bytes of all miniatures of a group. Together with the rounding of their slabs
+/// (twelve chunks of slots), their timer wheels and the queue of accesses, the prediction for one
+/// group takes 512 KiB.
 const MEMORY_BYTES: usize = 320 << 10;
 
-/// Hit ratios of one group, as they are and as they would be. They speak of the last minutes.
+/// Measured and predicted hit ratios of one group over the last minutes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Curve {
-    /// The policy in force.
+    /// The group's current policy.
     pub policy: PolicyKind,
-    /// Bytes that the group may use now: "100 percent".
+    /// The group's current limit in bytes, which is 100 percent.
     pub limit_bytes: u64,
-    /// Reads that the ratios speak of, older ones counting less. The weight for a mean of several
-    /// members' curves.
+    /// Reads behind the ratios, older ones counting less. Use it as the weight when averaging the
+    /// curves of several members.
     pub requests: u64,
     /// Of these, reads of sampled keys.
     pub sampled: u64,
-    /// How many it takes.
+    /// Reads of sampled keys needed for a prediction.
     pub needed: u64,
-    /// Hits among all reads in the same time, 0 to 1.
+    /// Measured hit ratio over the same reads, 0 to 1.
     pub actual: f64,
-    /// Predicted hit ratios of the policy in force, for each of [`CURVE_PERCENTS`].
+    /// Predicted hit ratios of the current policy, for each of [`CURVE_PERCENTS`].
     pub sizes: [f64; CURVE_PERCENTS.len()],
-    /// Predicted hit ratios of every policy at the present size, in the order of
+    /// Predicted hit ratios of every policy at the current size, in the order of
     /// [`PolicyKind::ALL`].
     pub policies: Vec<(PolicyKind, f64)>,
-    /// Bytes that the prediction itself takes.
+    /// Bytes used by the prediction itself.
     pub memory_bytes: u64,
 }
 
-/// Too few reads were seen since the group, or its policy, is new.
+/// Too few reads were sampled since the group was created or its policy changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not enough requests yet: {sampled} of {needed} sampled")]
 pub struct TooYoung {
     /// Reads of sampled keys so far.
     pub sampled: u64,
-    /// How many it takes.
+    /// Reads of sampled keys needed for a prediction.
     pub needed: u64,
 }
 
-/// What the hot path knows of a sampled key's entry.
+/// The properties of a sampled key's entry that a miniature needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outline {
     weight: u32,
@@ -85,7 +85,7 @@ pub(crate) struct Outline {
     is_absent: bool,
 }
 
-/// One thing that happened to a sampled key.
+/// One operation on a sampled key.
 #[derive(Clone, Copy, Debug)]
 struct Access {
     now: Tick,
@@ -95,22 +95,22 @@ struct Access {
 
 #[derive(Clone, Copy, Debug)]
 enum What {
-    /// A read, and the entry that answered it.
+    /// A read that found this entry.
     Hit(Outline),
-    /// A read that found nothing, or nothing that lives.
+    /// A read that found no entry or an expired one.
     Miss,
-    /// A load that filled a gap.
+    /// An insert of a key without an entry.
     Fill(Outline),
-    /// A load that replaced what was there.
+    /// An insert that replaced an entry.
     Refresh(Outline),
     Invalidate,
 }
 
-/// A group's side of the prediction.
+/// Collects the accesses to a group's sampled keys and owns the group's prediction.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// Keys whose hash is less than this are sampled; 0: the prediction is off. On a cache line of
-    /// its own: every read loads it, and it seldom changes.
+    /// Keys whose hash is below this are sampled; 0 turns the prediction off. It has a cache line
+    /// of its own because every read loads it and writes are rare.
     below: Below,
     pending: Mutex<Vec<Access>>,
     ensemble: Mutex<Ensemble>,
@@ -137,7 +137,7 @@ impl Watch {
         }
     }
 
-    /// True if the key's accesses are to be told. Everything else here is off the common path.
+    /// True if the key is sampled. Everything else in this type is off the common path.
     #[inline]
     pub(crate) fn samples(&self, hash: u32) -> bool {
         hash < self.below.0.load(Ordering::Relaxed)
@@ -147,33 +147,33 @@ impl Watch {
         self.below.0.load(Ordering::Relaxed) > 0
     }
 
-    /// A read, and the entry that answered it.
+    /// Records a read and the entry that it found.
     #[cold]
     pub(crate) fn read(&self, hash: u32, found: Option<Outline>, now: Tick) {
         self.push(Access { now, hash, what: found.map_or(What::Miss, What::Hit) });
     }
 
-    /// An entry was stored; `replaced` if another one of its key was there.
+    /// Records an insert; `replaced` if the key already had an entry.
     #[cold]
     pub(crate) fn stored(&self, hash: u32, entry: Outline, replaced: bool, now: Tick) {
         let what = if replaced { What::Refresh(entry) } else { What::Fill(entry) };
         self.push(Access { now, hash, what });
     }
 
-    /// A key was invalidated.
+    /// Records an invalidation.
     #[cold]
     pub(crate) fn invalidated(&self, hash: u32) {
         self.push(Access { now: Tick::ZERO, hash, what: What::Invalidate });
     }
 
-    /// The group was cleared.
+    /// Records that the group was cleared.
     pub(crate) fn cleared(&self) {
         let mut ensemble = self.ensemble.lock();
         self.pending.lock().clear();
         ensemble.clear();
     }
 
-    /// Works off what waits.
+    /// Replays the queued accesses.
     pub(crate) fn catch_up(&self, present: &Present, now: Tick) {
         let mut ensemble = self.ensemble.lock();
         let accesses = self.taken();
@@ -182,7 +182,7 @@ impl Watch {
         self.sample_below(&mut self.pending.lock(), below, wanted);
     }
 
-    /// What waits. The next queue is made here, so that no read has to make it.
+    /// Takes the queued accesses. Allocates the next queue here, so that no read has to.
     fn taken(&self) -> Vec<Access> {
         if self.pending.lock().is_empty() {
             return Vec::new();
@@ -197,7 +197,7 @@ impl Watch {
         Ok(curve)
     }
 
-    /// Bytes that the prediction uses now.
+    /// Bytes currently used by the prediction.
     fn memory_bytes(&self) -> u64 {
         let pending = self.pending.lock().capacity() * size_of::<Access>();
         (self.ensemble.lock().memory_bytes() + pending) as u64
@@ -214,8 +214,9 @@ impl Watch {
         }
     }
 
-    /// Moves the border, unless somebody else did so since it was read as `from`. Called under the
-    /// lock of `pending`, so that no access of a key above it stays there.
+    /// Changes the sampling threshold, unless another thread changed it since it was read as
+    /// `from`. The caller holds the lock of `pending`, so no access above the threshold remains
+    /// queued.
     fn sample_below(&self, pending: &mut Vec<Access>, from: u32, to: u32) {
         let relaxed = Ordering::Relaxed;
         if from != to && self.below.0.compare_exchange(from, to, relaxed, relaxed).is_ok() {

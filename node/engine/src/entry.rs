@@ -1,5 +1,5 @@
-//! Owns the shape of one entry: what callers hand in, what they get back, what is kept between,
-//! and what it weighs. It never decides whether an entry stays. Start at [`Entry::pack`].
+//! Entries: what callers insert, what reads return, what is stored in between, and the weight of an
+//! entry. Never decides whether an entry is kept. Start at [`Entry::pack`].
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use crate::record::{self, Record, Times};
 use crate::tags::{self, TAGGED_BYTES};
 use crate::tick::Tick;
 
-/// Keys are at most this long; the slot keeps the length in two bytes.
+/// Maximum length of a key. The slot stores the length in two bytes.
 pub const MAX_KEY_BYTES: usize = u16::MAX as usize;
 
-/// What the engine charges for a slot beside the record: the slab's node (40 bytes, asserted in
-/// `slab.rs`) and its place in the hash table (a 4-byte index and a control byte, at the table's
+/// Bytes charged for a slot in addition to the record: the slab's node (40 bytes, asserted in
+/// `slab.rs`) and its bucket in the hash table (a 4-byte index and a control byte, at the table's
 /// mean load of two thirds).
 pub(crate) const SLOT_BYTES: u64 = 40 + 8;
 
-/// What a key stands for. Absent is an answer ("the origin has no such key"), not an error, and
-/// not the same as an empty value.
+/// The value of a key. Absent is an answer ("the origin has no such key"). It is neither an error
+/// nor an empty value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
     /// The origin has this value.
     Present(Bytes),
-    /// The origin said that it has none.
+    /// The origin has no such key.
     Absent,
 }
 
 impl Value {
-    /// The value's bytes, if the origin has any.
+    /// The value's bytes; `None` if the key is absent.
     #[must_use]
     pub fn present(&self) -> Option<&Bytes> {
         match self {
@@ -37,7 +37,7 @@ impl Value {
         }
     }
 
-    /// Length in bytes; an absent value has none.
+    /// Length in bytes; 0 if absent.
     #[must_use]
     pub fn len(&self) -> usize {
         self.present().map_or(0, Bytes::len)
@@ -50,51 +50,51 @@ impl Value {
     }
 }
 
-/// One answer from the cache. Whether it is fresh is the caller's judgement: the engine reports
-/// times and only withholds what is past `keep_until`.
+/// The result of a read that found an entry. The caller decides whether it is fresh: the engine
+/// returns the times and only withholds entries past `keep_until`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hit {
-    /// Nothing if the entry is an absent one.
+    /// `None` if the key is absent at the origin.
     view: Option<View>,
-    /// When it was stored.
+    /// When the value was stored.
     pub stored_at: Tick,
-    /// Until when it may be answered without a reload.
+    /// Until when the value may be served without a reload.
     pub fresh_until: Tick,
-    /// Until when it may be answered at all (stale windows included).
+    /// Until when the value may be served at all, including the stale windows.
     pub keep_until: Tick,
-    /// The version that its writer gave.
+    /// The version given by the writer.
     pub version: u64,
 }
 
 impl Hit {
-    /// The value's bytes in the cache's own memory, if the origin has any.
+    /// The value's bytes in the cache's own memory; `None` if absent.
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> Option<&[u8]> {
         self.view.as_ref().map(AsRef::as_ref)
     }
 
-    /// True if the origin said that it has none.
+    /// True if the key is absent at the origin.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         self.view.is_none()
     }
 
-    /// The value, sharing the cache's own memory. Copies none of its bytes; what makes them a
-    /// `Bytes` is an allocation of 32 bytes.
+    /// The value, sharing the cache's own memory. Copies no bytes of the value, but allocates 32
+    /// bytes for the `Bytes`.
     #[must_use]
     pub fn value(&self) -> Value {
         self.clone().into_value()
     }
 
-    /// As [`Hit::value`], of a hit that is no longer needed.
+    /// Like [`Hit::value`], but consumes the hit.
     #[must_use]
     pub fn into_value(self) -> Value {
         self.view.map_or(Value::Absent, |view| Value::Present(Bytes::from_owner(view)))
     }
 }
 
-/// A value's bytes within its record.
+/// The bytes of a value inside its record.
 #[derive(Clone)]
 struct View {
     record: Record,
@@ -121,7 +121,7 @@ impl fmt::Debug for View {
     }
 }
 
-/// What [`Group::insert`](crate::Group::insert) stores.
+/// An entry to be stored by [`Group::insert`](crate::Group::insert).
 #[derive(Clone, Debug)]
 pub struct NewEntry {
     pub(crate) value: Value,
@@ -129,37 +129,38 @@ pub struct NewEntry {
     pub(crate) keep_until: Tick,
     pub(crate) version: u64,
     pub(crate) stored_at: Option<Tick>,
-    /// Places of its tags; see `tags.rs`.
+    /// Slots of its tags; see `tags.rs`.
     pub(crate) tags: Box<[u16]>,
 }
 
 impl NewEntry {
-    /// An entry that is fresh until `fresh_until` and may be answered until `keep_until`.
+    /// An entry that is fresh until `fresh_until` and may be served until `keep_until`.
     ///
-    /// A life above 49 days is cut to that (it is kept in 32 bits of milliseconds);
-    /// [`Tick::NEVER`] is kept as it is.
+    /// A life of more than 49 days is shortened to 49 days, because it is stored as 32 bits of
+    /// milliseconds. [`Tick::NEVER`] is stored as such.
     #[must_use]
     pub fn new(value: Value, fresh_until: Tick, keep_until: Tick, version: u64) -> NewEntry {
         let tags = Box::default();
         NewEntry { value, fresh_until, keep_until, version, stored_at: None, tags }
     }
 
-    /// Ties the entry to tags: [`Group::invalidate_tag`](crate::Group::invalidate_tag) with any of
-    /// them removes it.
+    /// Adds tags. [`Group::invalidate_tag`](crate::Group::invalidate_tag) with any of them removes
+    /// the entry.
     #[must_use]
     pub fn tagged<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> NewEntry {
         self.tags = tags.into_iter().map(|tag| tags::place(tag.as_ref())).collect();
         self
     }
 
-    /// Keeps the age of an entry that was stored earlier (a hand-over, a restored snapshot).
+    /// Sets the time of an entry that was first stored earlier, as in a handover or a restored
+    /// snapshot.
     #[must_use]
     pub fn stored_at(mut self, at: Tick) -> NewEntry {
         self.stored_at = Some(at);
         self
     }
 
-    /// Bytes that it is charged under a key of this length.
+    /// Bytes charged for this entry with a key of this length.
     pub(crate) fn weight(&self, key_len: usize) -> u64 {
         let tags = self.tags.len() as u64;
         let tagged = if tags == 0 { 0 } else { TAGGED_BYTES + tags * 2 };
@@ -168,27 +169,27 @@ impl NewEntry {
     }
 }
 
-/// `flags`: marks, and from [`VERSION_LEN`] on how many bytes the version takes.
+/// Bits of `flags`. The bits from [`VERSION_LEN`] on hold the length of the version in bytes.
 const ABSENT: u8 = 1;
 const TAGGED: u8 = 2;
 const VERSION_LEN: u32 = 4;
 
-/// One resident entry as it lies in its slot: what policies and lists ask for. Everything else is
-/// in its record, so that an entry costs one allocation of known size.
+/// The part of a resident entry that is stored in its slot: the fields that policies and lists
+/// need. Everything else is in the record, so an entry costs one allocation of known size.
 pub(crate) struct Entry {
-    /// Nothing in a free slot.
+    /// `None` in a free slot.
     record: Option<Record>,
-    /// Bytes charged; what [`NewEntry::weight`] says, kept because policies read it often.
+    /// Bytes charged, from [`NewEntry::weight`]. Stored because policies read it often.
     pub(crate) weight: u32,
     key_len: u16,
     flags: u8,
-    /// A byte for the policy (a small counter or a mark); nobody else reads it.
+    /// A small counter or mark, used only by the policy.
     pub(crate) heat: u8,
 }
 
 impl Entry {
-    /// Copies key and value into one record. `None` if the key is longer than [`MAX_KEY_BYTES`]
-    /// or the weight does not fit 32 bits.
+    /// Copies key and value into one record. Returns `None` if the key is longer than
+    /// [`MAX_KEY_BYTES`] or the weight does not fit into 32 bits.
     pub(crate) fn pack(key: &[u8], new: &NewEntry, now: Tick) -> Option<Entry> {
         let key_len = u16::try_from(key.len()).ok()?;
         let weight = u32::try_from(new.weight(key.len())).ok()?;
@@ -201,12 +202,12 @@ impl Entry {
         Some(Entry { record, weight, key_len, flags, heat: 0 })
     }
 
-    /// What lies in a free slot: nothing, and no allocation.
+    /// The content of a free slot, without an allocation.
     pub(crate) const fn vacant() -> Entry {
         Entry { record: None, weight: 0, key_len: 0, flags: 0, heat: 0 }
     }
 
-    /// An entry in miniature (`curve.rs`): it weighs and lives like a real one, and holds no key
+    /// An entry of a miniature (`curve.rs`): it has the weight and life of a real entry, but no key
     /// and no value.
     pub(crate) fn outlined(weight: u32, is_absent: bool, life_ms: u32, now: Tick) -> Entry {
         let flags = version_flags(0) | if is_absent { ABSENT } else { 0 };
@@ -214,21 +215,21 @@ impl Entry {
         Entry { record, weight, flags, ..Entry::vacant() }
     }
 
-    /// Bytes that a miniature's record takes.
+    /// Size in bytes of the record of a miniature's entry.
     pub(crate) fn outlined_bytes() -> u64 {
         record::cost(1, 0, 0)
     }
 
     #[inline]
     fn record(&self) -> &Record {
-        self.record.as_ref().expect("only occupied slots are looked at")
+        self.record.as_ref().expect("only occupied slots are accessed")
     }
 
     fn version_len(&self) -> usize {
         usize::from(self.flags >> VERSION_LEN)
     }
 
-    /// The whole life, in ms, as `outlined` takes it.
+    /// The whole life in milliseconds, as an argument for `outlined`.
     pub(crate) fn life_ms(&self) -> u32 {
         self.record().times().life_ms()
     }
@@ -250,7 +251,7 @@ impl Entry {
         self.record().times().keep_until()
     }
 
-    /// An entry may be answered up to and including its last millisecond.
+    /// An entry may be served up to and including its last millisecond.
     pub(crate) fn is_over(&self, now: Tick) -> bool {
         now > self.keep_until()
     }
@@ -281,8 +282,8 @@ fn version_flags(version: u64) -> u8 {
     u8::try_from(record::version_len(version)).expect("1 to 8") << VERSION_LEN
 }
 
-/// Bytes that an entry with a key and a value of these lengths is charged: its slot, and its
-/// record rounded as the allocator rounds. A version above 255 takes up to seven bytes more.
+/// Bytes charged for an entry with a key and a value of these lengths: its slot, and its record
+/// rounded up as the allocator does. A version above 255 takes up to seven bytes more.
 #[must_use]
 pub fn weight(key_len: usize, value_len: usize) -> u64 {
     SLOT_BYTES + record::cost(1, key_len, value_len)
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_a_view_of_the_entrys_own_memory() {
+    fn a_value_shares_the_memory_of_its_entry() {
         let entry = entry(b"key", Value::Present(Bytes::from_static(b"value")), 200, Tick::NEVER);
         let (hit, value) = (entry.hit(), entry.hit().into_value());
         drop(entry);
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_without_end_stays_so_and_a_long_one_is_cut() {
+    fn an_endless_life_is_kept_and_a_long_life_is_shortened() {
         let forever = entry(b"k", Value::Absent, u64::MAX, Tick::NEVER);
         assert_eq!(forever.hit().fresh_until, Tick::NEVER);
         let long = entry(b"k", Value::Absent, 1 << 40, Tick::from_millis(1 << 41));
@@ -326,14 +327,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_answered_through_its_last_millisecond() {
+    fn an_entry_may_be_served_through_its_last_millisecond() {
         let entry = entry(b"k", Value::Absent, 150, Tick::from_millis(200));
         assert!(!entry.is_over(Tick::from_millis(200)));
         assert!(entry.is_over(Tick::from_millis(201)));
     }
 
     #[test]
-    fn a_key_longer_than_the_slot_can_say_is_not_packed() {
+    fn a_key_longer_than_the_maximum_is_not_packed() {
         let new = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 0);
         assert!(Entry::pack(&vec![0; MAX_KEY_BYTES + 1], &new, Tick::ZERO).is_none());
         assert!(Entry::pack(&vec![0; MAX_KEY_BYTES], &new, Tick::ZERO).is_some());

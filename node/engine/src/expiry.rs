@@ -1,10 +1,10 @@
-//! Owns the timer wheel of one shard: which entries' lives end next, at a cost per expired entry
-//! and not per resident one. It never decides that a read fails (reads judge `keep_until`
-//! themselves); it only finds memory to give back.
+//! The timer wheel of one shard: finds the entries that expire next, at a cost per expired entry
+//! and not per resident one. It only finds memory to free and does not affect reads, which check
+//! `keep_until` themselves.
 //!
 //! Four levels of 64 buckets (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", SOSP
-//! 1987): a bucket of level 0 spans 256 ms, each level is 64 times coarser, the top one spans 49
-//! days, the longest life that an entry has. An entry moves down at most three times.
+//! 1987). A bucket of level 0 spans 256 ms and each level is 64 times coarser. The top level spans
+//! 49 days, the longest life of an entry. An entry moves down at most three times.
 
 use crate::slab::{NIL, Slab, Slot};
 use crate::tick::Tick;
@@ -12,18 +12,18 @@ use crate::tick::Tick;
 const LEVELS: u32 = 4;
 const BUCKETS_LOG2: u32 = 6;
 const BUCKETS: u32 = 1 << BUCKETS_LOG2;
-/// 256 ms: reads are exact anyway, this only rounds when memory comes back.
+/// Grains of 256 ms. Reads are exact; this only delays when memory is freed.
 const GRAIN_LOG2: u32 = 8;
 
-/// `timer_prev` of a bucket's first slot is this plus the bucket, so that it can be unlinked
-/// without a search. Slots stay below it: a shard never holds 2^32 - 512 entries.
+/// `timer_prev` of a bucket's first slot is this plus the bucket's index, so the slot can be
+/// unlinked without a search. Slot numbers are lower: a shard never holds 2^32 - 512 entries.
 const FIRST: u32 = u32::MAX - 512;
 
-/// The wheel of one shard. A slot is in it if its entry's life has an end.
+/// The timer wheel of one shard. It contains the slots of all entries that expire.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     heads: Box<[Slot; (LEVELS * BUCKETS) as usize]>,
-    /// Grains (256 ms) up to which buckets were emptied.
+    /// Grain (256 ms) up to which all buckets have been emptied.
     reached: u64,
     started: bool,
 }
@@ -35,7 +35,7 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// Enters a slot that is in no bucket.
+    /// Inserts a slot that is in no bucket.
     pub(crate) fn insert(&mut self, slab: &mut Slab, slot: Slot, now: Tick) {
         let end = slab[slot].entry.keep_until();
         if end == Tick::NEVER {
@@ -56,7 +56,7 @@ impl Wheel {
         self.heads[bucket as usize] = slot;
     }
 
-    /// Takes a slot out; does nothing for a slot that is in no bucket.
+    /// Removes a slot. Does nothing if it is in no bucket.
     pub(crate) fn remove(&mut self, slab: &mut Slab, slot: Slot) {
         let node = &mut slab[slot];
         let (prev, next) = (node.timer_prev, node.timer_next);
@@ -75,10 +75,12 @@ impl Wheel {
         }
     }
 
-    /// The next slot whose life is over at `now`, taken out of the wheel; `None` when the wheel
-    /// has caught up. At most `steps` slots are moved or buckets passed; it is counted down.
+    /// Removes and returns the next slot whose entry has expired at `now`; `None` once the wheel
+    /// has caught up. Each slot that is moved and each bucket that is passed decrements `steps`;
+    /// `pop` stops at 0.
     pub(crate) fn pop(&mut self, slab: &mut Slab, now: Tick, steps: &mut usize) -> Option<Slot> {
-        // The bucket that `now` lies in may hold entries that still live: it waits for its end.
+        // Do not process the bucket of `now` before its end: it may hold entries that have not
+        // expired.
         while self.started && self.reached < grain(now) && *steps > 0 {
             let bucket = turn(self.reached, 0) as usize;
             *steps -= 1;
@@ -97,23 +99,23 @@ impl Wheel {
         None
     }
 
-    /// True if a `pop` at `now` has nothing left to look at.
+    /// True if `pop` at `now` has no bucket left to process.
     pub(crate) fn caught_up(&self, now: Tick) -> bool {
         !self.started || self.reached >= grain(now)
     }
 
-    /// Walks every bucket and returns how many slots are in one.
+    /// Checks every bucket and returns the total number of slots in them.
     ///
     /// # Panics
-    /// If a link does not lead back, or a life without end is waited for.
+    /// If links are inconsistent, or an entry that never expires is in a bucket.
     pub(crate) fn validate(&self, slab: &Slab) -> usize {
         let mut found = 0;
         for (bucket, &head) in (0..).zip(self.heads.iter()) {
             let (mut prev, mut slot) = (FIRST + bucket, head);
             while slot != NIL {
                 let node = &slab[slot];
-                assert_eq!(node.timer_prev, prev, "a timer's links lead both ways");
-                assert!(node.entry.keep_until() != Tick::NEVER, "only what ends is waited for");
+                assert_eq!(node.timer_prev, prev, "timer links are consistent in both directions");
+                assert!(node.entry.keep_until() != Tick::NEVER, "the wheel has no endless entries");
                 found += 1;
                 (prev, slot) = (slot, node.timer_next);
             }
@@ -121,7 +123,8 @@ impl Wheel {
         found
     }
 
-    /// On entering a new bucket of a coarser level, spreads its slots over the finer ones.
+    /// When a new bucket of a coarser level is reached, distributes its slots over the finer
+    /// levels.
     fn cascade(&mut self, slab: &mut Slab, now: Tick) {
         for level in 1..LEVELS {
             let span = BUCKETS_LOG2 * level;
@@ -140,7 +143,7 @@ impl Wheel {
         }
     }
 
-    /// The finest bucket that does not come round again before `end`.
+    /// The finest bucket that is not processed before `end`.
     fn bucket(&self, end: u64) -> u32 {
         let end = end.max(self.reached);
         for level in 0..LEVELS {
@@ -149,14 +152,14 @@ impl Wheel {
                 return level * BUCKETS + turn(end, span);
             }
         }
-        // Beyond the wheel's span: the top bucket that comes round last.
+        // Beyond the wheel's span: the bucket of the top level that is processed last.
         let top = BUCKETS_LOG2 * (LEVELS - 1);
         let last = self.reached + (u64::from(BUCKETS - 1) << top);
         (LEVELS - 1) * BUCKETS + turn(last, top)
     }
 }
 
-/// Where in a level whose buckets span `1 << span` grains a moment lies.
+/// Index of a grain's bucket within a level whose buckets span `1 << span` grains.
 fn turn(grain: u64, span: u32) -> u32 {
     u32::try_from((grain >> span) % u64::from(BUCKETS)).expect("below the number of buckets")
 }
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn every_life_ends_within_a_grain_of_its_end_and_never_before() {
+    fn every_entry_expires_within_one_grain_and_never_early() {
         for life in [0, 1, 255, 256, 5_000, 16_384, 60_000, 1_048_575, 9_000_000, 70_000_000] {
             for start in [0, 77, 1_000_000, 123_456_789] {
                 let (mut wheel, mut slab) = (Wheel::default(), Slab::default());
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_slot_does_not_come_out() {
+    fn a_removed_slot_is_not_returned() {
         let (mut wheel, mut slab) = (Wheel::default(), Slab::default());
         let slots: Vec<Slot> = (0..3).map(|id| put(&mut slab, id, Tick::ZERO, 1_000)).collect();
         slots.iter().for_each(|&slot| wheel.insert(&mut slab, slot, Tick::ZERO));
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_after_a_long_pause_still_finds_everything() {
+    fn a_sweep_after_a_long_pause_finds_all_expired_entries() {
         let (mut wheel, mut slab) = (Wheel::default(), Slab::default());
         for id in 0..1_000 {
             let slot = put(&mut slab, id, Tick::ZERO, u64::from(id) * 37_000);
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_bound_one_call() {
+    fn steps_bound_the_work_of_one_call() {
         let (mut wheel, mut slab) = (Wheel::default(), Slab::default());
         for id in 0..100 {
             let slot = put(&mut slab, id, Tick::ZERO, 10);

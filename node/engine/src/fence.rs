@@ -1,32 +1,34 @@
-//! Owns the rule that a load begun before an invalidation never lands after it. It never waits
-//! and tracks no load: a fence is a number, and forgetting one costs nothing.
+//! Fences: the result of a load that started before an invalidation is never stored after it. Never
+//! waits and tracks no loads: a fence is a number and can simply be dropped.
 //!
-//! Every invalidation of a group takes the next epoch. A fence is the epoch at a load's start; the
-//! fill is refused if its key's slot of [`Fences`] shows a later one. The race it closes:
+//! Every invalidation of a group takes the next epoch. A fence is the epoch at the start of a load.
+//! The insert of its result is refused if the key's slot in [`Fences`] has a later epoch. This
+//! prevents the following race:
 //!
-//! 1. load L misses and reads the old row from the origin;
-//! 2. the row changes, and invalidation I removes the key (or finds nothing to remove);
-//! 3. L's fill would store the old row, for its whole life.
+//! 1. Load L misses and reads the old row from the origin.
+//! 2. The row changes, and invalidation I removes the key (or finds nothing to remove).
+//! 3. L inserts the old row, which would be served for its whole life.
 //!
-//! With the fence, 2 stamps the key's slot under the shard's lock and 3 sees the stamp under the
-//! same lock. If L's fill takes the lock before I, I removes it. A fence read while I is under way
-//! counts as before I unless I's epoch was already taken; refusing is always safe.
+//! With the fence, step 2 stamps the key's slot under the shard's lock, and step 3 sees the stamp
+//! under the same lock. If L's insert acquires the lock before I, then I removes it. A fence that
+//! is taken during I counts as before I unless I already took its epoch; refusing is always safe.
 
-/// Slots per shard. Two keys that share one refuse each other's fills now and then: at 16 shards
-/// and 100 invalidations during a load, one fill in 80 is answered but not stored.
+/// Slots per shard. Two keys that share a slot can refuse each other's inserts: with 16 shards and
+/// 100 invalidations during a load, one result in 80 is returned but not stored.
 const SLOTS: usize = 512;
 
-/// A point in a group's history of invalidations, taken before a load begins.
+/// A point in a group's sequence of invalidations, taken before a load starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fence {
     pub(crate) epoch: u64,
 }
 
-/// Latest invalidation of each slot of one shard. Bounded; made at the first invalidation.
+/// The latest invalidation of each slot of one shard. Bounded, and allocated by the first
+/// invalidation.
 #[derive(Debug, Default)]
 pub(crate) struct Fences {
     slots: Option<Box<[u64; SLOTS]>>,
-    /// Epoch of the last clear: every key of the shard was invalidated then.
+    /// Epoch of the last clear, which invalidated every key of the shard.
     cleared_at: u64,
 }
 
@@ -41,7 +43,7 @@ impl Fences {
         self.cleared_at = epoch.max(self.cleared_at);
     }
 
-    /// True if no invalidation of the key passed since the fence.
+    /// True if the key was not invalidated after the fence was taken.
     pub(crate) fn open(&self, hash: u32, fence: Fence) -> bool {
         let key = self.slots.as_ref().map_or(0, |slots| slots[hash as usize % SLOTS]);
         self.cleared_at <= fence.epoch && key <= fence.epoch
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fence_closes_for_the_invalidated_key_only() {
+    fn an_invalidation_closes_fences_of_its_key_only() {
         let mut fences = Fences::default();
         let fence = Fence { epoch: 4 };
         fences.invalidated(7, 5);

@@ -1,6 +1,6 @@
-//! Owns the stores of cleared groups until they are taken apart, so that clearing a million
-//! entries is an exchange of pointers and their memory comes back in bounded steps. Nothing in
-//! here can be read any more.
+//! A deferred free list: holds the stores of cleared groups until they are freed in bounded steps.
+//! Clearing a million entries is therefore only an exchange of pointers. Nothing in here can be
+//! read any more. To *bury* an entry means to free it.
 
 use crate::entry::Entry;
 use crate::listener::Ear;
@@ -9,11 +9,11 @@ use crate::store::Store;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// Shared by a cache and its groups.
+/// The deferred free list shared by a cache and its groups.
 #[derive(Debug, Default)]
 pub(crate) struct Graveyard {
     stores: Mutex<Vec<(Store, Ear)>>,
-    /// Entries that wait; read without the lock, so that an empty graveyard costs nothing.
+    /// Entries to be freed. Read without the lock, so that an empty list costs nothing.
     waiting: AtomicUsize,
 }
 
@@ -26,7 +26,8 @@ impl Graveyard {
         }
     }
 
-    /// Frees about `max` entries; returns how many. Skips its turn if another thread is at it.
+    /// Frees about `max` entries and returns their number. Does nothing if another thread is
+    /// freeing.
     pub(crate) fn bury(&self, max: usize) -> usize {
         if self.waiting.load(Ordering::Relaxed) == 0 {
             return 0;
@@ -43,21 +44,21 @@ impl Graveyard {
         }
         self.waiting.fetch_sub(buried.len(), Ordering::Relaxed);
         drop(stores);
-        buried.iter().for_each(|(entry, ear)| ear.tell(entry, Cause::Invalidated));
+        buried.iter().for_each(|(entry, ear)| ear.notify(entry, Cause::Invalidated));
         buried.len()
     }
 
-    /// Recounts what waits.
+    /// Checks the counter.
     ///
     /// # Panics
-    /// If it is not what the counter says.
+    /// If it differs from the number of entries.
     pub(crate) fn validate(&self) {
         let stores = self.stores.lock();
         let waiting: usize = stores.iter().map(|(store, _)| store.len()).sum();
-        assert_eq!(self.waiting(), waiting, "what waits to be freed is counted");
+        assert_eq!(self.waiting(), waiting, "the counter equals the number of entries to be freed");
     }
 
-    /// Entries that wait to be freed.
+    /// Number of entries to be freed.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
-//! Owns one named key space: its shards, the hash that chooses among them, and the order of lock,
-//! work and drop. It never decides what goes first (the policy does) nor how much room the group
-//! has (the cache does). Start at [`Group::get`].
+//! One named key space: its shards, the hash that selects a shard, and the order of lock, work and
+//! drop. The policy decides which entry is evicted, and the cache decides how many bytes the group
+//! may hold. Start at [`Group::get`].
 
 mod upkeep;
 
@@ -23,13 +23,13 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::tags::{Places, TagEpochs};
 use crate::tick::Tick;
 
-/// Why an entry was not stored. The caller may still answer with the value it has.
+/// Why an entry was not stored. The caller may still answer with the value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum Refused {
-    /// The key or the group was invalidated after the load began.
-    #[error("an invalidation passed since the load began")]
+    /// The key, one of its tags or the group was invalidated after the load started.
+    #[error("the key was invalidated after the load started")]
     Fenced,
-    /// The entry is heavier than an entry may be, or than the group's room allows.
+    /// The entry's weight exceeds the limit of an entry or of the group.
     #[error("the entry is too large")]
     TooLarge,
     /// The key is longer than [`MAX_KEY_BYTES`].
@@ -41,7 +41,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// A fixed word for metric labels.
+    /// Metric label of the reason.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl Refused {
     }
 }
 
-/// One named key space of a [`Cache`](crate::Cache). A clone is another handle to the same group.
+/// One named key space of a [`Cache`](crate::Cache). Clones refer to the same group.
 #[derive(Clone, Debug)]
 pub struct Group(pub(crate) Arc<Inner>);
 
@@ -63,38 +63,38 @@ pub(crate) struct Inner {
     hash_seed: u64,
     max_entry_bytes: u64,
     shards: Box<[Unit]>,
-    /// Number of the latest invalidation; see `fence.rs`.
+    /// Epoch of the latest invalidation; see `fence.rs`.
     epoch: AtomicU64,
     tags: TagEpochs,
     ears: Ears,
     options: Mutex<GroupOptions>,
     pub(crate) watch: Watch,
-    /// True once the group evicted for room since the last division of the capacity.
+    /// True if the group evicted for room since the last division of the capacity.
     pressing: AtomicBool,
-    /// True while the group is due more than its present limit.
+    /// True while the group's limit is below its share of the capacity.
     owed: AtomicBool,
     graveyard: Arc<Graveyard>,
     core: Weak<Core>,
 }
 
-/// A shard behind its lock, on cache lines of its own (two: processors fetch them in pairs).
+/// A shard and its lock, on two cache lines of its own because processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Unit {
     shard: Mutex<Shard>,
-    /// What `shard.bytes()` was when its lock was last released after a change.
+    /// Value of `shard.bytes()` when the lock was last released after a change.
     bytes: AtomicU64,
 }
 
 impl Group {
-    /// The name that it was added under.
+    /// The group's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The entry of `key`, if there is one that may still be answered at `now`. Counts as a use of
-    /// the key. Allocates nothing and copies no bytes of the value.
+    /// Reads a key. Returns its entry if it may still be served at `now`. Counts as a use of the
+    /// key. Allocates nothing and copies no bytes of the value.
     #[must_use]
     pub fn get(&self, key: &[u8], now: Tick) -> Option<Hit> {
         let (unit, hash) = self.0.place(key);
@@ -108,26 +108,27 @@ impl Group {
         hit
     }
 
-    /// Like [`Group::get`], but no use of the key: neither policy nor statistics see it.
+    /// Like [`Group::get`], but without effect on the policy and the statistics.
     #[must_use]
     pub fn peek(&self, key: &[u8], now: Tick) -> Option<Hit> {
         let (unit, hash) = self.0.place(key);
         unit.shard.lock().peek(hash, key, now, &self.0.tags)
     }
 
-    /// Taken before a load begins and given to [`Group::insert`] with its result: if the key, or
-    /// the whole group, is invalidated in between, the result is refused. Costs nothing to drop.
+    /// Takes a fence before a load starts. Pass it to [`Group::insert`] with the result, which is
+    /// refused if the key or the whole group was invalidated in between. Dropping a fence costs
+    /// nothing.
     #[must_use]
     pub fn begin_load(&self) -> Fence {
         Fence { epoch: self.0.epoch.load(Ordering::SeqCst) }
     }
 
-    /// Stores an entry, in the place of an older one with its key. Key and value are copied into
-    /// the cache's own memory. Under some policies the new entry itself may be what goes first.
+    /// Stores an entry and replaces an older one with the same key. Key and value are copied into
+    /// the cache's own memory. Under some policies the new entry itself may be evicted first.
     ///
     /// # Errors
-    /// [`Refused`]; the cache then holds what it held before, except that [`Refused::TooLarge`]
-    /// removes an older entry of the key, which the refused one has outdated.
+    /// [`Refused`]. The cache is then unchanged, except that [`Refused::TooLarge`] removes an older
+    /// entry of the key, because the refused value is newer.
     pub fn insert(
         &self,
         key: &[u8],
@@ -139,9 +140,9 @@ impl Group {
             return Err(Refused::KeyTooLong);
         }
         let (unit, hash) = self.0.place(key);
-        // Without a fence the value is as of now.
+        // Without a fence, the value counts as loaded now.
         let epoch = fence.unwrap_or_else(|| self.begin_load()).epoch;
-        // A value that is refused anyway is not copied first.
+        // Do not copy a value that will be refused.
         let fits = new.weight(key.len()) <= self.0.max_entry_bytes;
         let packed = if fits { Entry::pack(key, new, now) } else { None };
         let Some(entry) = packed else {
@@ -170,55 +171,56 @@ impl Group {
         if evicted {
             self.0.evicted_for_room();
         }
-        // A cleared store still weighs until it is buried: no faster growth than burial.
+        // Each insert frees part of a cleared store, so growth cannot outpace reclamation.
         self.0.graveyard.bury(1);
         result
     }
 
-    /// Removes a key and closes every fence taken before for it. True if there was an entry.
+    /// Removes a key and closes all earlier fences for it. Returns true if the key had an entry.
     pub fn invalidate(&self, key: &[u8]) -> bool {
         let (unit, hash) = self.0.place(key);
         if self.0.watch.samples(hash) {
             self.0.watch.invalidated(hash);
         }
         self.0.change(unit, |shard, out| {
-            // Under the lock, so that a fill sees either the stamp or is removed itself.
+            // Take the epoch under the lock, so that a concurrent insert either sees the stamp or
+            // is removed by this call.
             let epoch = self.0.next_epoch();
             shard.invalidate(hash, key, epoch, out)
         })
     }
 
-    /// Removes every entry tied to a tag, in O(1), and closes every fence taken before for fills
-    /// tied to it. The memory comes back as the dead entries go like cold ones.
+    /// Invalidates all entries with a tag in O(1), and closes all earlier fences for inserts with
+    /// it. The entries' memory is freed when they are evicted as cold or expire.
     pub fn invalidate_tag(&self, tag: &[u8]) {
         self.0.tags.invalidated(tag, self.0.next_epoch());
     }
 
-    /// Removes every key, in O(shards), and closes every fence taken before. The memory comes
-    /// back with the next inserts and sweeps.
+    /// Removes all keys, in O(shards), and closes all earlier fences. The memory is freed by the
+    /// next inserts and sweeps.
     pub fn clear(&self) {
         self.0.clear(false);
     }
 
-    /// Entries held now, those past their life but not yet swept included.
+    /// Number of entries, including expired ones that were not swept yet.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::try_from(self.stats().entries).unwrap_or(usize::MAX)
     }
 
-    /// True if it holds no entry.
+    /// True if the group has no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes charged to the group now.
+    /// Bytes currently charged to the group.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes()
     }
 
-    /// Counters and gauges, gathered from the shards one after the other.
+    /// Counters and gauges, collected from one shard after the other.
     #[must_use]
     pub fn stats(&self) -> GroupStats {
         let mut stats = GroupStats::default();
@@ -226,14 +228,14 @@ impl Group {
         stats
     }
 
-    /// The options in force.
+    /// The current options.
     #[must_use]
     pub fn options(&self) -> GroupOptions {
         self.0.options.lock().clone()
     }
 
-    /// Changes the options. Entries stay, also under another policy; one shard after the other is
-    /// locked for as long as it takes to link its entries anew.
+    /// Changes the options. Entries are kept, even if the policy changes. One shard after the other
+    /// is locked while its entries are relinked.
     pub fn update(&self, options: GroupOptions) {
         let policy = options.policy;
         *self.0.options.lock() = options;
@@ -245,8 +247,8 @@ impl Group {
         }
     }
 
-    /// Calls `visit` with up to `max` living present entries, roughly those worth most first:
-    /// shard by shard in turn, each with its share of `max`, in its policy's order.
+    /// Calls `visit` with up to `max` present entries that may be served, in approximate order of
+    /// value: shard by shard, each with its share of `max`, in the policy's order.
     pub fn hottest_first(&self, now: Tick, max: usize, mut visit: impl FnMut(&[u8], Hit)) {
         let each = max.div_ceil(self.0.shards.len());
         let mut left = max;
@@ -257,8 +259,8 @@ impl Group {
         }
     }
 
-    /// Up to `max` keys that are asked for most, the hottest first, with rates. An estimate from
-    /// one read in 64, that speaks of about the last ten seconds.
+    /// Up to `max` of the most frequently read keys with their rates, hottest first. Estimated from
+    /// one read in 64, over about the last ten seconds.
     #[must_use]
     pub fn hot_keys(&self, now: Tick, max: usize) -> Vec<HotKey> {
         let mut keys = Vec::new();
@@ -268,32 +270,32 @@ impl Group {
         keys
     }
 
-    /// What the group answers, and would answer with other memory or under another policy. Worked
-    /// out from a sample of its keys, in [`Cache::sweep`](crate::Cache::sweep) and here; see
-    /// `curve.rs` for what it costs.
+    /// The measured hit ratio, and the predicted ones for other memory sizes and policies. Computed
+    /// from a sample of the keys, by [`Cache::sweep`](crate::Cache::sweep) and by this call; see
+    /// `curve.rs` for the cost.
     ///
     /// # Errors
-    /// [`TooYoung`] while too few reads were seen. A change of policy begins anew.
+    /// [`TooYoung`] until enough reads were sampled. A change of policy restarts the count.
     pub fn curve(&self, now: Tick) -> Result<Curve, TooYoung> {
         self.0.predict(now);
         self.0.watch.curve()
     }
 
-    /// Tells `listener` of every entry that leaves from now on, in the place of an earlier one.
+    /// Calls `listener` for every entry that is removed from now on. Replaces an earlier listener.
     pub fn set_listener(&self, listener: Arc<dyn Listener>) {
         self.0.ears.set(listener);
     }
 
-    /// Recounts every invariant; for tests and fuzzing.
+    /// Checks all invariants, for tests and fuzzing.
     ///
     /// # Panics
-    /// If one is broken: that is a bug in the engine.
+    /// If an invariant is violated, which is a bug in the engine.
     pub fn validate(&self) {
         for unit in &self.0.shards {
             let shard = unit.shard.lock();
             shard.validate();
             let published = unit.bytes.load(Ordering::Relaxed);
-            assert_eq!(published, shard.bytes(), "a shard's bytes are known without its lock");
+            assert_eq!(published, shard.bytes(), "the published bytes are those of the shard");
         }
     }
 }
@@ -322,17 +324,17 @@ impl Inner {
         }
     }
 
-    /// The shard of a key, and the half of its hash that is used inside.
+    /// The shard of a key, and the half of the hash that is used within the shard.
     fn place(&self, key: &[u8]) -> (&Unit, u32) {
         let hash = xxh3_64_with_seed(key, self.hash_seed);
         // The number of shards is a power of two.
         let index = (hash >> 32) as usize & (self.shards.len() - 1);
-        #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+        #[expect(clippy::cast_possible_truncation, reason = "takes the low half")]
         let inside = hash as u32;
         (&self.shards[index], inside)
     }
 
-    /// Works on a shard under its lock, then drops what left it, without the lock.
+    /// Changes a shard under its lock, then drops the removed entries without the lock.
     fn change<R>(&self, unit: &Unit, work: impl FnOnce(&mut Shard, &mut Removed) -> R) -> R {
         let mut removed = Removed::new();
         let mut shard = unit.shard.lock();
@@ -341,7 +343,7 @@ impl Inner {
         drop(shard);
         if !removed.is_empty() {
             let ear = self.ears.get();
-            removed.iter().for_each(|(cause, entry)| ear.tell(entry, *cause));
+            removed.iter().for_each(|(cause, entry)| ear.notify(entry, *cause));
         }
         result
     }

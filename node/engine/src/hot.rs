@@ -1,25 +1,26 @@
-//! Owns the estimate of which keys are asked for most, and how often. It sees one read in
-//! [`SAMPLED`], so that its cost disappears in a read's; it never influences what is evicted.
+//! Estimates which keys are read most often, and their rates. Counts one read in [`SAMPLED`], so
+//! its cost is negligible. Never influences eviction.
 //!
 //! Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient Computation of Frequent and Top-k
-//! Elements in Data Streams", ICDT 2005): a fixed number of counters; a key without one takes over the
-//! smallest, with its count as possible error. Counts fade by half every [`HALF_LIFE_MS`].
+//! Elements in Data Streams", ICDT 2005): there is a fixed number of counters, and a key without
+//! one takes over the smallest, whose count becomes its possible error. Counts decay by half every
+//! [`HALF_LIFE_MS`].
 
 use crate::tick::Tick;
 
-/// One read in so many is counted.
+/// One read in this many is counted.
 pub(crate) const SAMPLED: u64 = 64;
 /// Counters per shard.
 const COUNTERS: usize = 32;
-/// A rate speaks of about the last ten seconds.
+/// Half-life of a count: a rate covers about the last ten seconds.
 const HALF_LIFE_MS: f64 = 10_000.0;
 
-/// A key that is asked for often.
+/// A frequently read key.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "`key` needs none")]
 pub struct HotKey {
-    /// The key.
     pub key: Vec<u8>,
-    /// Reads a second lately, at least; the truth may be higher.
+    /// Lower bound of the recent rate of reads.
     pub reads_per_second: f64,
 }
 
@@ -35,12 +36,12 @@ struct Counter {
     hash: u32,
     key: Box<[u8]>,
     count: f64,
-    /// At most this much of the count was somebody else's.
+    /// Upper bound of the part of the count that belongs to previous keys.
     error: f64,
 }
 
 impl HotKeys {
-    /// One sampled read.
+    /// Records one sampled read.
     pub(crate) fn record(&mut self, hash: u32, key: &[u8], now: Tick) {
         self.fade(now);
         let same = |counter: &&mut Counter| counter.hash == hash && *counter.key == *key;
@@ -59,9 +60,9 @@ impl HotKeys {
         *least = fresh(least.count);
     }
 
-    /// The keys counted, with rates as of `now`, in no order.
+    /// The counted keys with their rates at `now`, in no particular order.
     pub(crate) fn rates(&self, now: Tick) -> impl Iterator<Item = HotKey> {
-        // At a steady rate r a count fading by half every T comes to rest at r * T / ln 2.
+        // At a steady rate r, a count with half-life T converges to r * T / ln 2.
         let per_second = self.faded(now) * std::f64::consts::LN_2 / (HALF_LIFE_MS / 1_000.0);
         self.counters.iter().map(move |counter| HotKey {
             key: counter.key.to_vec(),
@@ -69,13 +70,13 @@ impl HotKeys {
         })
     }
 
-    /// What is left of a count of the last fading by `now`.
+    /// Factor by which counts have decayed since they were last updated.
     fn faded(&self, now: Tick) -> f64 {
         (-(now.millis_since(self.faded_at) as f64) / HALF_LIFE_MS).exp2()
     }
 
     fn fade(&mut self, now: Tick) {
-        // A hundredth of the half life is as often as it makes a difference.
+        // Updating more often than every hundredth of the half-life makes no difference.
         if now.millis_since(self.faded_at) < 100 {
             return;
         }
@@ -93,9 +94,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_of_hot_keys_come_out_among_many_cold_ones() {
+    fn the_rate_of_a_hot_key_is_found_among_many_cold_keys() {
         let mut hot = HotKeys::default();
-        // 2,000 sampled reads a second for a minute: a quarter of them for one key.
+        // 2,000 sampled reads per second for a minute, a quarter of them of one key.
         for at in 0..120_000u32 {
             let now = Tick::from_millis(u64::from(at) / 2);
             let id = if at % 4 == 0 { 7 } else { 1_000 + at };

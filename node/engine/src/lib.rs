@@ -1,8 +1,8 @@
 //! The bounded in-memory cache of one process.
 //!
-//! A [`Cache`] divides a capacity in bytes among named [`Group`]s. A group maps keys to values
-//! that are present or *absent* ("the origin has none"), each with a life. Everything here is
-//! synchronous; time is an argument ([`Tick`]); nothing reads a clock, a file or a socket.
+//! A [`Cache`] divides a capacity in bytes among named [`Group`]s. A group maps keys to values that
+//! are present or *absent* ("the origin has no such key"), each with a limited life. Everything is
+//! synchronous and time is an argument ([`Tick`]): nothing reads a clock, a file or a socket.
 //!
 //! ```
 //! use larder_engine::{Cache, GroupOptions, NewEntry, Options, Tick, Value};
@@ -13,32 +13,32 @@
 //!
 //! assert!(students.get(b"Tom", now).is_none());
 //! let fence = students.begin_load();
-//! let value = Value::Present("630".into()); // the origin's answer
+//! let value = Value::Present("630".into()); // loaded from the origin
 //! let entry = NewEntry::new(value, now.after_millis(60_000), now.after_millis(90_000), 1);
 //! students.insert(b"Tom", &entry, Some(fence), now)?;
 //!
 //! let hit = students.get(b"Tom", now.after_millis(70_000)).expect("kept for 90 s");
-//! assert!(hit.fresh_until < now.after_millis(70_000), "stale: answer it and reload");
+//! assert!(hit.fresh_until < now.after_millis(70_000), "stale: serve it and reload");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # The life of an entry
 //! 1. A read misses. The caller takes a [`Fence`], loads, and inserts with the fence. Outside the
-//!    lock key and value are copied into one record (`record.rs`).
-//! 2. Under the lock of the key's shard (`shard.rs`) the fence is judged, the entry takes a slot
-//!    (`slab.rs`), is entered in the hash table, the timer wheel (`expiry.rs`) and the policy
-//!    (`policy.rs`), and the policy names victims until the shard is within its limit.
-//! 3. Reads hand out views of its record until `keep_until`; whether it is still *fresh* is the
-//!    caller's judgement.
-//! 4. It leaves by one [`Cause`], and is dropped after the lock is released. A reader that still
-//!    holds a view keeps the record alive, no longer charged.
+//!    lock, key and value are copied into one record (`record.rs`).
+//! 2. Under the lock of the key's shard (`shard.rs`), the fence is checked, and the entry is added
+//!    to a slot (`slab.rs`), the hash table, the timer wheel (`expiry.rs`) and the policy
+//!    (`policy.rs`). The policy then selects victims until the shard is within its limit.
+//! 3. Reads return views of the record until `keep_until`. The caller decides whether the value is
+//!    still *fresh*.
+//! 4. The entry is removed for one [`Cause`] and dropped after the lock is released. A reader that
+//!    still holds a view keeps the record alive, but it is no longer charged.
 //!
 //! # Invariants
-//! - The bytes charged are the sum of the weights of the entries, plus what the policy remembers
-//!   beside them; over all groups they are at most the capacity, except after a cut of it or a
+//! - The charged bytes are the sum of the weights of all entries and of the policy's own memory.
+//!   Over all groups they are at most the capacity, except after a reduction of the capacity or a
 //!   change of policy, until inserts and sweeps have caught up.
-//! - An answer past `keep_until` is never given, whether or not a sweep ran.
-//! - A fill whose fence was passed by an invalidation of its key, tag or group is never stored.
+//! - A value past `keep_until` is never returned, whether or not a sweep has run.
+//! - The result of a load is never stored if its key, tag or group was invalidated after its fence.
 //! - No lock is held while an entry is dropped, and no two shards are locked at once.
 //!
 //! Where to start: [`Group::get`], then `shard.rs`, then `policy.rs`.

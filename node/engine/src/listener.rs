@@ -1,4 +1,4 @@
-//! Owns the call to whoever wants to know what leaves a group. It is never made under a lock.
+//! Listeners for removed entries. They are never called while a lock is held.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use crate::entry::{Entry, Value};
 use crate::shard::Cause;
 use crate::sync::RwLock;
 
-/// Hears of every entry that leaves a group. Calls come from whatever thread inserted, invalidated
-/// or swept, after the lock was released, so two about one key may arrive out of order.
+/// Called for every entry that is removed from a group, by the thread that inserts, invalidates or
+/// sweeps, after it has released the lock. Two calls for one key may therefore arrive out of order.
 pub trait Listener: Send + Sync {
-    /// An entry left. Entries of a cleared group are told when their memory is given back.
+    /// An entry was removed. For an entry of a cleared group, the call comes when its memory is
+    /// freed.
     fn removed(&self, key: &[u8], value: &Value, cause: Cause);
 }
 
@@ -20,12 +21,12 @@ impl<F: Fn(&[u8], &Value, Cause) + Send + Sync> Listener for F {
     }
 }
 
-/// A place for one listener.
+/// An optional listener.
 #[derive(Default, Clone)]
 pub(crate) struct Ear(Option<Arc<dyn Listener>>);
 
 impl Ear {
-    pub(crate) fn tell(&self, entry: &Entry, cause: Cause) {
+    pub(crate) fn notify(&self, entry: &Entry, cause: Cause) {
         if let Ear(Some(listener)) = self {
             listener.removed(entry.key(), &entry.hit().into_value(), cause);
         }
@@ -38,13 +39,14 @@ impl fmt::Debug for Ear {
     }
 }
 
-/// The listener of a group; read only when something leaves.
+/// The listener of a group. Read only when an entry is removed.
 #[derive(Debug, Default)]
 pub(crate) struct Ears(RwLock<Ear>);
 
 impl Ears {
     pub(crate) fn set(&self, listener: Arc<dyn Listener>) {
-        // Dropped after the lock: what an earlier listener does at its end is its own affair.
+        // Drop the earlier listener after the lock is released, because its destructor may do
+        // anything.
         let _earlier = std::mem::replace(&mut *self.0.write(), Ear(Some(listener)));
     }
 

@@ -1,20 +1,20 @@
-//! Owns what a cache and its groups are made with. It never reads files or flags.
+//! Options of a cache and its groups.
 
 use crate::policy::PolicyKind;
 
-/// How a [`Cache`](crate::Cache) is made.
+/// Options of a [`Cache`](crate::Cache).
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes that all groups together may hold, counted as [`weight`](crate::weight) counts.
+    /// Maximum number of bytes that all groups hold together, in terms of
+    /// [`weight`](crate::weight).
     pub capacity_bytes: u64,
-    /// Lock units of each group, rounded up to a power of two, 1 to 256. `None`: four for each
-    /// core, but no more than leave 1 MiB of capacity to each.
+    /// Shards (lock units) of each group, 1 to 256, rounded up to a power of two. `None` means four
+    /// per core, but at most one per MiB of capacity.
     pub shards: Option<usize>,
-    /// Largest weight of one entry; a heavier one is refused. A shard's part of the group's room
-    /// is a limit too.
+    /// Maximum weight of one entry; a heavier entry is refused. The limit of its shard applies too.
     pub max_entry_bytes: u64,
-    /// Secret of the hash, so that nobody outside can aim keys at one shard. Any random number;
-    /// a fixed one makes tests repeat.
+    /// Secret seed of the hash, so that an attacker cannot choose keys of one shard. Use a random
+    /// number, or a fixed one for repeatable tests.
     pub hash_seed: u64,
     /// Whether each group predicts its hit ratios at other sizes ([`Group::curve`](crate::Group)).
     pub curves: bool,
@@ -41,16 +41,16 @@ impl Options {
     }
 }
 
-/// How one group behaves; all of it can be changed at run time.
+/// Options of one group. All of them can be changed at run time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupOptions {
-    /// Which entry goes first when room is needed.
+    /// The eviction policy.
     pub policy: PolicyKind,
-    /// Room that other groups never borrow, in bytes.
+    /// Bytes that are never lent to other groups.
     pub min_bytes: u64,
-    /// Room that the group never exceeds, in bytes; `None`: the cache's capacity.
+    /// Maximum number of bytes; `None` means the cache's capacity.
     pub max_bytes: Option<u64>,
-    /// Part of the group's room that absent entries may take, 0 to 100.
+    /// Percentage of the group's limit that absent entries may use, 0 to 100.
     pub absent_percent: u8,
 }
 

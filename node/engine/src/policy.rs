@@ -1,8 +1,8 @@
-//! Owns the seam between a shard and its eviction policy, and the table of policies by name. A
-//! policy orders slots and names victims; it never frees a slot, looks at keys or reads a clock.
+//! The interface between a shard and its eviction policy, and the policies by name. A policy orders
+//! slots and selects victims. It never frees a slot, accesses a key or reads a clock.
 //!
-//! To add one: a file under `policy/`, a variant and a line in [`PolicyKind`], and nothing else;
-//! the shared test suite runs over [`PolicyKind::ALL`].
+//! To add a policy, add a file under `policy/` and a variant with its lines in [`PolicyKind`]. The
+//! shared test suite runs over [`PolicyKind::ALL`].
 
 mod arc;
 mod fifo;
@@ -23,7 +23,7 @@ pub(crate) use lru::Lru;
 
 use crate::slab::{Slab, Slot};
 
-/// An eviction policy, chosen by name. The names are those of a `CacheGroup`'s `spec.policy`.
+/// An eviction policy. The names are those of a `CacheGroup`'s `spec.policy`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum PolicyKind {
     /// Least recently used.
@@ -32,21 +32,21 @@ pub enum PolicyKind {
     Lfu,
     /// First in, first out.
     Fifo,
-    /// By the second-last use, with watermarks.
+    /// Least recent second-to-last use, with watermarks.
     Lru2,
-    /// Recency and frequency with a border that moves by itself.
+    /// Adaptive balance of recency and frequency.
     Arc,
-    /// A small queue for newcomers before the main one.
+    /// A small queue for new entries in front of the main queue.
     S3Fifo,
-    /// One queue and a hand that passes what was used.
+    /// One queue with a hand that skips entries used since its last pass.
     Sieve,
-    /// Admission by frequency or recent use, whichever serves the traffic. The default.
+    /// Admission by frequency or by recency, whichever suits the workload. The default.
     #[default]
     TinyLfu,
 }
 
 impl PolicyKind {
-    /// Every policy there is.
+    /// All policies.
     pub const ALL: &[PolicyKind] = &[
         PolicyKind::Lru,
         PolicyKind::Lfu,
@@ -58,7 +58,7 @@ impl PolicyKind {
         PolicyKind::TinyLfu,
     ];
 
-    /// The name as written in a `CacheGroup`.
+    /// The name used in a `CacheGroup`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -93,11 +93,11 @@ impl std::fmt::Display for PolicyKind {
     }
 }
 
-/// A name that no policy has.
+/// No policy has this name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown policy {name:?}")]
+#[expect(missing_docs, reason = "the message says what the docs would")]
 pub struct UnknownPolicy {
-    /// What was asked for.
     pub name: String,
 }
 
@@ -110,38 +110,38 @@ impl std::str::FromStr for PolicyKind {
     }
 }
 
-/// What a shard asks of a policy. All calls happen under the shard's lock.
+/// An eviction policy as a shard uses it. All calls happen under the shard's lock.
 ///
 /// # Guarantees
-/// The shard calls `insert` once for a slot, then `hit` and `reweigh` any number of times, then
-/// either `remove` (for a reason of its own) or receives it from `evict`; after that the policy
-/// does not know the slot. `weight` and `hash` of a slot change only around `reweigh`.
+/// The shard calls `insert` once for a slot, then `hit` and `reweigh` any number of times, and then
+/// either calls `remove` or receives the slot from `evict`, after which the policy no longer knows
+/// the slot. `weight` and `hash` of a slot change only together with a call of `reweigh`.
 pub(crate) trait Policy: Send + std::fmt::Debug {
-    /// A new slot. It may be named by the next `evict` (a policy that does not admit it).
+    /// Adds a slot. A policy that does not admit it may return it from the next `evict`.
     fn insert(&mut self, slab: &mut Slab, slot: Slot);
 
-    /// The slot's key was asked for.
+    /// Records a read of the slot's key.
     fn hit(&mut self, slab: &mut Slab, slot: Slot);
 
-    /// The slot's weight changed from `old` to what the slab says.
+    /// Records that the slot's weight changed from `old` to the one in the slab.
     fn reweigh(&mut self, slab: &mut Slab, slot: Slot, old: u32);
 
-    /// The slot leaves for another reason than room: forget it.
+    /// Removes a slot that is not evicted for room.
     fn remove(&mut self, slab: &mut Slab, slot: Slot);
 
-    /// Chooses a victim and forgets it; `None` only if the policy holds no slot.
+    /// Selects a victim and removes it; `None` only if the policy has no slot.
     fn evict(&mut self, slab: &mut Slab) -> Option<Slot>;
 
-    /// How many bytes of slots the shard will let it hold from now on.
+    /// Sets the bytes of slots that the shard allows from now on.
     fn set_capacity(&mut self, bytes: u64);
 
-    /// Bytes of all slots that it holds.
+    /// Bytes of all slots of the policy.
     fn bytes(&self) -> u64;
 
-    /// Bytes of its own memory beyond the slots (ghosts, sketches), charged to the group.
-    /// A hit does not change it.
+    /// Bytes of the policy's own memory (ghosts, sketches), charged to the group in addition to the
+    /// slots. A hit does not change it.
     fn overhead_bytes(&self) -> u64;
 
-    /// All slots, those worth most first.
+    /// All slots, the most valuable first.
     fn hottest_first(&self, slab: &Slab) -> Vec<Slot>;
 }

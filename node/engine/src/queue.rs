@@ -1,9 +1,9 @@
-//! Owns the doubly linked list over slab slots that every policy is made of. It counts its length
-//! and its bytes; it never frees a slot and never decides an order.
+//! The doubly linked list of slots from which all policies are built. It tracks its length and
+//! bytes. It never frees a slot and never decides an order.
 
 use crate::slab::{NIL, Slab, Slot};
 
-/// Slots that lists can be made over: the slab's, and the lighter ones of a trial
+/// Storage of slots that a list can link: the slab, and the smaller slots of a trial
 /// (`policy/trials.rs`).
 pub(crate) trait Arena {
     fn prev(&self, slot: Slot) -> Slot;
@@ -56,7 +56,7 @@ pub(crate) struct Queue {
     front: Slot,
     back: Slot,
     len: usize,
-    /// Sum of the weights of the slots in it.
+    /// Sum of the weights of its slots.
     bytes: u64,
 }
 
@@ -108,7 +108,7 @@ impl Queue {
         self.back = slot;
     }
 
-    /// Takes a slot out. It must be in this list: the links do not say whose they are.
+    /// Removes a slot, which must be in this list: the links do not identify their list.
     pub(crate) fn unlink(&mut self, arena: &mut impl Arena, slot: Slot) {
         let (prev, next) = (arena.prev(slot), arena.next(slot));
         self.len -= 1;
@@ -137,7 +137,7 @@ impl Queue {
         }
     }
 
-    /// The weight of a slot of this list changed from `old` to what the slab says now.
+    /// Records that the weight of a slot of this list changed from `old` to the current one.
     pub(crate) fn reweigh(&mut self, arena: &impl Arena, slot: Slot, old: u32) {
         self.bytes = self.bytes - u64::from(old) + u64::from(arena.weight(slot));
     }
@@ -161,7 +161,7 @@ mod tests {
     use crate::slab::tests::put;
 
     #[test]
-    fn touching_and_unlinking_keep_order_length_and_bytes() {
+    fn touch_and_unlink_maintain_order_length_and_bytes() {
         let mut slab = Slab::default();
         let slots: Vec<Slot> = (0..4).map(|id| put(&mut slab, id)).collect();
         let mut queue = Queue::default();

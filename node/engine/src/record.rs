@@ -1,8 +1,8 @@
-//! Owns the one allocation that an entry is: its times, its version, its key and its value, one
-//! after the other behind a shared count. It never decides anything. Start at [`Record::new`].
+//! The single allocation of an entry: times, version, key and value, one after the other behind a
+//! reference count. Start at [`Record::new`].
 //!
-//! What a read looks at lies together: the count that it raises, the times that it judges and the
-//! key that it compares share one or two cache lines, and the slot keeps a single pointer to it.
+//! The parts that a read accesses are adjacent: the reference count, the times and the key share
+//! one or two cache lines. The slot stores a single pointer to the record.
 
 use std::iter;
 
@@ -10,24 +10,24 @@ use triomphe::{Arc, ThinArc};
 
 use crate::tick::Tick;
 
-/// What `triomphe` keeps before the bytes: the count and the length.
+/// Bytes that `triomphe` stores before the content: reference count and length.
 const SHARED_BYTES: u64 = 16;
 
-/// Where the parts lie, in little-endian bytes. The version follows, in as many bytes as it needs,
-/// then the key, then the value.
+/// Layout of the record in little-endian bytes: the times, the version in as many bytes as it
+/// needs, the key, the value.
 const STORED_BITS: u32 = 48;
 const FRESH: usize = 6;
 const HEAD: usize = 14;
 
-/// A life of this many milliseconds never ends.
+/// Marks an entry that never expires.
 const FOREVER_MS: u32 = u32::MAX;
 
-/// Memory from here on is mapped page by page by glibc's allocator, until it sees such memory
-/// come back.
+/// From this size on, glibc's allocator maps whole pages, until such memory is freed for the first
+/// time.
 const MAPPED_BYTES: u64 = 128 << 10;
 const PAGE_BYTES: u64 = 4 << 10;
 
-/// When an entry was stored, and for how long from then it is fresh, and kept.
+/// When an entry was stored, and how long from then on it is fresh and kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     stored_at: Tick,
@@ -36,7 +36,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// `stored_at` is kept in 48 bits (8,900 years), each life in 32 (49 days).
+    /// `stored_at` is stored in 48 bits (8,900 years) and each duration in 32 bits (49 days).
     pub(crate) fn new(stored_at: Tick, fresh_until: Tick, keep_until: Tick) -> Times {
         let stored_at = Tick::from_millis(stored_at.as_millis().min((1 << STORED_BITS) - 1));
         Times {
@@ -46,7 +46,7 @@ impl Times {
         }
     }
 
-    /// Of an entry that is kept for so long as [`Times::life_ms`] says.
+    /// Times of an entry with the life `life_ms`, as returned by [`Times::life_ms`].
     pub(crate) fn outlined(stored_at: Tick, life_ms: u32) -> Times {
         Times {
             fresh_for_ms: 0,
@@ -73,20 +73,20 @@ impl Times {
     }
 }
 
-/// See the module. A clone is another count of the same bytes.
+/// See the module. Clones share the same bytes.
 #[derive(Clone)]
 pub(crate) struct Record(ThinArc<(), u8>);
 
 impl Record {
-    /// Copies key and value into memory of its own, in one allocation. The copy is deliberate: a
-    /// `Bytes` that arrived from the network is a view that would keep a far larger receive buffer
-    /// alive, and the budget would not see it.
+    /// Copies key and value into one new allocation. The copy is deliberate: a `Bytes` from the
+    /// network is a view that would keep a far larger receive buffer alive without being charged
+    /// for it.
     pub(crate) fn new(times: Times, version: u64, key: &[u8], value: &[u8]) -> Record {
         let version_len = version_len(version);
         let len = HEAD + version_len + key.len() + value.len();
         let mut shared = ThinArc::from_header_and_iter((), iter::repeat_n(0, len));
         shared.with_arc_mut(|shared| {
-            let shared = Arc::get_mut(shared).expect("nobody else knows it yet");
+            let shared = Arc::get_mut(shared).expect("the only reference");
             let mut left = shared.slice_mut();
             let parts = [
                 &times.stored_at.as_millis().to_le_bytes()[..FRESH],
@@ -121,11 +121,12 @@ impl Record {
         }
     }
 
-    /// Of a record whose version takes so many bytes.
+    /// The version, which is stored in `version_len` bytes.
     #[inline]
     pub(crate) fn version(&self, version_len: usize) -> u64 {
         let from = &self.bytes()[HEAD..];
-        // What follows the version is cut off again: cheaper than to copy so many bytes.
+        // Read eight bytes and mask those after the version: cheaper than a copy of variable
+        // length.
         if let Some(eight) = from.first_chunk() {
             return u64::from_le_bytes(*eight) & (u64::MAX >> (64 - 8 * version_len));
         }
@@ -146,23 +147,23 @@ impl Record {
     }
 }
 
-/// Where in a record the value begins.
+/// Offset of the value within a record.
 pub(crate) fn value_at(version_len: usize, key_len: usize) -> usize {
     HEAD + version_len + key_len
 }
 
-/// Bytes that a version takes, 1 to 8.
+/// Number of bytes in which a version is stored, 1 to 8.
 pub(crate) fn version_len(version: u64) -> usize {
     (version | 1).ilog2() as usize / 8 + 1
 }
 
-/// What a record costs in the process.
+/// Bytes of process memory that a record uses.
 pub(crate) fn cost(version_len: usize, key_len: usize, value_len: usize) -> u64 {
     allocated(SHARED_BYTES + (value_at(version_len, key_len) + value_len) as u64)
 }
 
-/// What glibc's allocator takes for `bytes`: a word before them, in steps of 16, at least 32; or
-/// whole pages and two words.
+/// Bytes that glibc's allocator uses for an allocation of `bytes`: one word in front, rounded up to
+/// a multiple of 16 and at least 32, or two words and whole pages.
 const fn allocated(bytes: u64) -> u64 {
     if bytes >= MAPPED_BYTES {
         return (bytes + 16).next_multiple_of(PAGE_BYTES);
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_comes_back_whatever_the_version_takes() {
+    fn all_parts_are_read_back_for_every_length_of_the_version() {
         for (version, len) in [(0, 1), (255, 1), (256, 2), (1 << 24, 4), (u64::MAX, 8)] {
             let at = Tick::from_millis(123_456_789_012);
             let times = Times::new(at, at.after_millis(5), at.after_millis(70_000));
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_ran_for_ever_is_kept_as_far_as_it_goes() {
+    fn a_time_beyond_48_bits_is_stored_as_the_maximum() {
         let times = Times::new(Tick::NEVER, Tick::NEVER, Tick::NEVER);
         let record = Record::new(times, 1, b"", b"");
         assert_eq!(record.times().stored_at().as_millis(), (1 << STORED_BITS) - 1);
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allocation_costs_its_class_and_a_mapped_one_its_pages() {
+    fn an_allocation_costs_its_size_class_or_its_pages() {
         assert_eq!([1, 24, 25, 40, 41].map(allocated), [32, 32, 48, 48, 64]);
         assert_eq!(allocated(65_536), 65_552);
         assert_eq!(allocated(MAPPED_BYTES), MAPPED_BYTES + PAGE_BYTES);

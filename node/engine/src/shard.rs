@@ -1,6 +1,6 @@
-//! Owns one lock unit of a group: a [`Store`], its limits, its fences and its counters, and the
-//! rules that join them. It never takes a lock and never drops an entry: what leaves goes into the
-//! caller's [`Removed`], which outlives the lock.
+//! One lock unit of a group: a [`Store`] with its limits, fences and counters. Never acquires a
+//! lock and never drops an entry: removed entries are moved to the caller's [`Removed`], which
+//! outlives the lock.
 
 use crate::curve::Outline;
 use crate::entry::{Entry, Hit};
@@ -13,31 +13,31 @@ use crate::store::{Read, Store};
 use crate::tags::{Places, TagEpochs};
 use crate::tick::Tick;
 
-/// Why an entry left.
+/// Why an entry was removed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Cause {
-    /// To make room.
+    /// For room.
     Evicted,
-    /// Its life was over.
+    /// At the end of its life.
     Expired,
-    /// Another entry with its key took its place.
+    /// By a newer entry with the same key.
     Replaced,
-    /// Somebody asked for it: by key or by clearing the group.
+    /// By an invalidation of its key or by clearing the group.
     Invalidated,
 }
 
-/// Entries on their way out, collected under the lock and dropped after it.
+/// Removed entries, collected under the lock and dropped after it is released.
 pub(crate) type Removed = Vec<(Cause, Entry)>;
 
-/// How much of a group one shard may hold.
+/// Limits of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Above this, entries are evicted.
     pub(crate) bytes: u64,
-    /// Above this, absent ones are.
+    /// Above this, absent entries are evicted.
     pub(crate) absent_bytes: u64,
-    /// Heavier entries are refused. From the group's due, not from its present limit: what waits
-    /// for room is not too large.
+    /// Heavier entries are refused. Derived from the group's share and not from its current limit,
+    /// so that an entry is not refused while its group waits for capacity.
     pub(crate) entry_bytes: u64,
 }
 
@@ -48,11 +48,11 @@ pub(crate) struct Shard {
     policy: PolicyKind,
     limits: Limits,
     fences: Fences,
-    /// Set when the group was removed: a late fill must not revive it.
+    /// True if the group was removed: a late insert must not store anything.
     closed: bool,
     counts: GroupStats,
     hot: HotKeys,
-    /// Reads left until one is counted by `hot`.
+    /// Reads left until `hot` counts one.
     unsampled: u64,
 }
 
@@ -97,12 +97,12 @@ impl Shard {
         None
     }
 
-    /// What there is of a key, dead or alive.
+    /// The entry of a key, even if it may not be served any more.
     pub(crate) fn outline(&self, hash: u32, key: &[u8]) -> Option<Outline> {
         self.store.find(hash, key).map(|slot| Outline::of(self.store.entry(slot)))
     }
 
-    /// Like `get`, but leaves no trace in policy and counters.
+    /// Like `get`, but without effect on the policy and the counters.
     pub(crate) fn peek(&self, hash: u32, key: &[u8], now: Tick, tags: &TagEpochs) -> Option<Hit> {
         let slot = self.store.find(hash, key)?;
         (!self.store.is_dead(slot, now, tags)).then(|| self.store.entry(slot).hit())
@@ -132,16 +132,16 @@ impl Shard {
             None => self.store.insert(hash, entry, tags, now),
         }
         self.counts.insertions += 1;
-        // After a cut of the limits the shard is over them: then each insert gives back twice what
-        // it takes, so that no single caller pays for the whole cut.
+        // After a reduction of the limits, the shard exceeds them. Each insert then evicts twice
+        // the bytes that it adds, so that no single caller pays for the whole reduction.
         let bytes = self.limits.bytes.max(before.0.saturating_sub(weight));
         let absent_bytes = self.limits.absent_bytes.max(before.1.saturating_sub(weight));
         self.evict_to(bytes, absent_bytes, usize::MAX, out);
         Ok(())
     }
 
-    /// Refuses an entry for its size. It still says that the one stored before is outdated,
-    /// unless its fence says that it is outdated itself.
+    /// Refuses an entry for its size. Removes the key's stored entry, which the refused one
+    /// outdates, unless the refused one is outdated itself according to its fence.
     pub(crate) fn refuse(
         &mut self,
         hash: u32,
@@ -158,7 +158,7 @@ impl Shard {
         Err(Refused::TooLarge)
     }
 
-    /// A fill whose tag was invalidated after its load began.
+    /// Refuses an entry that was invalidated after its load started.
     pub(crate) fn refuse_fenced(&mut self) -> Result<(), Refused> {
         self.counts.refused_fenced += 1;
         Err(Refused::Fenced)
@@ -174,8 +174,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Makes room until at most these many bytes are held. Absent entries go for their quota;
-    /// for the shard's room present ones go first.
+    /// Evicts up to `max` entries until the shard holds at most this many bytes. Absent entries are
+    /// evicted for their quota; for the shard's limit, present entries are evicted first.
     fn evict_to(&mut self, bytes: u64, absent: u64, max: usize, out: &mut Removed) -> usize {
         let mut evicted = 0;
         while evicted < max {
@@ -189,7 +189,7 @@ impl Shard {
                 break;
             };
             evicted += 1;
-            out.push((Cause::Evicted, victim.expect("bytes above a limit are of entries")));
+            out.push((Cause::Evicted, victim.expect("a shard above its limit has entries")));
         }
         evicted
     }
@@ -208,8 +208,8 @@ impl Shard {
         true
     }
 
-    /// Empties the shard in O(1): the whole store is exchanged for an empty one, and the old one
-    /// handed back to be taken apart later, in steps.
+    /// Empties the shard in O(1): replaces the store by an empty one and returns the old store,
+    /// which is freed later in steps.
     pub(crate) fn clear(&mut self, epoch: u64, close: bool) -> Store {
         self.fences.cleared(epoch);
         self.closed |= close;
@@ -217,7 +217,7 @@ impl Shard {
         std::mem::replace(&mut self.store, Store::new(self.policy, self.limits.bytes))
     }
 
-    /// One bounded step of housekeeping.
+    /// Performs one bounded step of housekeeping.
     pub(crate) fn sweep(&mut self, now: Tick, max: usize, out: &mut Removed) -> Swept {
         let mut steps = max;
         let mut expired = 0;
@@ -231,7 +231,7 @@ impl Shard {
         Swept { expired, evicted, buried: 0, more }
     }
 
-    /// Evicts at most `max` entries while over the limits.
+    /// Evicts at most `max` entries while the shard exceeds its limits.
     pub(crate) fn shrink(&mut self, max: usize, out: &mut Removed) -> usize {
         self.evict_to(self.limits.bytes, self.limits.absent_bytes, max, out)
     }
@@ -259,7 +259,7 @@ impl Shard {
         }
     }
 
-    /// Up to `max` present entries that may be answered, those worth most first.
+    /// Up to `max` present entries that may be served, the most valuable first.
     pub(crate) fn hottest_first(
         &self,
         now: Tick,
@@ -300,10 +300,11 @@ impl Shard {
 
     pub(crate) fn validate(&self) {
         self.store.validate();
-        // Ghosts weigh at most twice the room, 16 bytes for each of 128 or more; as many graves may
-        // be empty, and a few always are. A sketch is made anew before it takes a quarter.
+        // The entries behind the ghosts weigh at most twice the limit, and a ghost takes 16 bytes
+        // for an entry of 128 bytes or more. As many ghost slots may be empty, and a few always
+        // are. A sketch is rebuilt before it takes a quarter of the limit.
         let remembered = self.store.overhead_bytes();
         let bound = self.limits.bytes / 2 + (16 << 10);
-        assert!(remembered <= bound, "{remembered} bytes of memory beside {:?}", self.limits);
+        assert!(remembered <= bound, "the policy uses {remembered} bytes with {:?}", self.limits);
     }
 }

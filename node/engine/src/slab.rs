@@ -1,6 +1,6 @@
-//! Owns the slots of one shard: entries addressed by a 32-bit index, in chunks, so that growing
-//! never moves an entry and never copies under the lock. It never looks at keys and knows no
-//! policy: the links and the mark of a node belong to whichever list holds it.
+//! The slots of one shard: entries addressed by a 32-bit index, in chunks, so that growth never
+//! moves an entry or copies under the lock. Knows neither keys nor policies: the links and the mark
+//! of a node belong to the list that contains it.
 
 use std::ops::{Index, IndexMut};
 
@@ -9,19 +9,19 @@ use crate::entry::Entry;
 /// Index of a slot.
 pub(crate) type Slot = u32;
 
-/// "No slot."
+/// No slot.
 pub(crate) const NIL: Slot = u32::MAX;
 
 /// Slots per chunk: 5 KiB, small enough for a group of a few entries.
 const CHUNK: usize = 128;
 
-/// One slot: an entry and its places in the policy's list and in the timer wheel.
+/// One slot: an entry and its links in the policy's list and in the timer wheel.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) entry: Entry,
-    /// Low half of the key's hash; the high half chose the shard.
+    /// Low half of the key's hash. The high half selects the shard.
     pub(crate) hash: u32,
-    /// The policy's own word: which of its lists holds the slot, and what else it must know.
+    /// Data of the policy: the list that contains the slot, and further state.
     pub(crate) mark: u32,
     pub(crate) prev: Slot,
     pub(crate) next: Slot,
@@ -29,11 +29,11 @@ pub(crate) struct Node {
     pub(crate) timer_next: u32,
 }
 
-// `SLOT_BYTES` charges this size; a field more must be charged too.
+// `SLOT_BYTES` charges this size; an additional field must be charged too.
 const _: () = assert!(size_of::<Node>() <= 40);
 
 impl Node {
-    /// One that is linked nowhere.
+    /// A node that is in no list.
     const fn new(hash: u32, entry: Entry) -> Node {
         Node { entry, hash, mark: 0, prev: NIL, next: NIL, timer_prev: NIL, timer_next: NIL }
     }
@@ -42,22 +42,22 @@ impl Node {
 /// The slots of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
-    /// Of a fixed size, so that only the chunk's number needs a check.
+    /// Chunks of fixed size, so that only the chunk's index needs a bounds check.
     chunks: Vec<Box<[Node; CHUNK]>>,
-    /// Slots that were ever in use; those after them are vacant and on no list.
+    /// Number of slots that were ever used. Later slots are vacant and in no list.
     used: usize,
-    /// Head of the free slots, linked by `next`; NIL ends it. Zero-sized slabs have none.
+    /// Head of the list of free slots, which are linked by `next` and end with NIL.
     free: Option<Slot>,
     len: usize,
 }
 
 impl Slab {
-    /// Occupied slots.
+    /// Number of occupied slots.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Puts an entry into a free slot, linked nowhere.
+    /// Puts an entry into a free slot, which is in no list yet.
     pub(crate) fn insert(&mut self, hash: u32, entry: Entry) -> Slot {
         self.len += 1;
         let slot = if let Some(slot) = self.free {
@@ -70,13 +70,13 @@ impl Slab {
             }
             self.used += 1;
             let slot = Slot::try_from(self.used - 1);
-            slot.expect("a shard's byte budget ends long before 2^32 slots")
+            slot.expect("a shard's limit is reached long before 2^32 slots")
         };
         self[slot] = Node::new(hash, entry);
         slot
     }
 
-    /// Takes the entry out and frees its slot. The caller has unlinked it from every list.
+    /// Removes an entry and frees its slot, which the caller has unlinked from every list.
     pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
         self.len -= 1;
         let free = self.free.replace(slot).unwrap_or(NIL);
@@ -85,8 +85,8 @@ impl Slab {
         std::mem::replace(&mut node.entry, Entry::vacant())
     }
 
-    /// Takes whole chunks apart from the end, for a store that is being buried: at least one
-    /// chunk's entries, at most `max` rounded up to a chunk. Indices are void afterwards.
+    /// Removes whole chunks from the end, for a store that is being freed: at least the entries of
+    /// one chunk, at most `max` rounded up to a chunk. Indices are invalid afterwards.
     pub(crate) fn dismantle(&mut self, max: usize) -> Vec<Node> {
         let mut taken = Vec::new();
         while taken.len() < max {
@@ -97,18 +97,18 @@ impl Slab {
         taken
     }
 
-    /// Recounts the slots: each is occupied or on the list of free ones.
+    /// Checks that each slot is either occupied or in the list of free slots.
     ///
     /// # Panics
-    /// If one is neither or both.
+    /// If a slot is neither or both.
     pub(crate) fn validate(&self) {
         let nodes = self.chunks.iter().flat_map(|chunk| chunk.iter());
         let occupied = nodes.filter(|node| node.entry.weight > 0).count();
-        assert_eq!(occupied, self.len, "the length is that of the occupied slots");
+        assert_eq!(occupied, self.len, "the length equals the number of occupied slots");
         let mut free = 0;
         let mut at = self.free.unwrap_or(NIL);
         while at != NIL {
-            assert_eq!(self[at].entry.weight, 0, "a free slot holds nothing");
+            assert_eq!(self[at].entry.weight, 0, "a free slot has no entry");
             free += 1;
             assert!(free <= self.used, "the list of free slots ends");
             at = self[at].next;
@@ -138,7 +138,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{NewEntry, Tick, Value};
 
-    /// A slot with a key of four bytes and no value, for tests of lists and policies.
+    /// Adds an absent entry with a key of four bytes, for tests of lists and policies.
     pub(crate) fn put(slab: &mut Slab, id: u32) -> Slot {
         let new = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 0);
         let entry = Entry::pack(&id.to_be_bytes(), &new, Tick::ZERO).expect("a short key");
@@ -146,7 +146,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_freed_slot_is_used_again_before_the_slab_grows() {
+    fn freed_slots_are_reused_before_the_slab_grows() {
         let mut slab = Slab::default();
         let slots: Vec<Slot> = (0..300).map(|id| put(&mut slab, id)).collect();
         for &slot in slots.iter().rev().take(200) {
@@ -158,7 +158,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn dismantling_yields_every_occupied_slot_once() {
+    fn dismantle_returns_every_occupied_slot_once() {
         let mut slab = Slab::default();
         let slots: Vec<Slot> = (0..300).map(|id| put(&mut slab, id)).collect();
         slab.remove(slots[7]);

@@ -1,46 +1,46 @@
-//! Owns the counters of a group and how they add up. Each shard counts for itself under its lock;
-//! they are gathered when somebody reads them. It never resets one.
+//! The statistics of a group. Each shard counts under its own lock, and a read sums all shards.
+//! Counters are never reset.
 
 use std::ops::AddAssign;
 
-/// Counters since the group was made, and gauges of this moment.
+/// Counters since the group was created, and current gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupStats {
-    /// Reads answered, absent and stale ones included.
+    /// Reads that found an entry, including absent and stale ones.
     pub hits: u64,
-    /// Hits whose entry says that the origin has no value.
+    /// Hits of absent entries.
     pub absent_hits: u64,
     /// Hits past `fresh_until`.
     pub stale_hits: u64,
-    /// Reads not answered.
+    /// Reads that found no entry to serve.
     pub misses: u64,
-    /// Misses whose entry was here but past `keep_until`.
+    /// Misses whose entry was past `keep_until` or had an invalidated tag.
     pub expired_misses: u64,
-    /// Entries stored, replacements included.
+    /// Entries stored, including replacements.
     pub insertions: u64,
-    /// Entries stored over one with the same key.
+    /// Entries that replaced one with the same key.
     pub replaced: u64,
-    /// Fills refused because an invalidation passed since their fence.
+    /// Entries refused because they were invalidated after their fence was taken.
     pub refused_fenced: u64,
     /// Entries refused for their size.
     pub refused_too_large: u64,
-    /// Entries that went to make room.
+    /// Entries evicted for room.
     pub evicted: u64,
-    /// Absent entries that went because their quota was full.
+    /// Absent entries evicted because their quota was full.
     pub evicted_absent: u64,
-    /// Entries that the sweep found past their life.
+    /// Expired entries removed by the sweep.
     pub expired: u64,
-    /// Entries removed by key.
+    /// Entries removed by an invalidation of their key.
     pub invalidated: u64,
     /// Entries removed because the whole group was cleared.
     pub cleared: u64,
-    /// Bytes charged now.
+    /// Bytes currently charged.
     pub bytes: u64,
     /// Of these, bytes of absent entries.
     pub absent_bytes: u64,
-    /// Entries now.
+    /// Current number of entries.
     pub entries: u64,
-    /// Bytes that the group may hold now.
+    /// Current limit of the group in bytes.
     pub limit_bytes: u64,
 }
 
@@ -67,16 +67,16 @@ impl AddAssign for GroupStats {
     }
 }
 
-/// What one [`Cache::sweep`](crate::Cache::sweep) did.
+/// The result of one [`Cache::sweep`](crate::Cache::sweep).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Entries removed because their life was over.
+    /// Expired entries removed.
     pub expired: usize,
-    /// Entries removed because their group's room had shrunk.
+    /// Entries evicted because the limit of their group was lowered.
     pub evicted: usize,
-    /// Entries of cleared groups whose memory was given back.
+    /// Entries of cleared groups freed.
     pub buried: usize,
-    /// True if the budget ended before the work.
+    /// True if work is left because the budget was used up.
     pub more: bool,
 }
 

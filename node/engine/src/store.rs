@@ -1,6 +1,6 @@
-//! Owns what one shard holds: table, slots, timer wheel and the two policies (present entries, and
-//! absent ones with a quota of their own), always in step with each other. It never decides when
-//! to evict and never counts statistics; `shard.rs` does both.
+//! The content of one shard: hash table, slots, timer wheel and two policies (one for present
+//! entries, one for absent entries, which have their own quota), kept consistent with each other.
+//! `shard.rs` decides when to evict and counts statistics.
 
 use hashbrown::HashTable;
 
@@ -11,8 +11,8 @@ use crate::slab::{NIL, Node, Slab, Slot};
 use crate::tags::{Places, TagEpochs, Tagged};
 use crate::tick::Tick;
 
-/// Invariant: a slot is occupied if and only if the table names it, one of the two policies holds
-/// it, and, if its life has an end, the wheel does too. `validate` recounts it.
+/// Invariant: an occupied slot is in the table, in exactly one of the two policies and, if its
+/// entry expires, in the wheel. A free slot is in none of them. `validate` checks this.
 #[derive(Debug)]
 pub(crate) struct Store {
     table: HashTable<Slot>,
@@ -23,17 +23,17 @@ pub(crate) struct Store {
     tagged: Tagged,
 }
 
-/// What a read finds.
+/// The result of a read.
 pub(crate) enum Read {
-    /// No entry of the key.
+    /// The key has no entry.
     Unknown,
-    /// One that may not be answered any more.
+    /// The key's entry may not be served any more.
     Dead,
     Answer(Hit),
 }
 
-/// The table's hash of a slot's 32 bits: spread by a multiplication (Fibonacci hashing), because
-/// the table takes its index from the low bits and its tag from the top ones.
+/// Extends a slot's 32-bit hash to the table's 64 bits by a multiplication (Fibonacci hashing),
+/// because the table takes its index from the low bits and its tag from the high bits.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
@@ -54,7 +54,7 @@ impl Store {
         self.slab.len()
     }
 
-    /// Bytes that a store of miniatures uses in the process; up to a chunk of slots more are
+    /// Bytes of process memory used by a miniature's store. Up to a chunk of slots more is
     /// allocated.
     pub(crate) fn memory_bytes(&self) -> usize {
         let each = size_of::<Node>() as u64 + Entry::outlined_bytes();
@@ -62,19 +62,19 @@ impl Store {
         self.table.allocation_size() + usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// Removes every entry whose key's hash is `unwanted`.
+    /// Removes all entries whose hash is `unwanted`.
     pub(crate) fn remove_where(&mut self, unwanted: impl Fn(u32) -> bool) {
         let slots = self.table.iter().copied();
         let gone: Vec<Slot> = slots.filter(|&slot| unwanted(self.slab[slot].hash)).collect();
         gone.into_iter().for_each(|slot| drop(self.remove(slot)));
     }
 
-    /// Everything charged: entries, and what the policy remembers beside them.
+    /// Charged bytes: entries and the policy's own memory.
     pub(crate) fn bytes(&self) -> u64 {
         self.present.bytes() + self.absent.bytes() + self.overhead_bytes()
     }
 
-    /// Of these, what the policy remembers.
+    /// Of these, the policy's own memory.
     pub(crate) fn overhead_bytes(&self) -> u64 {
         self.present.overhead_bytes()
     }
@@ -97,21 +97,21 @@ impl Store {
         &self.slab[slot].entry
     }
 
-    /// True if the entry may not be answered: its life is over, or a tag of it was invalidated.
+    /// True if the entry may not be served: it has expired, or one of its tags was invalidated.
     pub(crate) fn is_dead(&self, slot: Slot, now: Tick, tags: &TagEpochs) -> bool {
         let entry = &self.slab[slot].entry;
         entry.is_over(now) || (entry.is_tagged() && self.tagged.is_dead(slot, tags))
     }
 
-    /// A read: tells the policy that the key was asked for, and answers if it may.
+    /// Reads a key: records the use in the policy, and returns the entry if it may be served.
     #[inline]
     pub(crate) fn read(&mut self, hash: u32, key: &[u8], now: Tick, tags: &TagEpochs) -> Read {
         let Some(slot) = self.find(hash, key) else { return Read::Unknown };
         let entry = &self.slab[slot].entry;
         let (hit, is_absent) = (entry.hit(), entry.is_absent());
         let dead = now > hit.keep_until || (entry.is_tagged() && self.tagged.is_dead(slot, tags));
-        // Also for an entry that is dead: the key was wanted, and the fill that follows takes
-        // its place, so that a hot key does not start from cold at the end of each life.
+        // Record the use of a dead entry too: the insert that follows replaces it, so a hot key
+        // does not become cold at the end of each life.
         if is_absent {
             self.absent.hit(&mut self.slab, slot);
         } else {
@@ -120,7 +120,7 @@ impl Store {
         if dead { Read::Dead } else { Read::Answer(hit) }
     }
 
-    /// Tells the policy that the slot's key was asked for.
+    /// Records a use of the slot's key in the policy.
     pub(crate) fn hit(&mut self, slot: Slot) {
         if self.slab[slot].entry.is_absent() {
             self.absent.hit(&mut self.slab, slot);
@@ -129,7 +129,7 @@ impl Store {
         }
     }
 
-    /// Takes in an entry whose key is not here.
+    /// Inserts an entry whose key has no entry yet.
     pub(crate) fn insert(&mut self, hash: u32, entry: Entry, tags: Option<Places>, now: Tick) {
         let slot = self.slab.insert(hash, entry);
         self.tag(slot, tags);
@@ -139,8 +139,8 @@ impl Store {
         self.enter_policy(slot);
     }
 
-    /// Puts a new entry in the place of one with the same key and hands the old one back. The
-    /// policy keeps what it learned of the key, unless it changes between present and absent.
+    /// Replaces the entry of a key and returns the old entry. The policy keeps its state of the
+    /// key, unless the key changes between present and absent.
     pub(crate) fn replace(
         &mut self,
         slot: Slot,
@@ -177,7 +177,7 @@ impl Store {
         self.forget(slot)
     }
 
-    /// The entry that the policy of present entries can best do without.
+    /// Removes the entry that the policy of present entries selects as victim.
     pub(crate) fn evict_present(&mut self) -> Option<Entry> {
         let slot = self.present.evict(&mut self.slab)?;
         self.wheel.remove(&mut self.slab, slot);
@@ -190,7 +190,7 @@ impl Store {
         Some(self.forget(slot))
     }
 
-    /// The next entry whose life is over; see [`Wheel::pop`].
+    /// Removes the next expired entry; see [`Wheel::pop`].
     pub(crate) fn expire(&mut self, now: Tick, steps: &mut usize) -> Option<Entry> {
         let slot = self.wheel.pop(&mut self.slab, now, steps)?;
         self.leave_policy(slot);
@@ -205,8 +205,8 @@ impl Store {
         self.present.set_capacity(bytes);
     }
 
-    /// Goes on under another policy with every entry, coldest first, so that the new policy's
-    /// order starts as a guess of the old one's.
+    /// Moves all entries to another policy, coldest first, so that the new policy starts with an
+    /// approximation of the old order.
     pub(crate) fn change_policy(&mut self, kind: PolicyKind, capacity_bytes: u64) {
         let hottest_first = self.present.hottest_first(&self.slab);
         self.present = kind.build(capacity_bytes);
@@ -217,12 +217,12 @@ impl Store {
         }
     }
 
-    /// Slots of present entries, those worth most first.
+    /// Slots of present entries, the most valuable first.
     pub(crate) fn hottest_first(&self) -> Vec<Slot> {
         self.present.hottest_first(&self.slab)
     }
 
-    /// Takes a store that nobody reads any more apart; see [`Slab::dismantle`].
+    /// Removes entries from a store that is no longer read; see [`Slab::dismantle`].
     pub(crate) fn dismantle(&mut self, max: usize) -> impl Iterator<Item = Entry> + use<> {
         self.slab.dismantle(max).into_iter().map(|node: Node| node.entry)
     }
@@ -255,7 +255,7 @@ impl Store {
         }
     }
 
-    /// Takes a slot that is in no policy and in no wheel out of table and slab.
+    /// Removes a slot that is in no policy and not in the wheel from table and slab.
     fn forget(&mut self, slot: Slot) -> Entry {
         let hash = spread(self.slab[slot].hash);
         let found = self.table.find_entry(hash, |&other| other == slot);
@@ -264,38 +264,42 @@ impl Store {
         self.slab.remove(slot)
     }
 
-    /// Recounts everything; for tests and the fuzz target.
+    /// Checks all invariants, for tests and the fuzz target.
     ///
     /// # Panics
-    /// If an invariant is broken.
+    /// If an invariant is violated.
     pub(crate) fn validate(&self) {
         self.slab.validate();
-        assert_eq!(self.table.len(), self.slab.len(), "table and slab hold the same slots");
+        assert_eq!(self.table.len(), self.slab.len(), "table and slab have the same slots");
         let (mut present, mut absent) = (Held::default(), Held::default());
         let (mut tagged, mut ending) = (0, 0);
         for &slot in &self.table {
             let node = &self.slab[slot];
-            assert!(node.entry.weight > 0, "the table names no free slot");
-            assert_eq!(self.find(node.hash, node.entry.key()), Some(slot), "a key is held once");
+            assert!(node.entry.weight > 0, "the table has no free slot");
+            assert_eq!(self.find(node.hash, node.entry.key()), Some(slot), "keys are unique");
             for (next, way) in [(node.next, true), (node.prev, false)] {
                 let back = |other: &Node| if way { other.prev } else { other.next };
-                assert!(next == NIL || back(&self.slab[next]) == slot, "links lead both ways");
+                assert!(next == NIL || back(&self.slab[next]) == slot, "links are consistent");
             }
-            assert!(!node.entry.is_tagged() || self.tagged.has(slot), "tags of it are kept");
+            assert!(!node.entry.is_tagged() || self.tagged.has(slot), "a tagged entry has tags");
             tagged += usize::from(node.entry.is_tagged());
             ending += usize::from(node.entry.keep_until() != Tick::NEVER);
             let held = if node.entry.is_absent() { &mut absent } else { &mut present };
             held.slots.push(slot);
             held.bytes += u64::from(node.entry.weight);
         }
-        assert_eq!(self.tagged.len(), tagged, "tags are kept of tagged entries only");
-        assert_eq!(self.wheel.validate(&self.slab), ending, "what ends is in the wheel once");
+        assert_eq!(self.tagged.len(), tagged, "only tagged entries have tags");
+        assert_eq!(
+            self.wheel.validate(&self.slab),
+            ending,
+            "the wheel has all entries that expire"
+        );
         present.compare(&*self.present, &self.slab);
         absent.compare(&self.absent, &self.slab);
     }
 }
 
-/// What `validate` counts for one policy.
+/// The slots and bytes that `validate` counts for one policy.
 #[derive(Default)]
 struct Held {
     slots: Vec<Slot>,
@@ -304,7 +308,7 @@ struct Held {
 
 impl Held {
     fn compare(mut self, policy: &dyn Policy, slab: &Slab) {
-        assert_eq!(policy.bytes(), self.bytes, "a policy's bytes are its entries'");
+        assert_eq!(policy.bytes(), self.bytes, "a policy's bytes are those of its entries");
         let mut order = policy.hottest_first(slab);
         order.sort_unstable();
         self.slots.sort_unstable();

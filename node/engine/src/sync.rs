@@ -1,8 +1,8 @@
-//! Owns where the engine's locks and atomics come from. It never wraps them.
+//! The source of the engine's locks and atomics.
 //!
-//! `node/engine/interleave` compiles these same sources with the locks and atomics of shuttle, a
-//! scheduler that chooses who runs next at each of them, and tries many orders. What bypasses this
-//! module is not tried: a test there reads the sources for it.
+//! `node/engine/interleave` compiles the same sources with the locks and atomics of shuttle, a
+//! scheduler that selects the next thread at each operation and tries many schedules. Code that
+//! bypasses this module is not covered; a test there searches the sources for it.
 
 pub(crate) use parking_lot::{Mutex, RwLock};
 #[cfg(shuttle)]

@@ -1,9 +1,10 @@
-//! Owns invalidation by tag in O(1): a tag is a place in a fixed table, the table says when the
-//! place was last invalidated, and a read compares that with when its entry's load began. Entries
-//! that died by a tag are not searched for; they answer nothing and go like any cold entry.
+//! Invalidation by tag in O(1). A tag maps to a slot of a fixed table, which holds the epoch of the
+//! slot's last invalidation. A read compares it with the epoch at which the entry's load started.
+//! Invalidated entries are not searched for: they are never served and are evicted like cold
+//! entries.
 //!
-//! Two tags in one place are invalidated together now and then: a reload too many, never a stale
-//! answer. The table has a fixed size however many tags there are.
+//! Two tags that share a slot are invalidated together. That can cause an unnecessary reload but
+//! never a stale answer. The table has a fixed size for any number of tags.
 
 use std::sync::OnceLock;
 
@@ -13,19 +14,19 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::slab::Slot;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// Places of a group's table: 32 KiB, made at the first tag invalidated.
+/// Slots of a group's table: 32 KiB, allocated when a tag is first invalidated.
 const PLACES: usize = 4096;
 
-/// Bytes charged for a tagged entry beside two for each tag: its row in [`Tagged`] and the
-/// allocation of the places.
+/// Bytes charged for a tagged entry in addition to two per tag: its row in [`Tagged`] and the
+/// allocation of its slots.
 pub(crate) const TAGGED_BYTES: u64 = 80;
 
-/// Place of a tag.
+/// Slot of a tag.
 pub(crate) fn place(tag: &[u8]) -> u16 {
     u16::try_from(xxh3_64(tag) % PLACES as u64).expect("below 4096")
 }
 
-/// When each place of a group was last invalidated, by the group's epochs (see `fence.rs`).
+/// Epoch of the last invalidation of each slot of a group (see `fence.rs`).
 #[derive(Debug, Default)]
 pub(crate) struct TagEpochs(OnceLock<Box<[AtomicU64]>>);
 
@@ -35,7 +36,7 @@ impl TagEpochs {
         table[usize::from(place(tag))].fetch_max(epoch, Ordering::SeqCst);
     }
 
-    /// True if any of the places was invalidated after `epoch`.
+    /// True if any of the slots was invalidated after `epoch`.
     pub(crate) fn since(&self, places: &[u16], epoch: u64) -> bool {
         let Some(table) = self.0.get() else { return false };
         let later = |&place: &u16| table[usize::from(place)].load(Ordering::SeqCst) > epoch;
@@ -43,14 +44,14 @@ impl TagEpochs {
     }
 }
 
-/// Places of one tagged entry, and the epoch at which its load began.
+/// Slots of one tagged entry, and the epoch at which its load started.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     pub(crate) places: Box<[u16]>,
     pub(crate) epoch: u64,
 }
 
-/// Tagged entries of one shard. Beside the slab, so that an entry without tags pays nothing.
+/// Tagged entries of one shard. Stored outside the slab, so that entries without tags cost nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Tagged(HashMap<Slot, Places>);
 

@@ -1,16 +1,15 @@
-//! Owns the engine's notion of time: milliseconds on a monotonic clock that somebody else reads.
-//! It never reads a clock and never means a time of day.
+//! The engine's time: milliseconds of a monotonic clock that the caller reads. Never a time of day.
 
-/// Milliseconds since an arbitrary start, on a monotonic clock of the caller's.
+/// Milliseconds since an arbitrary start, on the caller's monotonic clock.
 ///
-/// Ticks of two processes must not be compared; between processes travels the remaining life.
+/// Ticks of two processes must not be compared. Processes exchange the remaining life instead.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Tick(u64);
 
 impl Tick {
     /// The start of the caller's clock.
     pub const ZERO: Tick = Tick(0);
-    /// Later than every other tick: "does not end by itself".
+    /// Later than every other tick: an entry with this end never expires.
     pub const NEVER: Tick = Tick(u64::MAX);
 
     /// The tick `ms` milliseconds after the clock's start.
@@ -25,7 +24,7 @@ impl Tick {
         self.0
     }
 
-    /// The tick `ms` milliseconds later; [`Tick::NEVER`] stays as it is.
+    /// The tick `ms` milliseconds later. [`Tick::NEVER`] is unchanged.
     #[must_use]
     pub const fn after_millis(self, ms: u64) -> Tick {
         Tick(self.0.saturating_add(ms))

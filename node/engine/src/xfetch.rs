@@ -1,14 +1,14 @@
-//! Owns one pure rule: whether a read should reload an entry although it is still fresh, so that
-//! the many who read it do not all find it stale at one moment. It draws no random number itself.
+//! Early reload: decides whether a read reloads an entry that is still fresh, so that its readers
+//! do not all find it stale at the same moment. Pure: the caller passes the random number.
 
 use crate::tick::Tick;
 
 /// The XFetch rule (Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede
-/// Prevention", VLDB 2015): reload now with a probability that rises as the end of freshness comes
-/// near, the sooner the longer a load takes.
+/// Prevention", VLDB 2015): reload with a probability that rises towards the end of freshness, and
+/// rises earlier the longer a load takes.
 ///
-/// `load_ms` is what a load took lately, `beta` how eager to be (1.0 is the paper's optimum, 0
-/// never reloads early), `random` a number drawn uniformly from (0, 1].
+/// `load_ms` is the recent duration of a load. `beta` scales how early reloads start: 1.0 is the
+/// paper's optimum, 0 never reloads early. `random` is drawn uniformly from (0, 1].
 #[must_use]
 pub fn reload_early(now: Tick, fresh_until: Tick, load_ms: u64, beta: f64, random: f64) -> bool {
     let ahead_ms = load_ms as f64 * beta * -random.clamp(f64::MIN_POSITIVE, 1.0).ln();
@@ -28,7 +28,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probability_is_the_papers() {
+    fn the_probability_is_that_of_the_paper() {
         // P(-ln r >= left / (load * beta)) = e^-(left / (load * beta)).
         for (left, load, beta) in [(0, 100, 1.0), (100, 100, 1.0), (300, 100, 1.0), (300, 100, 3.0)]
         {
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn far_from_the_end_or_without_eagerness_nothing_is_reloaded() {
+    fn nothing_is_reloaded_far_from_the_end_or_with_a_beta_of_zero() {
         assert_eq!(share(50_000, 100, 1.0), 0.0);
         assert_eq!(share(1, 100, 0.0), 0.0);
         assert!(!reload_early(END, Tick::NEVER, 100, 1.0, 0.5));

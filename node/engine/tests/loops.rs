@@ -1,12 +1,11 @@
-//! TinyLfu on loops, whose optimum is known: a loop of a few keys more than there is room for is
-//! answered in vain by everything that renews what was used last, and should be answered as far
-//! as the room goes.
+//! TinyLfu on loops, whose optimum is known. On a loop slightly larger than the cache, a policy
+//! that favours recently used entries has no hits at all. The optimum keeps as many entries as fit.
 
 use bytes::Bytes;
 use larder_engine::{Cache, GroupOptions, NewEntry, Options, PolicyKind, Tick, Value, weight};
 
-/// Of a thousand requests the hits that TinyLfu has and those that the best could have: in each
-/// round but the first all entries but one stay.
+/// Hits per thousand requests of TinyLfu and of the optimum, which keeps all entries but one in
+/// each round after the first.
 fn per_mille(slots: u32, keys: u32, value_len: usize, hash_seed: u64) -> (u32, u32) {
     const ROUNDS: u32 = 20;
     let capacity_bytes = u64::from(slots) * weight(4, value_len);
@@ -31,7 +30,7 @@ fn per_mille(slots: u32, keys: u32, value_len: usize, hash_seed: u64) -> (u32, u
 }
 
 #[test]
-fn a_loop_larger_than_the_cache_is_answered_nearly_as_far_as_the_room_goes() {
+fn a_loop_larger_than_the_cache_has_90_percent_of_the_optimal_hits() {
     for (slots, seeds) in [(500, 3), (5_000, 1)] {
         for percent in [50, 80, 90, 95] {
             for seed in 0..seeds {

@@ -1,6 +1,6 @@
-//! The cache beside a naive model (`fuzz/src/model.rs`), under random operations and under those
-//! that the fuzzer found worth keeping: each answer is what the model holds, what is held fits,
-//! and nothing leaves but by a cause that the operation allows.
+//! Compares the cache with a naive model (`fuzz/src/model.rs`) under random operations and under
+//! the fuzzer's corpus: every read agrees with the model, the bytes stay within their limits, and
+//! every removal has a cause that the operation allows.
 
 #[path = "../fuzz/src/model.rs"]
 mod model;
@@ -22,7 +22,7 @@ proptest! {
     })]
 
     #[test]
-    fn every_policy_answers_like_the_model(bytes in prop::collection::vec(any::<u8>(), 0..1_200)) {
+    fn every_policy_agrees_with_the_model(bytes in prop::collection::vec(any::<u8>(), 0..1_200)) {
         let input = Input::read(&bytes);
         for &policy in PolicyKind::ALL {
             model::run(&Input { policy, ..input.clone() });
@@ -31,11 +31,11 @@ proptest! {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "shown with a failure, to tell which input it was")]
-fn what_the_fuzzer_found_worth_keeping_still_holds() {
+#[expect(clippy::print_stdout, reason = "identifies the input of a failure")]
+fn every_input_of_the_fuzzers_corpus_agrees_with_the_model() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/operations");
     let files: Vec<_> = std::fs::read_dir(&corpus).expect("the corpus is committed").collect();
-    assert!(files.len() >= 16, "{} inputs are no corpus", files.len());
+    assert!(files.len() >= 16, "the corpus has only {} inputs", files.len());
     for file in files {
         let path = file.expect("a readable entry").path();
         println!("{}", path.display());

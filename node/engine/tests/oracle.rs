@@ -1,12 +1,12 @@
-//! Fifo and Lru beside oracles that share no code with them: the same answer to every single
-//! request, counted in entries and weighed in bytes.
+//! Compares Fifo and Lru with oracles that share no code with them: every single request has the
+//! same result, with entries of equal and of different sizes.
 
 use bytes::Bytes;
 use larder_engine::{
     Cache, Group, GroupOptions, NewEntry, Options, PolicyKind, Tick, Value, weight,
 };
 
-/// Keys in the order in which they will go, the next one first, with their weights.
+/// Keys with their weights in order of eviction, the next victim first.
 struct Oracle {
     order: Vec<(u32, u64)>,
     capacity_bytes: u64,
@@ -14,7 +14,7 @@ struct Oracle {
 }
 
 impl Oracle {
-    /// True if the key was held; it is now.
+    /// Requests a key: returns true on a hit, and inserts the key on a miss.
     fn request(&mut self, key: u32, weight: u64) -> bool {
         if let Some(at) = self.order.iter().position(|&(held, _)| held == key) {
             if self.hits_renew {
@@ -31,7 +31,7 @@ impl Oracle {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014), between 0 and 1.
+/// A random number between 0 and 1 from SplitMix64 (Steele, Lea, Flood 2014).
 fn unit(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut x = *state;
@@ -40,7 +40,7 @@ fn unit(state: &mut u64) -> f64 {
     ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Keys 0 to 399, all alike or (Zipf's law with exponent 1, nearly) the low ones far more often.
+/// Keys 0 to 399, uniformly distributed or approximately by Zipf's law with exponent 1.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 400")]
 fn keys(seed: u64, zipf: bool) -> impl Iterator<Item = u32> {
     let mut state = seed;
@@ -61,7 +61,7 @@ fn request(group: &Group, key: u32, value_len: usize) -> bool {
     false
 }
 
-/// Compares 20,000 requests; a key's value is always as long as `value_len` says.
+/// Compares 20,000 requests. `value_len` returns the length of a key's value.
 fn compare(policy: PolicyKind, zipf: bool, value_len: impl Fn(u32) -> usize) {
     let seed = std::env::var("SEED").map_or(0xCAFE, |seed| seed.parse().expect("a number"));
     let capacity_bytes = 50 * weight(4, 100);
@@ -78,12 +78,12 @@ fn compare(policy: PolicyKind, zipf: bool, value_len: impl Fn(u32) -> usize) {
         assert_eq!(held, expected, "{policy}, seed {seed}, request {at}, key {key}");
         if held { hits += 1 } else { misses += 1 }
     }
-    assert!(hits > 1_000 && misses > 1_000, "{hits} hits and {misses} misses compare nothing");
+    assert!(hits > 1_000 && misses > 1_000, "{hits} hits and {misses} misses are too few");
     assert_eq!(group.len(), oracle.order.len());
 }
 
 #[test]
-fn fifo_and_lru_answer_every_request_like_the_oracle_by_entries() {
+fn fifo_and_lru_agree_with_the_oracle_for_equal_sizes() {
     for policy in [PolicyKind::Fifo, PolicyKind::Lru] {
         for zipf in [false, true] {
             compare(policy, zipf, |_| 100);
@@ -92,7 +92,7 @@ fn fifo_and_lru_answer_every_request_like_the_oracle_by_entries() {
 }
 
 #[test]
-fn fifo_and_lru_answer_every_request_like_the_oracle_by_bytes() {
+fn fifo_and_lru_agree_with_the_oracle_for_different_sizes() {
     for policy in [PolicyKind::Fifo, PolicyKind::Lru] {
         for zipf in [false, true] {
             compare(policy, zipf, |key| (key.wrapping_mul(0x9E37_79B1) >> 23) as usize);

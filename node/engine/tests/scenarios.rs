@@ -1,4 +1,4 @@
-//! Named situations that the cache must get right, each told as a short story.
+//! Scenarios that the cache must handle correctly.
 
 use bytes::Bytes;
 use larder_engine::{
@@ -27,7 +27,7 @@ fn hits(group: &Group, keys: std::ops::Range<u32>) -> usize {
 }
 
 #[test]
-fn a_load_begun_before_an_invalidation_never_lands_after_it() {
+fn a_load_started_before_an_invalidation_is_not_stored_after_it() {
     let group = cache(1 << 20, 4).add_group("g", GroupOptions::default()).unwrap();
     let before = group.begin_load();
     assert!(!group.invalidate(b"k"));
@@ -37,7 +37,7 @@ fn a_load_begun_before_an_invalidation_never_lands_after_it() {
 }
 
 #[test]
-fn a_load_begun_before_a_clear_never_lands_after_it() {
+fn a_load_started_before_a_clear_is_not_stored_after_it() {
     let group = cache(1 << 20, 4).add_group("g", GroupOptions::default()).unwrap();
     let before = group.begin_load();
     group.clear();
@@ -48,9 +48,9 @@ fn a_load_begun_before_a_clear_never_lands_after_it() {
 }
 
 #[test]
-fn invalidations_racing_with_loads_leave_no_outdated_fill() {
-    // The "origin" is a counter; an invalidation follows each change of it. Whatever the threads'
-    // interleaving, once both are done a cached value is the origin's last one.
+fn invalidations_racing_with_loads_leave_no_outdated_value() {
+    // The origin is a counter, and an invalidation follows each change of it. Under any
+    // interleaving, a value that is cached at the end is the origin's latest.
     use std::sync::atomic::{AtomicU64, Ordering};
     let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
     for round in 0..2_000u64 {
@@ -63,7 +63,7 @@ fn invalidations_racing_with_loads_leave_no_outdated_fill() {
             let fence = group.begin_load();
             let value = Bytes::copy_from_slice(&origin.load(Ordering::SeqCst).to_be_bytes());
             let new = NewEntry::new(Value::Present(value), Tick::NEVER, Tick::NEVER, round);
-            let _either_is_fine = group.insert(b"k", &new, Some(fence), NOW);
+            let _stored_or_refused = group.insert(b"k", &new, Some(fence), NOW);
         });
         if let Some(hit) = group.get(b"k", NOW) {
             let expected = (round + 1).to_be_bytes();
@@ -73,7 +73,7 @@ fn invalidations_racing_with_loads_leave_no_outdated_fill() {
 }
 
 #[test]
-fn absent_is_remembered_apart_from_empty_and_gone_when_invalidated() {
+fn absent_is_distinct_from_empty_and_can_be_invalidated() {
     let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
     let absent = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 1);
     group.insert(b"no", &absent, None, NOW).unwrap();
@@ -90,7 +90,7 @@ fn absent_is_remembered_apart_from_empty_and_gone_when_invalidated() {
 }
 
 #[test]
-fn a_flood_of_absent_keys_pushes_no_value_out() {
+fn a_flood_of_absent_keys_evicts_no_values() {
     let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
     let count = u32::try_from((1u64 << 20) * 8 / 10 / weight(4, 100)).unwrap();
     fill(&group, 0..count, 100);
@@ -103,7 +103,7 @@ fn a_flood_of_absent_keys_pushes_no_value_out() {
 }
 
 #[test]
-fn expiry_is_judged_at_read_and_the_sweep_gives_the_memory_back() {
+fn reads_check_expiry_and_the_sweep_frees_the_memory() {
     let cache = cache(1 << 20, 2);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
     for key in 0..500u32 {
@@ -120,15 +120,15 @@ fn expiry_is_judged_at_read_and_the_sweep_gives_the_memory_back() {
 }
 
 #[test]
-fn a_cut_of_the_capacity_is_paid_in_small_steps() {
+fn a_reduction_of_the_capacity_evicts_in_small_steps() {
     let cache = cache(4 << 20, 1);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
     fill(&group, 0..20_000, 100);
     let before = group.len();
     cache.set_capacity(1 << 20);
-    assert_eq!(group.len(), before, "the cut itself evicts nothing");
+    assert_eq!(group.len(), before, "the reduction itself evicts nothing");
     fill(&group, 20_000..20_001, 100);
-    assert!(before - group.len() <= 66, "one insert evicts two, and once a step of 64");
+    assert!(before - group.len() <= 66, "one insert evicts two, and the first one 64 more");
     let before = group.len();
     fill(&group, 20_001..20_002, 100);
     assert!(before - group.len() <= 2, "one insert evicts two, not {}", before - group.len());
@@ -138,8 +138,9 @@ fn a_cut_of_the_capacity_is_paid_in_small_steps() {
 }
 
 #[test]
-fn clearing_a_million_keys_takes_no_longer_than_clearing_a_thousand() {
-    // Without a clock: the clear frees nothing itself; burial afterwards is bounded by its budget.
+fn clearing_a_million_keys_frees_their_memory_in_bounded_steps() {
+    // Checked without a clock: the clear itself frees nothing, and each sweep frees at most its
+    // budget.
     let cache = cache(1 << 30, 16);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
     fill(&group, 0..1_000_000, 0);
@@ -152,7 +153,7 @@ fn clearing_a_million_keys_takes_no_longer_than_clearing_a_thousand() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_and_outdates_the_older_value() {
+fn an_entry_that_is_too_large_is_refused_and_removes_the_older_value() {
     let options = Options { capacity_bytes: 1 << 20, shards: Some(1), ..Options::default() };
     let cache = Cache::new(Options { max_entry_bytes: 1_000, ..options });
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
@@ -165,7 +166,7 @@ fn what_is_too_large_is_refused_and_outdates_the_older_value() {
 }
 
 #[test]
-fn what_is_too_large_and_outdated_by_a_tag_leaves_the_newer_value_alone() {
+fn an_entry_that_is_too_large_and_invalidated_by_tag_keeps_the_newer_value() {
     let options = Options { capacity_bytes: 1 << 20, shards: Some(1), ..Options::default() };
     let cache = Cache::new(Options { max_entry_bytes: 1_000, ..options });
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
@@ -178,7 +179,7 @@ fn what_is_too_large_and_outdated_by_a_tag_leaves_the_newer_value_alone() {
 }
 
 #[test]
-fn a_removed_group_reads_nothing_and_is_not_revived_by_a_late_fill() {
+fn a_removed_group_finds_nothing_and_refuses_late_inserts() {
     let cache = cache(1 << 20, 2);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
     group.insert(b"k", &entry(1), None, NOW).unwrap();
@@ -191,7 +192,7 @@ fn a_removed_group_reads_nothing_and_is_not_revived_by_a_late_fill() {
 }
 
 #[test]
-fn a_scanning_group_takes_only_what_its_neighbour_leaves() {
+fn a_scanning_group_uses_only_the_capacity_that_its_neighbour_leaves() {
     let cache = cache(4 << 20, 4);
     let hot = cache.add_group("hot", GroupOptions::default()).unwrap();
     let scan = cache.add_group("scan", GroupOptions::default()).unwrap();
@@ -203,11 +204,11 @@ fn a_scanning_group_takes_only_what_its_neighbour_leaves() {
         assert_eq!(hits(&hot, 0..count), count as usize, "round {round}");
         assert!(cache.bytes() <= 4 << 20);
     }
-    assert!(scan.bytes() > 2 << 20, "idle room is lent: {}", scan.bytes());
+    assert!(scan.bytes() > 2 << 20, "idle capacity is lent: {}", scan.bytes());
 }
 
 #[test]
-fn a_group_gets_lent_room_back_as_it_grows() {
+fn a_group_gets_lent_capacity_back_as_it_grows() {
     let cache = cache(4 << 20, 1);
     let borrower = cache.add_group("borrower", GroupOptions::default()).unwrap();
     fill(&borrower, 0..100_000, 100);
@@ -221,7 +222,7 @@ fn a_group_gets_lent_room_back_as_it_grows() {
 }
 
 #[test]
-fn a_policy_is_found_by_the_name_that_a_cache_group_uses() {
+fn a_policy_parses_from_its_name_in_a_cache_group() {
     for &kind in PolicyKind::ALL {
         assert_eq!(kind.name().parse(), Ok(kind));
     }
@@ -230,7 +231,7 @@ fn a_policy_is_found_by_the_name_that_a_cache_group_uses() {
 }
 
 #[test]
-fn the_hottest_entries_come_first_and_only_living_ones() {
+fn hottest_first_lists_the_hottest_entry_first_and_no_expired_ones() {
     let group = cache(1 << 20, 1).add_group("g", GroupOptions::default()).unwrap();
     fill(&group, 0..100, 10);
     let dead = NewEntry::new(Value::Present(Bytes::new()), NOW, NOW, 1);
@@ -248,7 +249,7 @@ fn the_hottest_entries_come_first_and_only_living_ones() {
 }
 
 #[test]
-fn a_tag_takes_its_entries_and_late_fills_with_it_and_nothing_else() {
+fn an_invalidation_by_tag_affects_only_entries_and_late_inserts_with_the_tag() {
     let cache = cache(1 << 20, 4);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
     for key in 0..100u32 {
@@ -273,19 +274,19 @@ fn a_tag_takes_its_entries_and_late_fills_with_it_and_nothing_else() {
 }
 
 #[test]
-fn a_listener_hears_of_every_entry_that_leaves_once_with_its_cause() {
+fn a_listener_is_called_once_per_removal_with_its_cause() {
     use std::sync::Arc;
 
     use parking_lot::Mutex;
 
     let cache = cache(1 << 20, 1);
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
-    type Heard = Mutex<Vec<(Vec<u8>, Cause)>>;
-    let heard: Arc<Heard> = Arc::default();
-    let (log, probe) = (Arc::clone(&heard), group.clone());
+    type Removals = Mutex<Vec<(Vec<u8>, Cause)>>;
+    let removals: Arc<Removals> = Arc::default();
+    let (log, probe) = (Arc::clone(&removals), group.clone());
     group.set_listener(Arc::new(move |key: &[u8], value: &Value, cause: Cause| {
         assert_eq!(value.len(), 1);
-        // No lock is held: the cache can be asked from in here.
+        // No lock is held, so the listener can read from the cache.
         let _any = probe.peek(key, NOW);
         log.lock().push((key.to_vec(), cause));
     }));
@@ -299,8 +300,8 @@ fn a_listener_hears_of_every_entry_that_leaves_once_with_its_cause() {
     cache.sweep(NOW.after_millis(1_000), 100);
     group.clear();
     cache.sweep(NOW.after_millis(1_000), 100);
-    let mut heard = heard.lock().clone();
-    heard.sort();
+    let mut removals = removals.lock().clone();
+    removals.sort();
     let expected = [
         ("cleared", Cause::Replaced),
         ("cleared", Cause::Invalidated),
@@ -309,13 +310,13 @@ fn a_listener_hears_of_every_entry_that_leaves_once_with_its_cause() {
         ("replaced", Cause::Replaced),
         ("replaced", Cause::Invalidated),
     ];
-    assert_eq!(heard, expected.map(|(key, cause)| (key.as_bytes().to_vec(), cause)));
+    assert_eq!(removals, expected.map(|(key, cause)| (key.as_bytes().to_vec(), cause)));
 }
 
 #[test]
-fn the_hottest_key_is_named_with_its_rate() {
+fn hot_keys_lists_the_hottest_key_with_its_rate() {
     let group = cache(1 << 20, 4).add_group("g", GroupOptions::default()).unwrap();
-    // 10,000 reads a second for half a minute, every second one for a single key.
+    // 10,000 reads per second for half a minute, every second one of a single key.
     for read in 0..300_000u32 {
         let now = NOW.after_millis(u64::from(read) / 10);
         let key = if read % 2 == 0 { u32::MAX } else { read };
@@ -324,5 +325,5 @@ fn the_hottest_key_is_named_with_its_rate() {
     let top = group.hot_keys(NOW.after_millis(30_000), 3);
     assert_eq!(top[0].key, u32::MAX.to_be_bytes());
     let rate = top[0].reads_per_second;
-    assert!((3_000.0..6_000.0).contains(&rate), "about 5,000 a second, of the last ten: {rate}");
+    assert!((3_000.0..6_000.0).contains(&rate), "about 5,000 per second: {rate}");
 }

@@ -1,34 +1,34 @@
-//! Owns the answer to "what moves if the members become these": exact where both rings place keys
-//! alike, by sampling where the algorithm itself changes. It never moves anything.
+//! Which keys move between two rings. Exact if both rings use the same algorithm and hash; sampled
+//! if they differ.
 
 use std::collections::BTreeMap;
 
-use crate::{Ring, Table};
+use crate::ring::{Ring, Table};
 
-/// Keys tried where two rings have no common measure; the error is below 0.5 % of all keys.
+/// Keys sampled if two rings cannot be compared exactly. The error is below 0.5 % of all keys.
 const SAMPLES: u64 = 1 << 17;
 
-/// Part of all keys that changes hands from one member to another.
+/// The keys that move from one member to another.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Move {
-    /// Who owned them; `None` if nobody did.
+    /// Old owner; `None` if the keys had none.
     pub from: Option<String>,
-    /// Who owns them then; `None` if nobody does.
+    /// New owner; `None` if the keys have none.
     pub to: Option<String>,
-    /// Part of all keys, 0 to 1.
+    /// Share of all keys, 0 to 1.
     pub share: f64,
 }
 
-/// What moves between two rings.
+/// The keys that move between two rings.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Diff {
-    /// Part of all keys that changes its owner, 0 to 1.
+    /// Share of all keys that change their owner, 0 to 1.
     pub share: f64,
-    /// The pairs, the greatest part first.
+    /// One entry per pair of members, largest share first.
     pub moves: Vec<Move>,
 }
 
-/// What moves when `before` becomes `after`.
+/// Compares the owners of all keys in `before` and `after`.
 #[must_use]
 pub fn diff(before: &Ring, after: &Ring) -> Diff {
     let mut tally = Tally { before, after, parts: BTreeMap::new() };
@@ -40,13 +40,13 @@ pub fn diff(before: &Ring, after: &Ring) -> Diff {
             }
         }
         (Table::Tokens(a), Table::Tokens(b)) if a.hash() == b.hash() => {
-            let places = a.hash().places() as f64;
+            let positions = a.hash().positions() as f64;
             let (mut old, mut new) = (a.arcs().peekable(), b.arcs().peekable());
             let mut done: u128 = 0;
             while let (Some(&(old_end, from)), Some(&(new_end, to))) = (old.peek(), new.peek()) {
                 let end = old_end.min(new_end);
                 let next = u128::from(end) + 1;
-                tally.add(Some(from), Some(to), (next - done) as f64 / places);
+                tally.add(Some(from), Some(to), (next - done) as f64 / positions);
                 done = next;
                 old.next_if(|arc| arc.0 == end);
                 new.next_if(|arc| arc.0 == end);
@@ -64,7 +64,7 @@ pub fn diff(before: &Ring, after: &Ring) -> Diff {
     tally.finish()
 }
 
-/// Adds up parts by pair of member indices; names only at the end.
+/// Sums shares by pair of member indices; resolves names only at the end.
 struct Tally<'a> {
     before: &'a Ring,
     after: &'a Ring,
@@ -87,7 +87,8 @@ impl Tally<'_> {
         });
         let mut moves: Vec<Move> = named.filter(|part| part.from != part.to).collect();
         moves.sort_by(|a, b| b.share.total_cmp(&a.share));
-        // Adding from the smallest keeps the sum exact where it can be; no part gives exactly 0.
+        // Adding the smallest first loses the least precision. `+ 0.0` turns the -0.0 of an empty
+        // sum into 0.0.
         Diff { share: moves.iter().rev().map(|part| part.share).sum::<f64>() + 0.0, moves }
     }
 }

@@ -1,30 +1,32 @@
-//! Owns rendezvous placement over a table of slots. A key falls into a slot; for each slot every
-//! member draws a number, and the highest score owns it (Thaler and Ravishankar, "Using Name-Based
-//! Mappings to Increase Hit Rates", IEEE/ACM ToN 6(1), 1998). The winners are computed once for a
-//! set of members, so a lookup is one hash and one load, whatever the number of members.
+//! Rendezvous hashing over a table of slots.
 //!
-//! A member's draws depend on its own name alone: one that joins takes exactly the slots that it
-//! wins, one that leaves gives back exactly those, and nothing else moves.
+//! A key maps to a slot. For each slot, every member draws a pseudo-random number, and the member
+//! with the highest score owns the slot (Thaler and Ravishankar, "Using Name-Based Mappings to
+//! Increase Hit Rates", IEEE/ACM ToN 6(1), 1998). The owners are computed once per set of members,
+//! so a lookup is one hash and one memory access regardless of the number of members.
+//!
+//! A member's draws depend only on its own name. A member that joins takes exactly the slots that
+//! it wins, a member that leaves returns exactly those, and nothing else moves.
 
-use crate::Member;
 use crate::hash;
+use crate::member::Member;
 
-/// Owners of slots, by index into the ring's members.
+/// Owner of each slot, as an index into the ring's members.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Slots {
     owners: Box<[u16]>,
 }
 
-/// Members of one weight. Among them the greatest draw has the greatest score, so that one
-/// logarithm a class and slot is enough, and none at all where every weight is the same.
+/// Members of equal weight. Among them the highest draw has the highest score, so one logarithm per
+/// class and slot is enough, and none if all weights are equal.
 struct Class {
     weight: u32,
-    /// Index and hash of the name, by index.
+    /// Index and hash of the name, sorted by index.
     members: Vec<(u16, u64)>,
 }
 
 impl Slots {
-    /// The table for these members, sorted by name, at least one of them with a weight.
+    /// Builds the table. `members` is sorted by name, and at least one member has a weight.
     pub(crate) fn new(slots: u32, members: &[Member]) -> Slots {
         let classes = classes(members);
         Slots { owners: (0..u64::from(slots)).map(|slot| winner(&classes, slot)).collect() }
@@ -34,7 +36,7 @@ impl Slots {
         usize::from(self.owners[self.slot(key_hash)])
     }
 
-    /// Scales the hash to the number of slots by multiplication, without the skew of a remainder.
+    /// Maps a hash to a slot by multiplication, which has no modulo bias.
     pub(crate) fn slot(&self, key_hash: u64) -> usize {
         let scaled = (u128::from(key_hash) * self.owners.len() as u128) >> 64;
         usize::try_from(scaled).expect("below the number of slots")
@@ -45,7 +47,7 @@ impl Slots {
     }
 }
 
-/// Members by falling score for one slot; those without weight are left out.
+/// Members by descending score for one slot, without those of weight 0.
 pub(crate) fn ranked(members: &[Member], slot: usize) -> Vec<usize> {
     let weighted = members.iter().enumerate().filter(|(_, member)| member.weight > 0);
     let mut scored: Vec<(f64, u64, usize)> = weighted
@@ -75,7 +77,7 @@ fn classes(members: &[Member]) -> Vec<Class> {
 fn winner(classes: &[Class], slot: u64) -> u16 {
     let best_of = |class: &Class| {
         let draws = class.members.iter().map(|&(index, name)| (hash::draw(name, slot), index));
-        // Of equal draws the first name wins.
+        // Of equal draws, the first name wins.
         draws.reduce(|best, next| if next.0 > best.0 { next } else { best })
     };
     if let [only] = classes {

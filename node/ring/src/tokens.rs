@@ -1,18 +1,18 @@
-//! Owns consistent hashing: each member has many tokens on a circle, and a key belongs to the first
-//! token at or after its own place (Karger et al., "Consistent Hashing and Random Trees", STOC
-//! 1997). With CRC-32 it is golang/groupcache's ring, token for token.
+//! Consistent hashing: each member has many tokens on a circle, and the first token at or after a
+//! key's position owns the key (Karger et al., "Consistent Hashing and Random Trees", STOC 1997).
+//! With CRC-32, the tokens are the same as golang/groupcache's.
 
 use crate::hash::HashKind;
-use crate::{Member, NOMINAL_WEIGHT};
+use crate::member::{Member, NOMINAL_WEIGHT};
 
-/// A member never has more tokens than this, whatever its weight.
+/// Maximum number of tokens of one member, regardless of its weight.
 const MAX_TOKENS: u64 = 1 << 16;
 
-/// Tokens in order of their places.
+/// All tokens, sorted by position.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Tokens {
     hash: HashKind,
-    /// Place and member index; no two at one place.
+    /// Position and member index. Positions are unique.
     tokens: Box<[(u64, u16)]>,
 }
 
@@ -24,9 +24,9 @@ impl Tokens {
             let count = token_count(virtual_nodes, member.weight);
             tokens.extend((0..count).map(|token| (hash.token(&member.name, token), index)));
         }
-        // Members are sorted by name: of two tokens at one place the first name's stays.
+        // Members are sorted by name, so of two tokens at one position the first name's is kept.
         tokens.sort_unstable();
-        tokens.dedup_by_key(|&mut (place, _)| place);
+        tokens.dedup_by_key(|&mut (position, _)| position);
         Tokens { hash, tokens: tokens.into() }
     }
 
@@ -34,14 +34,14 @@ impl Tokens {
         self.hash
     }
 
-    pub(crate) fn owner(&self, place: u64) -> usize {
-        usize::from(self.tokens[self.successor(place)].1)
+    pub(crate) fn owner(&self, position: u64) -> usize {
+        usize::from(self.tokens[self.successor(position)].1)
     }
 
-    /// Members in the order in which the circle is walked from a place, each once.
-    pub(crate) fn walk(&self, place: u64) -> Vec<usize> {
+    /// Members in the order of their first tokens from a position on.
+    pub(crate) fn walk(&self, position: u64) -> Vec<usize> {
         let mut seen = Vec::new();
-        let (before, from) = self.tokens.split_at(self.successor(place));
+        let (before, from) = self.tokens.split_at(self.successor(position));
         for &(_, member) in from.iter().chain(before) {
             if !seen.contains(&usize::from(member)) {
                 seen.push(usize::from(member));
@@ -50,23 +50,23 @@ impl Tokens {
         seen
     }
 
-    /// Arcs as (last place, owner), which together cover every place once.
+    /// Arcs as (last position, owner). Together they cover every position exactly once.
     pub(crate) fn arcs(&self) -> impl Iterator<Item = (u64, usize)> {
-        let last = u64::try_from(self.hash.places() - 1).expect("places fit 64 bits");
+        let last = u64::try_from(self.hash.positions() - 1).expect("positions fit 64 bits");
         let first = self.tokens.first().map(|&(_, owner)| (last, usize::from(owner)));
-        let wraps = self.tokens.last().is_some_and(|&(place, _)| place < last);
-        let arcs = self.tokens.iter().map(|&(place, owner)| (place, usize::from(owner)));
+        let wraps = self.tokens.last().is_some_and(|&(position, _)| position < last);
+        let arcs = self.tokens.iter().map(|&(position, owner)| (position, usize::from(owner)));
         arcs.chain(first.filter(|_| wraps))
     }
 
-    fn successor(&self, place: u64) -> usize {
-        let index = self.tokens.partition_point(|&(token, _)| token < place);
+    fn successor(&self, position: u64) -> usize {
+        let index = self.tokens.partition_point(|&(token, _)| token < position);
         if index == self.tokens.len() { 0 } else { index }
     }
 }
 
-/// From the member's own weight alone: a count that depended on the others' would move their keys
-/// when one joins.
+/// Depends only on the member's own weight: a count relative to the other weights would move keys
+/// between other members whenever a member joins.
 fn token_count(virtual_nodes: u32, weight: u32) -> u32 {
     if weight == 0 {
         return 0;

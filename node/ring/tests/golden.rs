@@ -1,10 +1,10 @@
-//! Placement never drifts: owners, shares and moves of fixed rings stand in `tests/golden`.
+//! Placement never changes: `tests/golden` holds owners, shares and moves of fixed rings.
 //!
-//! Two members that run different builds agree about owners only as long as these files stay as
-//! they are. `UPDATE_GOLDEN=1 cargo test -p larder-ring` rewrites them; a changed line is a
-//! change of the wire contract.
+//! Members of different builds agree about owners only while these files stay unchanged.
+//! `UPDATE_GOLDEN=1 cargo test -p larder-ring` rewrites them; a changed line is a change of the
+//! wire contract.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -55,18 +55,18 @@ fn describe(placement: Placement) -> String {
 }
 
 #[test]
-fn rendezvous_places_as_it_always_did() {
+fn rendezvous_placement_is_unchanged() {
     check("rendezvous.txt", &describe(Placement::Rendezvous { slots: DEFAULT_SLOTS }));
 }
 
 #[test]
-fn a_crc32_ring_places_as_it_always_did() {
+fn crc32_ring_placement_is_unchanged() {
     let placement = Placement::Ring { virtual_nodes: 50, hash: HashKind::Crc32 };
     check("ring-crc32.txt", &describe(placement));
 }
 
 #[test]
-fn an_xxh3_ring_places_as_it_always_did() {
+fn xxh3_ring_placement_is_unchanged() {
     let placement = Placement::Ring { virtual_nodes: 160, hash: HashKind::Xxh3 };
     check("ring-xxh3.txt", &describe(placement));
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use larder_proto::keys::{Keys, Named};
+use larder_proto::keys::{Keys, ParsedKey};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
@@ -65,7 +65,7 @@ impl Follower {
             if began.elapsed() > self.context.lease_ttl {
                 backoff.reset();
             }
-            let delay = backoff.next_delay();
+            let delay = backoff.next_delay(self.context.random.ratio());
             match ended {
                 Ok(Outcome::ListAgain) => list_first = true,
                 Err(error) => {
@@ -154,8 +154,8 @@ impl Follower {
 pub(super) fn read(keys: &Keys, key: &[u8], value: Option<&[u8]>) -> Option<Entry> {
     let key = std::str::from_utf8(key).ok()?;
     match keys.parse(key)? {
-        Named::Member(name) => Some(Entry::Member(name.to_owned(), parse(key, value))),
-        Named::Group(name) => Some(Entry::Group(name.to_owned(), parse(key, value))),
+        ParsedKey::Member(name) => Some(Entry::Member(name.to_owned(), parse(key, value))),
+        ParsedKey::Group(name) => Some(Entry::Group(name.to_owned(), parse(key, value))),
     }
 }
 

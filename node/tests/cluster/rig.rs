@@ -14,7 +14,8 @@ use larder_node::app::{Addresses, App, Options, Running};
 use larder_node::config::{Config, Identity};
 use larder_node::origin::{self, Loaded};
 use larder_proto::config::{
-    ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, Placement, Registry, SidecarMode,
+    ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, Placement, RegistryConfig,
+    SidecarMode,
 };
 use larder_proto::contract::{
     Freshness, GroupContract, HttpOrigin, Origin as Described, OriginLimits,
@@ -45,7 +46,7 @@ pub(crate) struct Origin {
 
 pub(crate) struct Cluster {
     pub(crate) origin: Arc<Origin>,
-    pub(crate) registry: larder_registry::Running,
+    pub(crate) registry: larder_registry::EmbeddedRegistry,
     tasks: Tasks,
     members: Vec<Option<Running>>,
     channels: Vec<Channel>,
@@ -153,7 +154,7 @@ impl Cluster {
         let tasks = Tasks::new(Handle::current());
         let listener = net::listen(loopback(), false).expect("loopback");
         let registry =
-            larder_registry::Registry::start(listener, RegistryOptions::default(), &tasks)
+            larder_registry::EmbeddedRegistry::start(listener, RegistryOptions::default(), &tasks)
                 .expect("a registry");
         let keys = Keys::new("prod", "shop");
         Self { origin, registry, tasks, members: Vec::new(), channels: Vec::new(), keys }
@@ -161,7 +162,7 @@ impl Cluster {
 
     pub(crate) fn add(&mut self, name: &str, capacity_bytes: u64) {
         let mode = Mode::Member(MemberMode {
-            registry: Registry {
+            registry: RegistryConfig {
                 endpoints: vec![self.registry.endpoint()],
                 tls_directory: None,
                 lease_ttl_seconds: LEASE_SECONDS,

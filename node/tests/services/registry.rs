@@ -5,14 +5,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
-use larder_registry::{Registry, RegistryOptions, Running};
+use larder_registry::{EmbeddedRegistry, RegistryOptions};
 use larder_runtime::tasks::Tasks;
 
 use super::{PATIENCE, service};
 
 /// One of the two.
 pub(super) enum Backend {
-    Embedded(Running),
+    Embedded(EmbeddedRegistry),
     Etcd(Etcd),
 }
 
@@ -31,7 +31,7 @@ impl Backend {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = larder_runtime::net::listen(loopback, false).expect("a free port");
         let options = RegistryOptions::default();
-        Self::Embedded(Registry::start(listener, options, &tasks).expect("a tokio runtime"))
+        Self::Embedded(EmbeddedRegistry::start(listener, options, &tasks).expect("a tokio runtime"))
     }
 
     /// Nothing when no etcd is named.
@@ -66,7 +66,7 @@ impl Backend {
     /// Loses everything and starts again, as the operator rebuilds a dead etcd.
     pub(super) async fn rebuild(&mut self) {
         match self {
-            Self::Embedded(running) => running.faults().forget_everything(),
+            Self::Embedded(running) => running.faults().lose_all_data(),
             Self::Etcd(etcd) => {
                 etcd.stop();
                 etcd.folder = tempfile::tempdir().expect("a folder");

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use larder_proto::keys::{Keys, Named};
+use larder_proto::keys::{Keys, ParsedKey};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -129,8 +129,8 @@ fn forgotten(cluster: &Cluster, observed: &Observed) -> Vec<Change> {
     let mut names: BTreeSet<String> = observed.groups.iter().map(ResourceExt::name_any).collect();
     names.extend(observed.unreadable_groups.iter().cloned());
     let gone = listing.entries.iter().filter(|entry| match keys.parse(&entry.key) {
-        Some(Named::Group(name)) => !names.contains(name),
-        Some(Named::Member(_)) | None => false,
+        Some(ParsedKey::Group(name)) => !names.contains(name),
+        Some(ParsedKey::Member(_)) | None => false,
     });
     gone.map(|entry| Change::DeleteUnchanged { key: entry.key.clone(), changed: entry.changed })
         .collect()

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use larder_proto::keys::{Keys, Named};
+use larder_proto::keys::{Keys, ParsedKey};
 use larder_proto::registry::Registration;
 use serde_json::json;
 
@@ -100,7 +100,7 @@ fn registered(cluster: &Cluster, observed: &Observed) -> Option<BTreeMap<String,
     let keys = Keys::new(&cluster.namespace, &cluster.name);
     let listing = observed.registry.as_ref().ok()?;
     let members = listing.entries.iter().filter_map(|entry| {
-        let Some(Named::Member(name)) = keys.parse(&entry.key) else { return None };
+        let Some(ParsedKey::Member(name)) = keys.parse(&entry.key) else { return None };
         let registration: Registration = serde_json::from_slice(&entry.value).ok()?;
         Some((name.to_owned(), (registration.metadata.uid, entry.changed)))
     });

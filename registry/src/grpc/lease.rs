@@ -9,39 +9,39 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Edge, STREAM_BUFFER, answer};
+use super::{EtcdService, STREAM_BUFFER, respond};
 
 #[tonic::async_trait]
-impl PbLeaseService for Edge {
+impl PbLeaseService for EtcdService {
     type LeaseKeepAliveStream = ReceiverStream<Result<PbLeaseKeepAliveResponse, Status>>;
 
     async fn lease_grant(
         &self,
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
-        self.shared.pass().await;
-        // Never 0, which means none; positive, as etcd's are.
+        self.shared.wait_until_resumed().await;
+        // Positive like etcd's ids, and never 0, which means no lease.
         let spare_id = (self.shared.options.random.next() >> 1).cast_signed() | 1;
         let granted =
             self.shared.change(|state, now_ms| state.grant(request.get_ref(), spare_id, now_ms))?;
-        answer!(self, granted)
+        respond!(self, granted)
     }
 
     async fn lease_revoke(
         &self,
         request: Request<PbLeaseRevokeRequest>,
     ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
-        self.shared.pass().await;
-        answer!(self, self.shared.change(|state, _| state.revoke(request.get_ref().id))?)
+        self.shared.wait_until_resumed().await;
+        respond!(self, self.shared.change(|state, _| state.revoke(request.get_ref().id))?)
     }
 
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<PbLeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let (answers, stream) = mpsc::channel(STREAM_BUFFER);
-        let keeper = self.clone().keep_alive(request.into_inner(), answers);
-        self.tasks.spawn("registry-keep-alive", keeper);
+        let (responses, stream) = mpsc::channel(STREAM_BUFFER);
+        let serve = self.clone().keep_alive(request.into_inner(), responses);
+        self.tasks.spawn("registry-keep-alive", serve);
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -49,25 +49,26 @@ impl PbLeaseService for Edge {
         &self,
         request: Request<PbLeaseTimeToLiveRequest>,
     ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
-        self.shared.pass().await;
-        let told = self.shared.read(|state, now_ms| state.time_to_live(request.get_ref(), now_ms));
-        answer!(self, told)
+        self.shared.wait_until_resumed().await;
+        let response =
+            self.shared.read(|state, now_ms| state.time_to_live(request.get_ref(), now_ms));
+        respond!(self, response)
     }
 
     async fn lease_leases(
         &self,
         _: Request<PbLeaseLeasesRequest>,
     ) -> Result<Response<PbLeaseLeasesResponse>, Status> {
-        self.shared.pass().await;
-        answer!(self, self.shared.read(|state, _| state.leases()))
+        self.shared.wait_until_resumed().await;
+        respond!(self, self.shared.read(|state, _| state.leases()))
     }
 }
 
-impl Edge {
+impl EtcdService {
     async fn keep_alive(
         self,
         mut requests: Streaming<PbLeaseKeepAliveRequest>,
-        answers: mpsc::Sender<Result<PbLeaseKeepAliveResponse, Status>>,
+        responses: mpsc::Sender<Result<PbLeaseKeepAliveResponse, Status>>,
     ) {
         let mut drops = self.shared.drops();
         loop {
@@ -77,11 +78,11 @@ impl Edge {
                 request = requests.message() => request,
             };
             let Ok(Some(request)) = request else { return };
-            self.shared.pass().await;
-            let mut answer =
+            self.shared.wait_until_resumed().await;
+            let mut response =
                 self.shared.change(|state, now_ms| state.keep_alive(request.id, now_ms));
-            answer.header = Some(self.shared.header(None));
-            if answers.send(Ok(answer)).await.is_err() {
+            response.header = Some(self.shared.header(None));
+            if responses.send(Ok(response)).await.is_err() {
                 return;
             }
         }

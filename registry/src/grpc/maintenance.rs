@@ -1,5 +1,5 @@
-//! As much of etcd's Cluster and Maintenance services as tells a client whom it talks to. One
-//! member that nobody can add to, remove, back up or downgrade: the rest is refused.
+//! The part of etcd's Cluster and Maintenance services that clients use to identify a server. The
+//! registry is a single member: membership changes, backups and downgrades are refused.
 
 use etcd_client::proto::{
     PbAlarmRequest, PbAlarmResponse, PbClusterService, PbDefragmentRequest, PbDefragmentResponse,
@@ -12,26 +12,26 @@ use etcd_client::proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Edge, answer};
+use super::{EtcdService, respond};
 
-/// The release whose behaviour this follows.
+/// The etcd release whose behaviour this crate follows.
 const VERSION: &str = "3.6.0";
 const NAME: &str = "larder-registry";
 
 fn refuse<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("the embedded registry is one member in memory"))
+    Err(Status::unimplemented("not supported by the embedded registry, a single in-memory member"))
 }
 
 #[tonic::async_trait]
-impl PbClusterService for Edge {
+impl PbClusterService for EtcdService {
     async fn member_list(
         &self,
         _: Request<PbMemberListRequest>,
     ) -> Result<Response<PbMemberListResponse>, Status> {
-        self.shared.pass().await;
+        self.shared.wait_until_resumed().await;
         let id = self.shared.header(None).member_id;
         let member = PbMember { id, name: NAME.into(), ..Default::default() };
-        answer!(self, PbMemberListResponse { header: None, members: vec![member] })
+        respond!(self, PbMemberListResponse { header: None, members: vec![member] })
     }
 
     async fn member_add(
@@ -64,14 +64,14 @@ impl PbClusterService for Edge {
 }
 
 #[tonic::async_trait]
-impl PbMaintenanceService for Edge {
+impl PbMaintenanceService for EtcdService {
     type SnapshotStream = tokio_stream::Empty<Result<PbSnapshotResponse, Status>>;
 
     async fn status(
         &self,
         _: Request<PbStatusRequest>,
     ) -> Result<Response<PbStatusResponse>, Status> {
-        self.shared.pass().await;
+        self.shared.wait_until_resumed().await;
         let header = self.shared.header(None);
         let index = u64::try_from(header.revision).unwrap_or(0);
         let status = PbStatusResponse {
@@ -82,12 +82,12 @@ impl PbMaintenanceService for Edge {
             raft_applied_index: index,
             ..Default::default()
         };
-        answer!(self, status)
+        respond!(self, status)
     }
 
     async fn alarm(&self, _: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
-        self.shared.pass().await;
-        answer!(self, PbAlarmResponse::default())
+        self.shared.wait_until_resumed().await;
+        respond!(self, PbAlarmResponse::default())
     }
 
     async fn defragment(

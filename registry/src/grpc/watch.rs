@@ -1,4 +1,4 @@
-//! etcd's Watch service: one task a stream, any number of watchers on it.
+//! etcd's Watch service: one task per stream, with any number of watchers.
 
 use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService};
 use tokio::sync::mpsc;
@@ -6,40 +6,41 @@ use tokio::time::{Instant, interval_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Edge, STREAM_BUFFER};
+use super::{EtcdService, STREAM_BUFFER};
 use crate::store::Store;
-use crate::watch::{Watchers, Wish};
+use crate::watch::{WatchRequest, Watchers};
 
 #[tonic::async_trait]
-impl PbWatchService for Edge {
+impl PbWatchService for EtcdService {
     type WatchStream = ReceiverStream<Result<PbWatchResponse, Status>>;
 
     async fn watch(
         &self,
         request: Request<Streaming<PbWatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (answers, stream) = mpsc::channel(STREAM_BUFFER);
-        self.tasks.spawn("registry-watch", self.clone().watching(request.into_inner(), answers));
+        let (responses, stream) = mpsc::channel(STREAM_BUFFER);
+        let serve = self.clone().serve_watch(request.into_inner(), responses);
+        self.tasks.spawn("registry-watch", serve);
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
-impl Edge {
-    async fn watching(
+impl EtcdService {
+    async fn serve_watch(
         self,
         mut requests: Streaming<PbWatchRequest>,
-        answers: mpsc::Sender<Result<PbWatchResponse, Status>>,
+        responses: mpsc::Sender<Result<PbWatchResponse, Status>>,
     ) {
         let mut watchers = Watchers::default();
         let (mut revisions, mut drops) = (self.shared.revisions(), self.shared.drops());
         let period = self.shared.options.progress_interval;
         let mut progress = interval_at(Instant::now() + period, period);
         loop {
-            let mut responses = tokio::select! {
+            let mut pending = tokio::select! {
                 () = self.tasks.stopping().cancelled() => return,
-                () = answers.closed() => return,
+                () = responses.closed() => return,
                 _ = drops.changed() => {
-                    let _ = answers.send(Err(Status::unavailable("stream dropped"))).await;
+                    let _ = responses.send(Err(Status::unavailable("stream dropped"))).await;
                     return;
                 }
                 request = requests.message() => {
@@ -52,15 +53,15 @@ impl Edge {
                 }
             };
             loop {
-                self.shared.pass().await;
-                for mut response in responses {
+                self.shared.wait_until_resumed().await;
+                for mut response in pending {
                     response.header = Some(self.shared.header(response.header.take()));
-                    if answers.send(Ok(response)).await.is_err() {
+                    if responses.send(Ok(response)).await.is_err() {
                         return;
                     }
                 }
-                responses = self.shared.read(|state, _| watchers.advance(&state.store));
-                if responses.is_empty() {
+                pending = self.shared.read(|state, _| watchers.advance(&state.store));
+                if pending.is_empty() {
                     break;
                 }
             }
@@ -71,7 +72,7 @@ impl Edge {
 fn handle(watchers: &mut Watchers, request: PbWatchRequest, store: &Store) -> Vec<PbWatchResponse> {
     match request.request_union {
         Some(PbWatchRequestUnion::CreateRequest(create)) => {
-            let wish = Wish {
+            let request = WatchRequest {
                 key: create.key,
                 range_end: create.range_end,
                 start_revision: create.start_revision,
@@ -80,21 +81,21 @@ fn handle(watchers: &mut Watchers, request: PbWatchRequest, store: &Store) -> Ve
                 prev_kv: create.prev_kv,
                 watch_id: create.watch_id,
             };
-            vec![watchers.create(wish, store)]
+            vec![watchers.create(request, store)]
         }
         Some(PbWatchRequestUnion::CancelRequest(cancel)) => {
             watchers.cancel(cancel.watch_id, store).into_iter().collect()
         }
         Some(PbWatchRequestUnion::ProgressRequest(_)) => {
-            // What was committed since the last wake-up goes out before the progress that covers
-            // it, so that a client may believe the header.
+            // Deliver everything committed since the last wake-up before the progress response,
+            // whose header promises that all events up to its revision were delivered.
             let mut responses = Vec::new();
             loop {
-                let behind = watchers.advance(store);
-                if behind.is_empty() {
+                let events = watchers.advance(store);
+                if events.is_empty() {
                     break;
                 }
-                responses.extend(behind);
+                responses.extend(events);
             }
             responses.push(watchers.progress(store));
             responses

@@ -1,5 +1,5 @@
-//! Range, put, delete and compact: checks first, then the change, so that a refused request
-//! changes nothing. The checks and steps serve single requests and transactions alike.
+//! Range, put, delete and compact. Each request is checked before anything changes, so a refused
+//! request has no effect. Single requests and transactions share the checks and the changes.
 
 use etcd_client::proto::{
     PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbKeyValue,
@@ -55,7 +55,7 @@ pub(super) fn check_range(store: &Store, request: &PbRangeRequest) -> Result<(),
     if request.revision > 0 { store.check_revision(request.revision) } else { Ok(()) }
 }
 
-/// Reads what [`check_range`] let through.
+/// Reads a range that [`check_range`] has accepted.
 pub(super) fn range(store: &Store, request: &PbRangeRequest) -> Result<PbRangeResponse, Error> {
     let range = KeyRange::new(&request.key, &request.range_end);
     let mut kvs: Vec<PbKeyValue> = if request.revision > 0 {
@@ -68,11 +68,12 @@ pub(super) fn range(store: &Store, request: &PbRangeRequest) -> Result<PbRangeRe
     if request.count_only {
         return Ok(PbRangeResponse { count, ..Default::default() });
     }
-    let wanted =
+    let in_bounds =
         |revision, min, max| (min == 0 || revision >= min) && (max == 0 || revision <= max);
+    let (min_created, max_created) = (request.min_create_revision, request.max_create_revision);
     kvs.retain(|kv| {
-        wanted(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
-            && wanted(kv.create_revision, request.min_create_revision, request.max_create_revision)
+        in_bounds(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
+            && in_bounds(kv.create_revision, min_created, max_created)
     });
     sort(&mut kvs, request);
     let limit = usize::try_from(request.limit).unwrap_or(0);
@@ -88,7 +89,7 @@ pub(super) fn range(store: &Store, request: &PbRangeRequest) -> Result<PbRangeRe
     Ok(PbRangeResponse { kvs, more, count, ..Default::default() })
 }
 
-/// Sorts by the target; `kvs` comes in order of keys.
+/// Sorts by the request's target. `kvs` is already sorted by key.
 fn sort(kvs: &mut [PbKeyValue], request: &PbRangeRequest) {
     match request.sort_target() {
         SortTarget::Key => {}
@@ -125,42 +126,42 @@ pub(super) fn check_put(
     Ok(())
 }
 
-/// Puts what [`check_put`] let through.
+/// Performs a put that [`check_put`] has accepted.
 pub(super) fn put(
     write: &mut Write<'_>,
     leases: &mut Leases,
     request: PbPutRequest,
 ) -> PbPutResponse {
-    let standing = write.store().get(&request.key);
-    let value = match standing {
+    let current = write.store().get(&request.key);
+    let value = match current {
         Some(kv) if request.ignore_value => kv.value.clone(),
         _ => request.value,
     };
-    let lease = match standing {
+    let lease = match current {
         Some(kv) if request.ignore_lease => kv.lease,
         _ => request.lease,
     };
-    let before_lease = standing.map_or(0, |kv| kv.lease);
-    leases.attach(&request.key, before_lease, lease);
-    let before = write.put(request.key, value, lease);
-    PbPutResponse { header: None, prev_kv: before.filter(|_| request.prev_kv) }
+    let previous_lease = current.map_or(0, |kv| kv.lease);
+    leases.attach(&request.key, previous_lease, lease);
+    let previous = write.put(request.key, value, lease);
+    PbPutResponse { header: None, prev_kv: previous.filter(|_| request.prev_kv) }
 }
 
 pub(super) fn check_delete(request: &PbDeleteRequest) -> Result<(), Error> {
     if request.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
 }
 
-/// Deletes what [`check_delete`] let through.
+/// Performs a delete that [`check_delete`] has accepted.
 pub(super) fn delete(
     write: &mut Write<'_>,
     leases: &mut Leases,
     request: &PbDeleteRequest,
 ) -> PbDeleteResponse {
-    let gone = write.delete(&KeyRange::new(&request.key, &request.range_end));
-    for kv in &gone {
+    let removed = write.delete(&KeyRange::new(&request.key, &request.range_end));
+    for kv in &removed {
         leases.detach(&kv.key, kv.lease);
     }
-    let deleted = i64::try_from(gone.len()).unwrap_or(i64::MAX);
-    let prev_kvs = if request.prev_kv { gone } else { Vec::new() };
+    let deleted = i64::try_from(removed.len()).unwrap_or(i64::MAX);
+    let prev_kvs = if request.prev_kv { removed } else { Vec::new() };
     PbDeleteResponse { header: None, deleted, prev_kvs }
 }

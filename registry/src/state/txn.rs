@@ -1,4 +1,4 @@
-//! Transactions: comparisons choose a branch, the branch is checked whole, then applied whole.
+//! Transactions. Comparisons select a branch; all of its operations are checked, then all applied.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -16,10 +16,10 @@ use crate::error::Error;
 use crate::lease::Leases;
 use crate::store::{KeyRange, Store, Write};
 
-/// The most operations of one branch (source: etcd `embed.DefaultMaxTxnOps`).
+/// Maximum number of operations in one branch (source: etcd `embed.DefaultMaxTxnOps`).
 const MAX_OPERATIONS: usize = 128;
 
-/// A transaction with its comparisons decided, and those of the transactions inside.
+/// A transaction and its nested transactions, with all comparisons evaluated.
 struct Plan {
     succeeded: bool,
     steps: Vec<Step>,
@@ -49,7 +49,7 @@ fn operations(request: &PbTxnRequest) -> impl Iterator<Item = &PbTxnOpRequest> {
     request.success.iter().chain(&request.failure).filter_map(|op| op.request.as_ref())
 }
 
-/// Checks both branches for what never depends on the state.
+/// Checks both branches for errors that do not depend on the state.
 fn check_shape(request: &PbTxnRequest) -> Result<(), Error> {
     let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
     if longest > MAX_OPERATIONS {
@@ -75,7 +75,7 @@ fn check_shape(request: &PbTxnRequest) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a branch that could write one key twice: two puts, or a put and a delete.
+/// Refuses a branch that could write a key twice: by two puts, or by a put and a delete.
 fn check_duplicates(request: &PbTxnRequest) -> Result<(), Error> {
     for branch in [&request.success, &request.failure] {
         let mut written = Written::default();
@@ -106,15 +106,15 @@ impl Written {
         Ok(())
     }
 
-    /// Only one of the two branches will run, so they may write the same keys.
+    /// Only one of the nested branches will run, so both may write the same keys.
     fn add_nested(&mut self, txn: &PbTxnRequest) -> Result<(), Error> {
         let (mut success, mut failure) = (Self::default(), Self::default());
         success.add_branch(&txn.success)?;
         failure.add_branch(&txn.failure)?;
         let puts: HashSet<Vec<u8>> = success.puts.into_iter().chain(failure.puts).collect();
         puts.into_iter().try_for_each(|key| self.add_put(key))?;
-        // A nested transaction may put and delete one key in different branches, so its deletes
-        // are held against the keys put outside only.
+        // A nested transaction may put a key in one branch and delete it in the other, so its
+        // deletes are compared only with puts outside of it.
         self.deletes.extend(success.deletes);
         self.deletes.extend(failure.deletes);
         Ok(())
@@ -134,7 +134,7 @@ impl Written {
     }
 }
 
-/// Decides every comparison against the state before the transaction, as etcd does.
+/// Evaluates all comparisons on the state before the transaction, as etcd does.
 fn plan(store: &Store, request: PbTxnRequest) -> Plan {
     let succeeded = request.compare.iter().all(|compare| holds(store, compare));
     let branch = if succeeded { request.success } else { request.failure };
@@ -151,7 +151,7 @@ fn holds(store: &Store, compare: &PbCompare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut found = store.now(&range).peekable();
     if found.peek().is_none() {
-        // A missing key compares as all zero, but has no value that could equal anything.
+        // A missing key compares as all zeros, but no comparison of its value succeeds.
         let missing = PbKeyValue::default();
         return compare.target() != PbCompareTarget::Value && holds_for(compare, &missing);
     }
@@ -186,7 +186,7 @@ fn holds_for(compare: &PbCompare, kv: &PbKeyValue) -> bool {
     }
 }
 
-/// Checks what will run, so that a refusal in the middle changes nothing.
+/// Checks all steps before the first one runs, so that an error has no effect.
 fn check_steps(store: &Store, leases: &Leases, plan: &Plan) -> Result<(), Error> {
     plan.steps.iter().try_for_each(|step| match step {
         Step::Range(range) => kv::check_range(store, range),
@@ -213,7 +213,7 @@ fn run(write: &mut Write<'_>, leases: &mut Leases, plan: Plan) -> Result<PbTxnRe
     Ok(PbTxnResponse { header: None, succeeded: plan.succeeded, responses })
 }
 
-/// Inside a transaction a header carries the revision and nothing else, as etcd's does.
+/// Inside a transaction, a header contains only the revision, as in etcd.
 fn set_revision(response: &mut PbTxnOpResponse, revision: i64) {
     let header = Some(PbResponseHeader { revision, ..Default::default() });
     match response {

@@ -1,59 +1,57 @@
-//! etcd's way to name keys: one, from one to another, or from one on.
+//! Key ranges of etcd requests: a single key, a half-open interval, or all keys from one on.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Which keys a request means.
+/// The keys that a request refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyRange {
-    from: Vec<u8>,
-    to: To,
+    start: Vec<u8>,
+    end: End,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum To {
-    /// Only `from` itself.
-    Itself,
-    /// Everything before this key.
+enum End {
+    /// The range contains only its start.
+    SingleKey,
     Before(Vec<u8>),
-    /// The last key.
-    End,
+    Unbounded,
 }
 
 impl KeyRange {
-    /// From a request's `key` and `range_end`.
+    /// Builds a range from a request's `key` and `range_end`.
     pub(crate) fn new(key: &[u8], range_end: &[u8]) -> Self {
-        let to = match range_end {
-            [] => To::Itself,
-            [0] => To::End,
-            end => To::Before(end.to_vec()),
+        let end = match range_end {
+            [] => End::SingleKey,
+            [0] => End::Unbounded,
+            end => End::Before(end.to_vec()),
         };
-        Self { from: key.to_vec(), to }
+        Self { start: key.to_vec(), end }
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        match &self.to {
-            To::Itself => key == self.from,
-            To::Before(end) => key >= self.from.as_slice() && key < end.as_slice(),
-            To::End => key >= self.from.as_slice(),
+        match &self.end {
+            End::SingleKey => key == self.start,
+            End::Before(end) => key >= self.start.as_slice() && key < end.as_slice(),
+            End::Unbounded => key >= self.start.as_slice(),
         }
     }
 
-    /// The values of `map` under this range's keys, in order.
+    /// The values of `map` whose keys are in this range, in order.
     pub(super) fn of<'m, T>(
         &'m self,
         map: &'m BTreeMap<Vec<u8>, T>,
     ) -> impl Iterator<Item = &'m T> + use<'m, T> {
-        let from = self.from.as_slice();
-        let to = match &self.to {
-            To::Itself => Bound::Included(from),
-            // An end before the start names nothing; a map would refuse it.
-            To::Before(end) if end.as_slice() < from => Bound::Excluded(from),
-            To::Before(end) => Bound::Excluded(end.as_slice()),
-            To::End => Bound::Unbounded,
+        let start = self.start.as_slice();
+        let end = match &self.end {
+            End::SingleKey => Bound::Included(start),
+            // The range is empty if its end is before its start; `BTreeMap::range` would panic.
+            End::Before(end) if end.as_slice() < start => Bound::Excluded(start),
+            End::Before(end) => Bound::Excluded(end.as_slice()),
+            End::Unbounded => Bound::Unbounded,
         };
-        let nothing = to == Bound::Excluded(from);
-        let range = (!nothing).then(|| map.range::<[u8], _>((Bound::Included(from), to)));
+        let empty = end == Bound::Excluded(start);
+        let range = (!empty).then(|| map.range::<[u8], _>((Bound::Included(start), end)));
         range.into_iter().flatten().map(|(_, value)| value)
     }
 }
@@ -63,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_name_what_etcd_says_they_name() {
+    fn ranges_contain_the_same_keys_as_in_etcd() {
         let map: BTreeMap<Vec<u8>, &str> =
             ["a", "ab", "b", "c"].into_iter().map(|k| (k.as_bytes().to_vec(), k)).collect();
         let of = |key: &str, end: &str| -> Vec<&str> {

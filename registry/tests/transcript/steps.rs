@@ -1,6 +1,7 @@
-//! Steps that an etcd client takes, and what it is told, as text. Run against a fresh registry.
+//! Steps of an etcd client and the responses to them, recorded as text. They need an empty
+//! registry.
 //!
-//! The expectation stands in `expected.txt` beside this file; `LARDER_UPDATE=1` rewrites it.
+//! `expected.txt` next to this file holds the expected transcript; `LARDER_UPDATE=1` rewrites it.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,55 +14,56 @@ use etcd_client::{
     Txn, TxnOp, TxnOpResponse, WatchFilterType, WatchOptions, WatchResponse, WatchStream,
 };
 
-/// Longest wait for one message.
+/// Time-out of one message.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Compares with the expectation, or writes it when `LARDER_UPDATE` is set.
+/// Compares a transcript with `expected.txt`, or rewrites the file if `LARDER_UPDATE` is set.
 pub(crate) fn check(transcript: &str) {
     let path =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../registry/tests/transcript/expected.txt");
     if std::env::var_os("LARDER_UPDATE").is_some() {
         std::fs::write(&path, transcript).expect("a writable tree");
     }
-    let expected = std::fs::read_to_string(&path).expect("kept beside the steps");
-    for (number, (told, expected)) in transcript.lines().zip(expected.lines()).enumerate() {
-        assert_eq!(told, expected, "line {} of the transcript", number + 1);
+    let expected = std::fs::read_to_string(&path).expect("expected.txt exists");
+    for (number, (actual, expected)) in transcript.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(actual, expected, "line {} of the transcript", number + 1);
     }
     assert_eq!(transcript.lines().count(), expected.lines().count(), "lines of the transcript");
 }
 
-/// Takes every step against the registry at `endpoint`, which must be fresh.
+/// Runs all steps against the registry at `endpoint`, which must be empty, and returns the
+/// transcript.
 pub(crate) async fn run(endpoint: &str) -> String {
     let client = Client::connect([endpoint], None).await.expect("the registry is up");
-    let mut teller = Teller { client, out: String::new(), leases: HashMap::new() };
-    teller.keys().await;
-    teller.ranges().await;
-    teller.transactions().await;
-    teller.leases().await;
-    teller.watches().await;
-    teller.compaction().await;
-    teller.out
+    let mut recorder = Recorder { client, out: String::new(), leases: HashMap::new() };
+    recorder.keys().await;
+    recorder.ranges().await;
+    recorder.transactions().await;
+    recorder.leases().await;
+    recorder.watches().await;
+    recorder.compaction().await;
+    recorder.out
 }
 
-struct Teller {
+struct Recorder {
     client: Client,
     out: String,
-    /// Names of leases, whose ids differ from run to run.
+    /// Names of leases. Their ids differ between runs.
     leases: HashMap<i64, &'static str>,
 }
 
-impl Teller {
-    fn say(&mut self, step: &str, told: impl AsRef<str>) {
-        writeln!(self.out, "{step}: {}", told.as_ref()).expect("memory");
+impl Recorder {
+    fn record(&mut self, step: &str, result: impl AsRef<str>) {
+        writeln!(self.out, "{step}: {}", result.as_ref()).expect("memory");
     }
 
-    fn refused<T>(&mut self, step: &str, result: Result<T, Error>) {
-        let told = match result {
+    fn record_refusal<T>(&mut self, step: &str, result: Result<T, Error>) {
+        let text = match result {
             Ok(_) => "accepted".to_owned(),
             Err(Error::GRpcStatus(status)) => format!("{:?} {}", status.code(), status.message()),
             Err(other) => other.to_string(),
         };
-        self.say(step, told);
+        self.record(step, text);
     }
 
     fn kv(&self, kv: &KeyValue) -> String {
@@ -83,33 +85,33 @@ impl Teller {
     async fn put(&mut self, key: &str, value: &str, options: Option<PutOptions>) {
         let response = self.client.put(key, value, options).await.expect("a good put");
         let before = response.prev_key().map_or(String::new(), |kv| self.kv(kv));
-        let told = format!("{} {before}", Self::at(response.header()));
-        self.say(&format!("put {key}"), told.trim_end());
+        let text = format!("{} {before}", Self::at(response.header()));
+        self.record(&format!("put {key}"), text.trim_end());
     }
 
     async fn get(&mut self, step: &str, key: &str, options: GetOptions) {
         let response = self.client.get(key, Some(options)).await.expect("a good get");
         let (at, count, more) = (Self::at(response.header()), response.count(), response.more());
         let kvs = self.kvs(response.kvs());
-        self.say(&format!("get {step}"), format!("{at} count={count} more={more} [{kvs}]"));
+        self.record(&format!("get {step}"), format!("{at} count={count} more={more} [{kvs}]"));
     }
 
     async fn delete(&mut self, key: &str, options: DeleteOptions) {
         let response = self.client.delete(key, Some(options)).await.expect("a good delete");
         let (at, deleted) = (Self::at(response.header()), response.deleted());
         let before = self.kvs(response.prev_kvs());
-        self.say(&format!("delete {key}"), format!("{at} deleted={deleted} [{before}]"));
+        self.record(&format!("delete {key}"), format!("{at} deleted={deleted} [{before}]"));
     }
 
     async fn txn(&mut self, step: &str, txn: Txn) {
         let response = self.client.txn(txn).await.expect("a good transaction");
-        let mut told =
+        let mut text =
             format!("{} succeeded={}", Self::at(response.header()), response.succeeded());
         for operation in response.op_responses() {
             let part = self.operation(&operation);
-            write!(told, " | {part}").expect("memory");
+            write!(text, " | {part}").expect("memory");
         }
-        self.say(&format!("txn {step}"), told);
+        self.record(&format!("txn {step}"), text);
     }
 
     fn operation(&self, operation: &TxnOpResponse) -> String {
@@ -135,20 +137,20 @@ impl Teller {
         message.expect("in time").expect("a live stream").expect("not the end")
     }
 
-    async fn tell_next(&mut self, step: &str, watch: &mut WatchStream) {
+    async fn record_next(&mut self, step: &str, watch: &mut WatchStream) {
         let response = self.next(watch).await;
-        let mut told = format!("id={}", response.watch_id());
+        let mut text = format!("id={}", response.watch_id());
         if response.created() {
-            told += " created";
+            text += " created";
         }
         if response.canceled() {
-            told += " canceled";
+            text += " canceled";
         }
         if response.compact_revision() != 0 {
-            write!(told, " compacted={}", response.compact_revision()).expect("memory");
+            write!(text, " compacted={}", response.compact_revision()).expect("memory");
         }
         if response.events().is_empty() {
-            write!(told, " {}", Self::at(response.header())).expect("memory");
+            write!(text, " {}", Self::at(response.header())).expect("memory");
         }
         for event in response.events() {
             let kind = match event.event_type() {
@@ -158,19 +160,19 @@ impl Teller {
             let now = event.kv().map_or(String::new(), |kv| self.kv(kv));
             let before =
                 event.prev_kv().map_or(String::new(), |kv| format!(" was {}", self.kv(kv)));
-            write!(told, " | {kind} {now}{before}").expect("memory");
+            write!(text, " | {kind} {now}{before}").expect("memory");
         }
-        self.say(&format!("watch {step}"), told);
+        self.record(&format!("watch {step}"), text);
     }
 
-    /// Tells events one by one: how many share a message is the server's choice.
-    async fn tell_events(&mut self, step: &str, watch: &mut WatchStream, count: usize) {
+    /// Records events one by one, because the server may put any number of them into one message.
+    async fn record_events(&mut self, step: &str, watch: &mut WatchStream, count: usize) {
         let mut seen = 0;
         while seen < count {
             let response = self.next(watch).await;
             for event in response.events() {
                 let now = event.kv().map_or(String::new(), |kv| self.kv(kv));
-                self.say(&format!("watch {step}"), format!("{:?} {now}", event.event_type()));
+                self.record(&format!("watch {step}"), format!("{:?} {now}", event.event_type()));
                 seen += 1;
             }
         }
@@ -183,13 +185,13 @@ impl Teller {
         self.put("a", "", Some(PutOptions::new().with_ignore_value().with_prev_key())).await;
         self.get("after an ignored value", "a", GetOptions::new()).await;
         let result = self.client.put("no", "", Some(PutOptions::new().with_ignore_value())).await;
-        self.refused("ignored value of a missing key", result);
+        self.record_refusal("ignored value of a missing key", result);
         let result = self.client.put("a", "3", Some(PutOptions::new().with_ignore_value())).await;
-        self.refused("ignored value with a value", result);
+        self.record_refusal("ignored value with a value", result);
         let result = self.client.put("", "1", None).await;
-        self.refused("empty key", result);
+        self.record_refusal("empty key", result);
         let result = self.client.put("a", "1", Some(PutOptions::new().with_lease(77))).await;
-        self.refused("missing lease", result);
+        self.record_refusal("missing lease", result);
         self.delete("nothing", DeleteOptions::new()).await;
         self.delete("a", DeleteOptions::new().with_prev_key()).await;
         self.put("a", "again", None).await;
@@ -218,7 +220,7 @@ impl Teller {
         self.get("old", "r/", prefix().with_max_create_revision(7)).await;
         let future = GetOptions::new().with_revision(1_000_000);
         let result = self.client.get("a", Some(future)).await;
-        self.refused("future", result);
+        self.record_refusal("future", result);
         self.delete("r/", DeleteOptions::new().with_prefix()).await;
     }
 
@@ -270,24 +272,24 @@ impl Teller {
         self.get("after it", "t", GetOptions::new().with_prefix()).await;
         self.txn("reads only", Txn::new().and_then([get("t/1"), get("no")])).await;
         let result = self.client.txn(Txn::new().and_then([put("d", "1"), put("d", "2")])).await;
-        self.refused("two puts of one key", result);
+        self.record_refusal("two puts of one key", result);
         let delete = TxnOp::delete("d", Some(DeleteOptions::new().with_prefix()));
         let result = self.client.txn(Txn::new().and_then([put("d/1", "1"), delete])).await;
-        self.refused("put and delete of one key", result);
+        self.record_refusal("put and delete of one key", result);
         let leased = TxnOp::put("d", "1", Some(PutOptions::new().with_lease(77)));
         let result = self.client.txn(Txn::new().and_then([put("d/1", "1"), leased])).await;
-        self.refused("a step that fails", result);
+        self.record_refusal("a step that fails", result);
         self.get("nothing of it", "d", GetOptions::new().with_prefix()).await;
         let many: Vec<TxnOp> = (0..129).map(|n| put(&format!("m{n}"), "")).collect();
         let result = self.client.txn(Txn::new().and_then(many)).await;
-        self.refused("too many", result);
+        self.record_refusal("too many", result);
     }
 
     async fn grant(&mut self, name: &'static str, ttl: i64) -> i64 {
         let granted = self.client.lease_grant(ttl, None).await.expect("granted");
         self.leases.insert(granted.id(), name);
         let at = Self::at(granted.header());
-        self.say(&format!("grant {name}"), format!("{at} ttl={}", granted.ttl()));
+        self.record(&format!("grant {name}"), format!("{at} ttl={}", granted.ttl()));
         granted.id()
     }
 
@@ -295,22 +297,26 @@ impl Teller {
         match self.client.lease_keep_alive(lease).await {
             Ok((mut keeper, mut stream)) => {
                 keeper.keep_alive().await.expect("a live stream");
-                let told = stream.message().await.expect("a live stream").expect("an answer");
-                self.say(&format!("keep {name} alive"), format!("ttl={}", told.ttl()));
+                let response = stream.message().await.expect("a live stream").expect("a response");
+                self.record(&format!("keep {name} alive"), format!("ttl={}", response.ttl()));
             }
-            Err(error) => self.refused::<()>(&format!("keep {name} alive"), Err(error)),
+            Err(error) => self.record_refusal::<()>(&format!("keep {name} alive"), Err(error)),
         }
     }
 
     async fn time_to_live(&mut self, name: &str, lease: i64) {
         let options = LeaseTimeToLiveOptions::new().with_keys();
-        let told = self.client.lease_time_to_live(lease, Some(options)).await.expect("told");
+        let response =
+            self.client.lease_time_to_live(lease, Some(options)).await.expect("a response");
         let mut keys: Vec<_> =
-            told.keys().iter().map(|key| key.escape_ascii().to_string()).collect();
-        // etcd tells them in no order.
+            response.keys().iter().map(|key| key.escape_ascii().to_string()).collect();
+        // etcd returns them in no particular order.
         keys.sort();
-        let (granted, stands) = (told.granted_ttl(), told.ttl() >= 0);
-        self.say(&format!("life of {name}"), format!("stands={stands} granted={granted} {keys:?}"));
+        let (granted, exists) = (response.granted_ttl(), response.ttl() >= 0);
+        self.record(
+            &format!("ttl of {name}"),
+            format!("exists={exists} granted={granted} {keys:?}"),
+        );
     }
 
     async fn leases(&mut self) {
@@ -330,23 +336,23 @@ impl Teller {
         self.keep_alive("long", long).await;
         let options = LeaseGrantOptions::new().with_id(long);
         let result = self.client.lease_grant(5, Some(options)).await;
-        self.refused("grant a lease that stands", result);
+        self.record_refusal("grant an existing lease", result);
         let result = self.client.lease_grant(9_000_000_001, None).await;
-        self.refused("grant for ever", result);
-        let standing = self.client.leases().await.expect("told").leases().len();
-        self.say("leases", format!("{standing}"));
+        self.record_refusal("grant a too long lease", result);
+        let count = self.client.leases().await.expect("a response").leases().len();
+        self.record("leases", format!("{count}"));
 
         let options = WatchOptions::new().with_prefix();
         let mut watch = self.client.watch("l/", Some(options)).await.expect("a stream");
-        self.tell_next("of leased keys", &mut watch).await;
-        self.tell_events("an expired lease", &mut watch, 2).await;
+        self.record_next("of leased keys", &mut watch).await;
+        self.record_events("an expired lease", &mut watch, 2).await;
         self.time_to_live("short", short).await;
         self.keep_alive("short", short).await;
         self.time_to_live("long", long).await;
-        self.client.lease_revoke(long).await.expect("it stands");
-        self.tell_events("a revoked lease", &mut watch, 2).await;
+        self.client.lease_revoke(long).await.expect("an existing lease");
+        self.record_events("a revoked lease", &mut watch, 2).await;
         let result = self.client.lease_revoke(long).await;
-        self.refused("revoke twice", result);
+        self.record_refusal("revoke twice", result);
         self.get("what is left", "l/", GetOptions::new().with_prefix()).await;
     }
 
@@ -360,27 +366,27 @@ impl Teller {
         let options = WatchOptions::new().with_prefix().with_start_revision(start - 1);
         let mut watch =
             self.client.watch("w/", Some(options.with_prev_key())).await.expect("a stream");
-        self.tell_next("from the past", &mut watch).await;
-        self.tell_events("from the past", &mut watch, 3).await;
+        self.record_next("from the past", &mut watch).await;
+        self.record_events("from the past", &mut watch, 3).await;
         let options = WatchOptions::new().with_filters([WatchFilterType::NoPut]);
         watch.watch("w/2", Some(options)).await.expect("a second watcher");
-        self.tell_next("deletes only", &mut watch).await;
-        watch.request_progress().await.expect("asked");
-        self.tell_next("progress", &mut watch).await;
-        watch.cancel(0).await.expect("asked");
-        self.tell_next("cancel", &mut watch).await;
+        self.record_next("deletes only", &mut watch).await;
+        watch.request_progress().await.expect("sent");
+        self.record_next("progress", &mut watch).await;
+        watch.cancel(0).await.expect("sent");
+        self.record_next("cancel", &mut watch).await;
         self.put("w/2", "b", None).await;
         self.delete("w/2", DeleteOptions::new()).await;
-        self.tell_next("deletes only", &mut watch).await;
+        self.record_next("deletes only", &mut watch).await;
         let options = WatchOptions::new().with_watch_id(9).with_prev_key();
         watch.watch("w/3", Some(options.clone())).await.expect("a third watcher");
-        self.tell_next("own id", &mut watch).await;
+        self.record_next("own id", &mut watch).await;
         watch.watch("w/3", Some(options)).await.expect("a fourth watcher");
-        self.tell_next("own id again", &mut watch).await;
+        self.record_next("own id again", &mut watch).await;
         self.put("w/3", "a", None).await;
-        self.tell_next("a new key has no past", &mut watch).await;
+        self.record_next("a new key has no past", &mut watch).await;
         self.put("w/3", "b", None).await;
-        self.tell_next("a changed key has", &mut watch).await;
+        self.record_next("a changed key has", &mut watch).await;
 
         let two = Txn::new().and_then([
             TxnOp::put("w/5", "x", None),
@@ -389,36 +395,36 @@ impl Teller {
         ]);
         let options = WatchOptions::new().with_prefix();
         let mut watch = self.client.watch("w/", Some(options)).await.expect("a stream");
-        self.tell_next("a transaction", &mut watch).await;
+        self.record_next("a transaction", &mut watch).await;
         self.txn("watched", two).await;
-        self.tell_next("a transaction", &mut watch).await;
+        self.record_next("a transaction", &mut watch).await;
     }
 
     async fn compaction(&mut self) {
         let now = self.client.put("c", "1", None).await.expect("put");
         let now = now.header().expect("a header").revision();
         self.put("c", "2", None).await;
-        let told = self.client.compact(now, None).await.expect("in the past");
-        self.say("compact", Self::at(told.header()));
+        let response = self.client.compact(now, None).await.expect("in the past");
+        self.record("compact", Self::at(response.header()));
         let result = self.client.compact(now, None).await;
-        self.refused("compact twice", result);
+        self.record_refusal("compact twice", result);
         let result = self.client.compact(now + 100, None).await;
-        self.refused("compact the future", result);
+        self.record_refusal("compact the future", result);
         let past = |revision| Some(GetOptions::new().with_revision(revision));
         let result = self.client.get("c", past(now - 1)).await;
-        self.refused("get before", result);
+        self.record_refusal("get before", result);
         self.get("at the compaction", "c", GetOptions::new().with_revision(now)).await;
         let from = |revision| Some(WatchOptions::new().with_start_revision(revision));
         let mut watch = self.client.watch("c", from(now - 1)).await.expect("a stream");
-        self.tell_next("before", &mut watch).await;
-        self.tell_next("before", &mut watch).await;
+        self.record_next("before", &mut watch).await;
+        self.record_next("before", &mut watch).await;
         let mut watch = self.client.watch("c", from(now)).await.expect("a stream");
-        self.tell_next("at it", &mut watch).await;
-        self.tell_events("at it", &mut watch, 2).await;
+        self.record_next("at it", &mut watch).await;
+        self.record_events("at it", &mut watch, 2).await;
         let mut watch = self.client.watch("c", from(now + 3)).await.expect("a stream");
-        self.tell_next("the future", &mut watch).await;
+        self.record_next("the future", &mut watch).await;
         self.put("c", "3", None).await;
         self.put("c", "4", None).await;
-        self.tell_events("the future", &mut watch, 1).await;
+        self.record_events("the future", &mut watch, 1).await;
     }
 }

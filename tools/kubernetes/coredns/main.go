@@ -1,4 +1,4 @@
-// CoreDNS with only the plugins that a throw-away cluster needs.
+// CoreDNS with only the plugins that a test cluster needs.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	// A query passes the plugins in this order.
+	// The order in which plugins process a query.
 	dnsserver.Directives = []string{"reload", "bind", "health", "ready", "errors", "cache", "kubernetes"}
 	coremain.Run()
 }

@@ -1,8 +1,8 @@
-// Local-provisioner gives each claim of its class a fresh directory on the node where the pod was scheduled,
-// and removes directory and volume when the claim is gone.
+// Local-provisioner creates a new directory for each claim of its class, on the node where the pod was
+// scheduled, and removes directory and volume after the claim was deleted.
 //
-// All nodes of the throw-away cluster share one machine, so it touches the directories itself. It stands on
-// client-go alone: the usual provisioner library would raise the versions that Kubernetes pins for itself.
+// All nodes of the test cluster share one machine, so it accesses the directories directly. It uses only
+// client-go: the usual provisioner library would require newer versions than Kubernetes pins.
 package main
 
 import (
@@ -34,25 +34,26 @@ const (
 	requestTimeout = 10 * time.Second
 )
 
-// local turns what the informers saw into directories below root.
+// local creates and removes directories below root according to claims and volumes.
 type local struct {
 	client kubernetes.Interface
 	root   string
 }
 
-// wants tells whether a claim waits for a volume of ours: its pod has been scheduled, and no volume is named yet.
-func wants(claim *core.PersistentVolumeClaim) bool {
+// needsVolume reports whether a claim waits for a volume of this provisioner: its pod has been scheduled, and no
+// volume is bound yet.
+func needsVolume(claim *core.PersistentVolumeClaim) bool {
 	return claim.Annotations[claimedFor] == provisioner && claim.Annotations[chosenNode] != "" &&
 		claim.Spec.VolumeName == "" && claim.DeletionTimestamp == nil && claim.Spec.StorageClassName != nil
 }
 
-// spent tells whether a volume of ours has lost its claim.
-func spent(volume *core.PersistentVolume) bool {
+// isReleased reports whether the claim of a volume of this provisioner was deleted.
+func isReleased(volume *core.PersistentVolume) bool {
 	return volume.Annotations[provisionedBy] == provisioner && volume.Status.Phase == core.VolumeReleased &&
 		volume.Spec.PersistentVolumeReclaimPolicy == core.PersistentVolumeReclaimDelete && volume.Spec.Local != nil
 }
 
-// volumeFor describes the volume that a claim gets: a directory, tied to the node that holds it.
+// volumeFor returns the volume for a claim: a directory with an affinity to its node.
 func volumeFor(claim *core.PersistentVolumeClaim, root string) *core.PersistentVolume {
 	node, name := claim.Annotations[chosenNode], "pvc-"+string(claim.UID)
 	here := core.NodeSelectorRequirement{
@@ -82,7 +83,7 @@ func volumeFor(claim *core.PersistentVolumeClaim, root string) *core.PersistentV
 func (l local) provision(ctx context.Context, claim *core.PersistentVolumeClaim) error {
 	volume := volumeFor(claim, l.root)
 	path := volume.Spec.Local.Path
-	// Mkdir minds the umask, and pods of any user write here.
+	// MkdirAll applies the umask, but pods of any user must be able to write.
 	if err := errors.Join(os.MkdirAll(path, 0o777), os.Chmod(path, 0o777)); err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func (l local) remove(ctx context.Context, volume *core.PersistentVolume) error 
 	return err
 }
 
-// run handles one object at a time; what fails is tried again with growing pauses.
+// run handles one object at a time. Failures are retried with increasing delays.
 func (l local) run(ctx context.Context) {
 	factory := informers.NewSharedInformerFactory(l.client, 0)
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[any]())
@@ -142,11 +143,11 @@ func (l local) handle(ctx context.Context, object any) error {
 	defer done()
 	switch object := object.(type) {
 	case *core.PersistentVolumeClaim:
-		if wants(object) {
+		if needsVolume(object) {
 			return l.provision(ctx, object)
 		}
 	case *core.PersistentVolume:
-		if spent(object) {
+		if isReleased(object) {
 			return l.remove(ctx, object)
 		}
 	}
@@ -154,11 +155,11 @@ func (l local) handle(ctx context.Context, object any) error {
 }
 
 func main() {
-	kubeconfig := flag.String("kubeconfig", "", "how to reach the apiserver")
-	root := flag.String("root", "", "folder that holds one folder a node")
+	kubeconfig := flag.String("kubeconfig", "", "path of the kubeconfig of the API server")
+	root := flag.String("root", "", "folder that contains one folder per node")
 	flag.Parse()
 	if *kubeconfig == "" || *root == "" {
-		log.Fatal("both -kubeconfig and -root are needed")
+		log.Fatal("-kubeconfig and -root are required")
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 	if err != nil {

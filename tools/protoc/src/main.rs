@@ -1,4 +1,4 @@
-//! Hands its arguments to the protoc that `protoc-bin-vendored` carries, for machines without one.
+//! Runs the protoc of `protoc-bin-vendored` with the given arguments, for machines without a protoc.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

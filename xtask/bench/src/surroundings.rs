@@ -9,7 +9,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use larder_proto::contract::{Freshness, GroupContract, HttpOrigin, Origin, OriginLimits};
 use larder_proto::keys::Keys;
-use larder_registry::{Registry, RegistryOptions};
+use larder_registry::{EmbeddedRegistry, RegistryOptions};
 use larder_runtime::tasks::Tasks;
 
 /// The group that the load asks for.
@@ -32,7 +32,7 @@ pub(crate) fn serve(value_bytes: usize) -> Result<()> {
 
         let tasks = Tasks::new(tokio::runtime::Handle::current());
         let listener = larder_runtime::net::listen(any, false)?;
-        let registry = Registry::start(listener, RegistryOptions::default(), &tasks)?;
+        let registry = EmbeddedRegistry::start(listener, RegistryOptions::default(), &tasks)?;
         let mut client = etcd_client::Client::connect([registry.endpoint()], None).await?;
         let contract = serde_json::to_vec(&contract(url_template))?;
         client.put(Keys::new("bench", "bench").group(GROUP), contract, None).await?;

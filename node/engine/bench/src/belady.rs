@@ -1,13 +1,14 @@
-//! The optimum that knows the future: the entry whose next use lies farthest ahead goes (Bélády,
-//! "A Study of Replacement Algorithms for a Virtual-Storage Computer", 1966). A newcomer whose own
-//! next use is farthest is not kept.
+//! The offline optimum, which knows all future requests: it evicts the entry whose next use is
+//! farthest away (Bélády, "A Study of Replacement Algorithms for a Virtual-Storage Computer",
+//! 1966). A new entry whose own next use is farthest is not kept.
 
 use std::collections::{BinaryHeap, HashMap};
 
 /// No further use.
 const NEVER: u32 = u32::MAX;
 
-/// For every request, the place of the next one for the same key; once for all sizes.
+/// For every request, the index of the next request for the same key. Independent of the cache
+/// size.
 pub(crate) fn next_uses(keys: &[u32]) -> Vec<u32> {
     let mut next = vec![NEVER; keys.len()];
     let mut seen: HashMap<u32, u32> = HashMap::new();
@@ -18,10 +19,10 @@ pub(crate) fn next_uses(keys: &[u32]) -> Vec<u32> {
     next
 }
 
-/// Hits of the optimum with so many slots.
+/// Hits of the optimum with this many slots.
 ///
-/// An entry is known by the place of its next use. What was used stays in the heap, but below
-/// everything that is still held, so that the top is always a true victim.
+/// An entry is identified by the index of its next use. Used entries stay in the heap, but below
+/// all entries that are still held, so the top is always a valid victim.
 pub(crate) fn hits(next: &[u32], slots: usize) -> usize {
     let mut farthest = BinaryHeap::new();
     let mut held = vec![false; next.len()];
@@ -39,7 +40,7 @@ pub(crate) fn hits(next: &[u32], slots: usize) -> usize {
         held[use_next as usize] = true;
         holds += 1;
         if holds > slots {
-            let victim = farthest.pop().expect("more than none are held");
+            let victim = farthest.pop().expect("the cache is not empty");
             held[victim as usize] = false;
             holds -= 1;
         }
@@ -53,16 +54,16 @@ mod tests {
 
     #[test]
     fn a_known_sequence_gives_the_known_optimum() {
-        // The textbook's string with three frames: seven faults when every page must be brought
-        // in; a newcomer that may be passed over does not do worse.
+        // The textbook's reference string with three frames has seven faults if every page must be
+        // loaded. Not keeping a page cannot cause more.
         let keys = [1, 2, 3, 4, 1, 2, 5, 1, 2, 3, 4, 5];
         assert_eq!(hits(&next_uses(&keys), 3), 12 - 7);
     }
 
     #[test]
-    fn a_loop_keeps_all_slots_but_the_one_for_what_passes() {
+    fn a_loop_hits_once_per_slot_and_round() {
         let keys: Vec<u32> = (0..1_000).map(|at| at % 10).collect();
-        // Every pass but the first hits once for each slot.
+        // Every round but the first has one hit per slot.
         assert_eq!(hits(&next_uses(&keys), 4), 99 * 4);
         assert_eq!(hits(&next_uses(&keys), 10), 990);
     }

@@ -1,10 +1,10 @@
-//! The caches whose speed and memory are compared, each behind the same two calls. All have room
-//! for the same bytes, counted by the engine's own [`weight`] wherever a library can count.
+//! The caches whose speed and memory are compared, behind a common interface. All have the same
+//! capacity in bytes, in terms of the engine's [`weight`] if the library supports weights.
 //!
-//! What a write does is what a member must: the value arrives as a view into somebody else's
-//! buffer and is copied to be kept. The engine gets the view and copies; for the others the copy
-//! is made here. The engine's entries also have a life and are stored under a fence, as a member
-//! stores them; the others have neither.
+//! A write does the same work as in a member: the value arrives as a view into a foreign buffer and
+//! is copied. The engine gets the view and copies it; for the others, the copy is made here. As in
+//! a member, the engine's entries also expire and are stored with a fence; the others support
+//! neither.
 
 use ahash::RandomState;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use larder_engine::{
 };
 use parking_lot::Mutex;
 
-/// All of them; the engine's default policy first.
+/// All caches; the engine's default policy comes first.
 pub(crate) const NAMES: &[&str] = &[
     "larder TinyLfu",
     "larder S3Fifo",
@@ -28,31 +28,31 @@ pub(crate) const NAMES: &[&str] = &[
     "Mutex + lru",
 ];
 
-/// The one that the bars are set by.
+/// The reference for the engine's targets.
 pub(crate) const QUICK_CACHE: &str = "quick_cache";
-/// Bytes of a key: of the engine's, which takes any bytes, and of the others', which take a number.
+/// Length of a key: the engine's keys are bytes, the others' are numbers.
 pub(crate) const KEY_BYTES: usize = size_of::<u64>();
 
-/// "Now" of every call, and how long an entry lives from then.
+/// The time of every call, and the life of an entry from then on.
 const NOW: Tick = Tick::from_millis(1_000_000);
 const FRESH_MS: u64 = 60_000;
 const KEEP_MS: u64 = 90_000;
 
-/// One cache.
+/// A cache in the comparison.
 pub(crate) trait Contender: Sync {
-    /// Looks up, and touches the value that is found.
+    /// Looks up a key and accesses the value. Returns true on a hit.
     fn read(&self, key: u64) -> bool;
     /// Stores a copy of the value.
     fn write(&self, key: u64, value: &Bytes);
-    /// Entries held, when everything put off is done; all keys ever written are below `keys`.
+    /// Number of entries after all deferred work is done. All keys ever written are below `keys`.
     fn entries(&self, keys: u64) -> u64;
-    /// Bytes that it believes to hold, if it says.
+    /// Bytes that the cache charges for its entries, if it reports them.
     fn charged(&self) -> Option<u64> {
         None
     }
 }
 
-/// A fresh one with room for `budget` bytes of entries with values of about `value_bytes`.
+/// Creates an empty cache with a capacity of `budget` bytes, for values of about `value_bytes`.
 pub(crate) fn build(name: &str, budget: u64, value_bytes: usize) -> Box<dyn Contender> {
     let slots = slots(budget, value_bytes);
     let room = usize::try_from(budget).expect("64 bits");
@@ -86,13 +86,13 @@ pub(crate) fn build(name: &str, budget: u64, value_bytes: usize) -> Box<dyn Cont
     }
 }
 
-/// Entries of this size for which there is room.
+/// Number of entries with values of this size that fit `budget`.
 pub(crate) fn slots(budget: u64, value_bytes: usize) -> usize {
     let slots = budget / weight(KEY_BYTES, value_bytes);
     usize::try_from(slots).expect("64 bits").max(1)
 }
 
-/// As a member would: the length, and a byte of it.
+/// Accesses a value as a member does: its length and one byte.
 fn touch(value: &[u8]) -> bool {
     std::hint::black_box(value.first());
     true
@@ -122,7 +122,7 @@ impl Contender for Larder {
         let (fresh, keep) = (NOW.after_millis(FRESH_MS), NOW.after_millis(KEEP_MS));
         let fence = self.group.begin_load();
         let entry = NewEntry::new(Value::Present(value.clone()), fresh, keep, 1);
-        // A refusal is the cache's own decision, and shows in its hit ratio.
+        // Ignore a refusal: the cache may refuse entries, which its hit ratio reflects.
         let _ = self.group.insert(&key.to_be_bytes(), &entry, Some(fence), NOW);
     }
 
@@ -160,7 +160,7 @@ impl Contender for QuickCache {
     }
 }
 
-/// The same library asked for what a member asks: keys that are any bytes.
+/// quick_cache with arbitrary byte strings as keys, as a member needs them.
 type QuickCacheOfBytes = quick_cache::sync::Cache<Box<[u8]>, Bytes, Weigher>;
 
 impl Contender for QuickCacheOfBytes {
@@ -204,7 +204,7 @@ impl Contender for Foyer {
     }
 }
 
-/// It weighs in 16 bits, so bytes go in steps.
+/// Bytes per unit of weight, because TinyUFO's weights have 16 bits.
 const UFO_UNIT: usize = 64;
 
 impl Contender for tinyufo::TinyUfo<u64, Bytes> {
@@ -218,7 +218,7 @@ impl Contender for tinyufo::TinyUfo<u64, Bytes> {
         self.put(key, Bytes::copy_from_slice(value), units);
     }
 
-    /// It does not say how many it holds, so every key is asked for.
+    /// TinyUFO does not report its number of entries, so look up every key.
     fn entries(&self, keys: u64) -> u64 {
         (0..keys).filter(|key| self.get(key).is_some()).count() as u64
     }
@@ -245,7 +245,7 @@ type MutexLru = Mutex<lru::LruCache<u64, Bytes, RandomState>>;
 
 impl Contender for MutexLru {
     fn read(&self, key: u64) -> bool {
-        // Cloned under the lock, as every shared cache must; looked at after it.
+        // Clone under the lock, as every shared cache must, and access the value after it.
         let value = self.lock().get(&key).cloned();
         value.is_some_and(|value| touch(&value))
     }
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_contender_holds_what_was_written_and_keeps_to_its_room() {
+    fn every_contender_stores_values_and_respects_its_capacity() {
         let value = Bytes::from(vec![7; 100]);
         for &name in NAMES {
             let cache = build(name, 4 << 20, value.len());

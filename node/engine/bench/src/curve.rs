@@ -1,8 +1,8 @@
-//! Predicted hit ratios beside real ones, and what the prediction costs a read.
+//! Compares predicted with real hit ratios, and measures the cost of the prediction per read.
 //!
-//! `larder-engine-bench curve [--traces FOLDER] [--sizes PERCENT,…] [--only NAME,…]`. A stream runs
-//! through one cache that predicts; then each prediction is checked by a cache of that size or
-//! policy which the whole stream runs through.
+//! `larder-engine-bench curve [--traces FOLDER] [--sizes PERCENT,…] [--only NAME,…]`. One cache
+//! serves a stream and predicts. Then a cache of each predicted size or policy serves the whole
+//! stream and yields the real hit ratio.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use larder_engine::{
 use crate::workloads::{self, Random, Workload, Zipf};
 
 const VALUE_BYTES: usize = 1 << 10;
-/// Streams run at this many requests a second of the caches' own time.
+/// Requests per millisecond of the caches' time.
 const REQUESTS_PER_MS: u64 = 20;
-/// As a member does it.
+/// Interval of sweeps, as in a member.
 const SWEEP_MS: u64 = 250;
-/// Policies whose curve is drawn; all are predicted at the present size.
+/// Policies that are predicted at all sizes. At the current size, every policy is predicted.
 const POLICIES: [PolicyKind; 3] = [PolicyKind::Lru, PolicyKind::S3Fifo, PolicyKind::TinyLfu];
-/// Reads that the cost is measured over.
+/// Number of reads for the measurement of the cost.
 const COST_READS: u32 = 4_000_000;
 
 #[derive(clap::Args)]
@@ -29,18 +29,18 @@ pub(crate) struct Args {
     /// Folder of recorded streams.
     #[arg(long, env = "LARDER_TRACES")]
     traces: Option<PathBuf>,
-    /// Streams to run; all, unless named.
+    /// Run only these streams.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Memory of the cache that predicts, percent of the distinct keys.
+    /// Size of the predicting cache, in percent of the distinct keys.
     #[arg(long, value_delimiter = ',', default_value = "5")]
     sizes: Vec<f64>,
-    /// Requests of a generated stream.
+    /// Number of requests of each generated stream.
     #[arg(long, default_value_t = 500_000)]
     requests: u32,
 }
 
-/// Prints a table for each stream, then the cost.
+/// Prints a table for each stream, and then the cost.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut workloads = match &args.traces {
         Some(folder) => workloads::traces(folder)?,
@@ -66,7 +66,7 @@ fn compare(workload: &Workload, slots: u64) {
     for policy in POLICIES {
         let real = Real::new(policy, slots).run(&workload.keys);
         let Ok(curve) = real.group.curve(real.now()) else {
-            println!("| {policy} | too few requests were sampled | | | | | |");
+            println!("| {policy} | too few sampled requests | | | | | |");
             continue;
         };
         let sizes = CURVE_PERCENTS.iter().zip(curve.sizes).map(|(&percent, predicted)| {
@@ -81,12 +81,12 @@ fn compare(workload: &Workload, slots: u64) {
             .iter()
             .map(|&(rival, predicted)| (rival, predicted * 100.0, truth(rival, slots)))
             .collect();
-        let told = rivals.iter().map(|(rival, p, t)| format!("{rival} {p:.1} / {t:.1}"));
+        let pairs = rivals.iter().map(|(rival, p, t)| format!("{rival} {p:.1} / {t:.1}"));
         let errors = rivals.iter().map(|(_, p, t)| (p - t).abs()).sum::<f64>();
-        let told = told.collect::<Vec<_>>().join(", ");
+        let pairs = pairs.collect::<Vec<_>>().join(", ");
         let mean = errors / rivals.len() as f64;
         let bytes = curve.memory_bytes >> 10;
-        println!("| policies at 1× | {told} | | | | | {mean:.2} |");
+        println!("| policies at 1× | {pairs} | | | | | {mean:.2} |");
         println!(
             "| sampled {} of {} reads, {bytes} KiB | | | | | | |",
             curve.sampled, curve.requests
@@ -95,13 +95,13 @@ fn compare(workload: &Workload, slots: u64) {
 }
 
 fn row(name: &str, cells: &[(f64, f64)]) {
-    let told = cells.iter().map(|(predicted, real)| format!("{predicted:.1} / {real:.1}"));
+    let pairs = cells.iter().map(|(predicted, real)| format!("{predicted:.1} / {real:.1}"));
     let mean = cells.iter().map(|(p, t)| (p - t).abs()).sum::<f64>() / cells.len() as f64;
-    println!("| {name} | {} | {mean:.2} |", told.collect::<Vec<_>>().join(" | "));
+    println!("| {name} | {} | {mean:.2} |", pairs.collect::<Vec<_>>().join(" | "));
 }
 
-/// Reads that hit, with the prediction at work and with its sample run dry: without sweeps the
-/// queue stays full and the sample shrinks to nothing, so that only the compare is left.
+/// Measures hits with an active prediction and with an empty sample. Without sweeps, the queue
+/// stays full and the sampling rate falls to zero, so only the comparison per read is left.
 fn cost() {
     let slots = 100_000;
     let zipf = Zipf::new(slots, 0.99);
@@ -114,7 +114,7 @@ fn cost() {
             let mut real = Real::new(PolicyKind::Lru, u64::from(slots) * 2);
             (0..slots).for_each(|key| real.read(key));
             if !live {
-                // Runs the sample dry.
+                // Empty the sample.
                 keys.iter().take(2_000_000).for_each(|key| _ = real.get(*key));
             }
             let (took, sweeps) = reads(&real, &keys, live);
@@ -125,17 +125,14 @@ fn cost() {
         }
     }
     let [live, dry] = medians.map(|times| median(&times));
-    println!("\n## Cost of a read that hits, one thread, Zipf 0.99, 100,000 entries\n");
-    println!("| | ns a read |\n|---|---|");
-    println!("| with the prediction at work | {live:.1} |");
-    println!("| with its sample run dry | {dry:.1} |");
-    println!(
-        "| the miniatures' work in the sweep, spread over the reads | {:.2} |",
-        median(&swept)
-    );
+    println!("\n## Cost of a hit, one thread, Zipf 0.99, 100,000 entries\n");
+    println!("| | ns per read |\n|---|---|");
+    println!("| with an active prediction | {live:.1} |");
+    println!("| with an empty sample | {dry:.1} |");
+    println!("| work of the miniatures in the sweep, per read | {:.2} |", median(&swept));
 }
 
-/// Nanoseconds a read took, and of a sweep its part, over all keys; sweeps by the wall's clock.
+/// Nanoseconds per read over all keys, without and of the sweeps, which run in real-time intervals.
 fn reads(real: &Real, keys: &[u32], sweep: bool) -> (f64, f64) {
     let begun = Instant::now();
     let mut next = begun + Duration::from_millis(SWEEP_MS);
@@ -159,7 +156,7 @@ fn median(times: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// A cache of one group with room for so many entries.
+/// A cache with one group and a given number of slots.
 struct Real {
     cache: Cache,
     group: Group,

@@ -1,6 +1,6 @@
-//! Speed and memory beside other libraries: throughput, the slowest reads and fills, bytes an
-//! entry, and the bars that hold for them. The caches take turns in every round and the median
-//! round counts, so that a disturbance of some seconds meets all of them.
+//! Speed and memory compared with other libraries: throughput, latency of the slowest operations,
+//! bytes per entry, and the targets for them. The caches alternate in every round and the median
+//! round counts, so that a disturbance of some seconds affects all of them.
 
 mod report;
 mod speed;
@@ -9,28 +9,29 @@ use crate::contenders;
 use crate::memory::{self, Cost, MIXED};
 use crate::progress::Progress;
 
-/// Sizes of values, bytes.
+/// Sizes of values in bytes.
 const VALUES: [usize; 4] = [64, 1 << 10, 64 << 10, MIXED];
 
 /// `engine`
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Times that each cache is measured in each shape; the median counts.
+    /// Number of measurements of each cache and shape; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
-    /// Operations of each thread in one round.
+    /// Operations per thread and round.
     #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     operations: u32,
     /// Operations that bring a cache to its steady state before the first round.
     #[arg(long, default_value_t = 1_000_000)]
     warm_up: u32,
-    /// Room of the caches whose memory is measured, mebibytes.
+    /// Capacity of the caches whose memory is measured, in MiB.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=4096))]
     budget_mib: u64,
-    /// Only the shapes whose name contains this ("hits, Zipf 0.99, 1 thread"), and no memory.
+    /// Measure only the shapes whose name contains this ("hits, Zipf 0.99, 1 thread"), and no
+    /// memory.
     #[arg(long)]
     shape: Option<String>,
-    /// Only these caches.
+    /// Measure only these caches.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
 }
@@ -39,7 +40,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let wanted = |name: &&str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let names: Vec<&str> = contenders::NAMES.iter().copied().filter(wanted).collect();
-    anyhow::ensure!(!names.is_empty(), "there are {}", contenders::NAMES.join(", "));
+    anyhow::ensure!(
+        !names.is_empty(),
+        "no such cache, choose from {}",
+        contenders::NAMES.join(", ")
+    );
     let measured = speed::measure(&names, args);
     print!("{}", report::throughput(&names, &measured));
     if args.shape.is_some() {
@@ -52,7 +57,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// For each cache, its cost with each size of values.
+/// For each cache, the memory cost with each size of values.
 fn costs(names: &[&str], budget: u64) -> anyhow::Result<Vec<Vec<(usize, Cost)>>> {
     let progress = Progress::new("memory", names.len() * VALUES.len());
     let mut all = Vec::new();

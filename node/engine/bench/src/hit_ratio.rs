@@ -1,8 +1,8 @@
-//! Hit ratios: every policy of the engine, other libraries, and the optimum, over one set of
-//! request streams and cache sizes. Everything counts entries, all of one size.
+//! Hit ratios of every policy of the engine, of other libraries and of the optimum, for the same
+//! request streams and cache sizes. All entries have the same size.
 //!
-//! Runs of different subjects and sizes share nothing, so they go on all processors at once: a hit
-//! ratio does not depend on time.
+//! Runs of different subjects and sizes are independent and a hit ratio does not depend on time, so
+//! they run on all processors in parallel.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,21 +15,21 @@ use crate::table::{self, Grid, Size};
 use crate::workloads::{self, Workload};
 use crate::{belady, plot, subjects};
 
-/// Caches of fewer slots say more about rounding than about policies.
+/// Minimum number of slots. With fewer, rounding dominates the result.
 const FEWEST_SLOTS: usize = 8;
-/// Requests of a stream that a default run generates.
+/// Default number of requests of a generated stream.
 const REQUESTS: u32 = 1_000_000;
 
 /// `hit-ratio`
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Folder of recorded streams: NAME.trace or NAME.trace.xz, big-endian 32-bit keys.
+    /// Folder of recorded streams: NAME.trace or NAME.trace.xz with big-endian 32-bit keys.
     #[arg(long, env = "LARDER_TRACES", value_name = "FOLDER")]
     traces: Option<PathBuf>,
-    /// Only the streams of these names.
+    /// Run only these streams.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
-    /// Sizes of the caches, percent of a stream's distinct keys; a loop is also run at 50 and 90.
+    /// Cache sizes in percent of a stream's distinct keys. A loop is also run at 50 and 90.
     #[arg(
         long,
         value_delimiter = ',',
@@ -37,15 +37,15 @@ pub(crate) struct Args {
         default_value = "0.1,0.5,1,2,5,10,20"
     )]
     sizes: Vec<f64>,
-    /// Requests of each generated stream.
+    /// Number of requests of each generated stream.
     #[arg(long, default_value_t = REQUESTS)]
     requests: u32,
-    /// Folder for one plot a stream, NAME.svg.
+    /// Folder for one plot per stream, NAME.svg.
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
 }
 
-/// Runs everything; the summary comes first, then a table for each stream.
+/// Runs everything. Prints a summary and then a table for each stream.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut streams = match &args.traces {
         Some(folder) => workloads::traces(folder)?,
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         grids.push(grid);
     }
     if recorded == 0 {
-        println!("No recorded streams were given (`--traces`): these are the generated ones.\n");
+        println!("No recorded streams (`--traces`): only generated ones were run.\n");
     }
     print!("{}", table::summary(&grids));
     for grid in &grids {
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One stream through every subject at every size.
+/// Runs one stream through every subject at every size.
 fn measure(stream: &Workload, percents: &[f64]) -> Grid {
     let distinct = stream.distinct();
     let mut percents = percents.to_vec();
@@ -104,8 +104,7 @@ fn measure(stream: &Workload, percents: &[f64]) -> Grid {
     Grid { name, requests, distinct, sizes, rows }
 }
 
-/// The results of `count` jobs in their order, worked off by as many threads as there are
-/// processors.
+/// Runs `count` jobs on one thread per processor and returns their results in order.
 fn in_parallel(name: &str, count: usize, job: impl Fn(usize) -> f64 + Sync) -> Vec<f64> {
     let progress = Progress::new(name, count);
     let (next, results) = (AtomicUsize::new(0), Mutex::new(vec![0.0; count]));
@@ -133,12 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_in_parallel_keep_their_order() {
+    fn results_of_parallel_jobs_are_in_order() {
         assert_eq!(in_parallel("squares", 100, |at| (at * at) as f64)[99], 9801.0);
     }
 
     #[test]
-    fn lru_and_fifo_hit_exactly_as_the_plain_definitions_say() {
+    fn lru_and_fifo_agree_with_their_definitions() {
         let keys = &workloads::generated(60_000)[1].keys;
         for slots in [50, 700] {
             for (name, moves_up) in [("Lru", true), ("Fifo", false)] {
@@ -164,7 +163,7 @@ mod tests {
     fn nothing_beats_the_optimum() {
         let stream = &workloads::generated(20_000)[0];
         let grid = measure(stream, &[1.0, 10.0]);
-        let (_, best) = grid.rows.last().expect("the optimum stands last");
+        let (_, best) = grid.rows.last().expect("the optimum is the last row");
         for (name, cells) in &grid.rows {
             assert!(cells.iter().zip(best).all(|(cell, best)| cell <= best), "{name}");
         }

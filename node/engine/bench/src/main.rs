@@ -1,8 +1,8 @@
-//! The engine beside other libraries, in one run: hit ratios (`hit-ratio`), speed and memory
-//! (`engine`), and memory over time (`soak`).
+//! Compares the engine with other libraries: hit ratios (`hit-ratio`), speed and memory (`engine`),
+//! and memory over time (`soak`).
 //!
-//! Results go to standard output as Markdown, progress to standard error. It knows neither the
-//! documentation's pages nor the commit: `cargo xtask bench` puts the tables where they belong.
+//! Results go to standard output as Markdown, progress to standard error. `cargo xtask bench` runs
+//! this program and inserts the tables into the documentation.
 
 mod belady;
 mod contenders;
@@ -19,7 +19,7 @@ mod workloads;
 
 use clap::{Parser, Subcommand};
 
-/// The engine beside other libraries: hit ratios, speed, memory, a soak.
+/// Compares the engine with other libraries: hit ratios, speed, memory, a soak.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -29,15 +29,17 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Hits of every policy, other libraries and the optimum, on traces and generated streams.
+    /// Hit ratios of all policies, other libraries and the optimum, on recorded and generated
+    /// streams.
     HitRatio(hit_ratio::Args),
-    /// Throughput, latency and bytes an entry.
+    /// Throughput, latency and bytes per entry.
     Engine(engine::Args),
-    /// Predicted hit ratios beside real ones, and what the prediction costs a read.
+    /// Predicted and real hit ratios, and the cost of the prediction per read.
     Curve(curve::Args),
-    /// Fills to three times the budget, churns, and fails unless resident memory stays flat.
+    /// Fills a cache with three times its budget, churns, and fails unless resident memory stays
+    /// flat.
     Soak(soak::Args),
-    /// Fills one cache in this process and prints what it costs: a step of `engine`.
+    /// Fills one cache in this process and prints its memory cost: a step of `engine`.
     #[command(hide = true)]
     Fill(memory::Args),
 }

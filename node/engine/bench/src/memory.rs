@@ -1,5 +1,5 @@
-//! What an entry costs in resident memory. Each cache is filled in a fresh process of its own:
-//! an allocator never gives everything back, so one process cannot measure two.
+//! Resident memory per entry. Each cache is filled in a new process, because an allocator does not
+//! return all memory to the system.
 
 use std::fs;
 use std::process::Command;
@@ -10,46 +10,46 @@ use bytes::Bytes;
 use crate::contenders;
 use crate::workloads::Random;
 
-/// Stands for values of many sizes.
+/// Represents values of mixed sizes.
 pub(crate) const MIXED: usize = 0;
-/// Sizes of mixed values, bytes: as likely from 64 to 128 as from 32 Ki to 64 Ki.
+/// Sizes of mixed values in bytes: as likely from 64 to 128 as from 32 Ki to 64 Ki.
 const MIXED_FROM: f64 = 64.0;
 const MIXED_DOUBLINGS: f64 = 10.0;
 
 /// `fill`
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One of the compared caches.
+    /// Name of the cache.
     #[arg(long)]
     name: String,
-    /// Size of every value; 0 mixes sizes from 64 B to 64 KiB.
+    /// Size of each value; 0 means mixed sizes from 64 B to 64 KiB.
     #[arg(long)]
     value_bytes: usize,
-    /// Bytes that the cache may hold.
+    /// Capacity of the cache in bytes.
     #[arg(long)]
     budget: u64,
 }
 
-/// What a filled cache costs.
+/// Memory of a filled cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Cost {
-    /// Entries held.
+    /// Number of entries.
     pub(crate) entries: u64,
-    /// By how much the process's own resident memory grew, bytes.
+    /// Growth of the process's resident memory in bytes.
     pub(crate) resident: u64,
-    /// What the cache believes to hold, bytes; 0 if it does not say.
+    /// Bytes that the cache charges for its entries; 0 if it does not report them.
     pub(crate) charged: u64,
 }
 
 impl Cost {
-    /// Resident bytes of an entry beside its key and its value.
+    /// Resident bytes per entry in addition to its key and value.
     pub(crate) fn overhead(&self, value_bytes: usize) -> f64 {
         let payload = (contenders::KEY_BYTES + value_bytes) as f64;
         self.resident as f64 / self.entries as f64 - payload
     }
 }
 
-/// Measures in a process of its own.
+/// Measures one cache in a new process.
 pub(crate) fn measure(name: &str, value_bytes: usize, budget: u64) -> anyhow::Result<Cost> {
     let mut child = Command::new(std::env::current_exe().context("find this program")?);
     child.args(["fill", "--name", name, "--value-bytes", &value_bytes.to_string()]);
@@ -61,8 +61,8 @@ pub(crate) fn measure(name: &str, value_bytes: usize, budget: u64) -> anyhow::Re
         .with_context(|| format!("filling {name} printed no figures"))
 }
 
-/// In the child: fills to one and a half times the room with ever new keys, then overwrites and
-/// adds by turns, and prints the figures.
+/// Runs in the child process: inserts one and a half times as many new keys as fit, then
+/// alternately overwrites and inserts, and prints the figures.
 pub(crate) fn fill(args: &Args) -> anyhow::Result<()> {
     let Args { name, value_bytes, budget } = args;
     let mut random = Random::new(0xF111);
@@ -71,7 +71,7 @@ pub(crate) fn fill(args: &Args) -> anyhow::Result<()> {
         let mixed = *value_bytes == MIXED;
         longest.slice(..if mixed { mixed_bytes(&mut random) } else { *value_bytes })
     };
-    // Mixed values have ten equally likely doublings: their mean is about 9.2 KiB.
+    // Mixed sizes have ten equally likely doublings, so their mean is about 9.2 KiB.
     let slots =
         contenders::slots(*budget, if *value_bytes == MIXED { 9 << 10 } else { *value_bytes });
     let before = resident_bytes()?;
@@ -88,7 +88,7 @@ pub(crate) fn fill(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A size of a mixed value.
+/// A random size of a mixed value.
 pub(crate) fn mixed_bytes(random: &mut Random) -> usize {
     (MIXED_FROM * (random.unit() * MIXED_DOUBLINGS).exp2()) as usize
 }
@@ -98,8 +98,8 @@ fn parse(line: &str) -> Option<Cost> {
     Some(Cost { entries: numbers.next()??, resident: numbers.next()??, charged: numbers.next()?? })
 }
 
-/// Memory of this process that is resident and its own: not the program's text, which grows as
-/// pages of it are first run.
+/// Anonymous resident memory of this process. It excludes the program's text, which becomes
+/// resident as its pages are first executed.
 pub(crate) fn resident_bytes() -> anyhow::Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overhead_is_what_key_and_value_leave() {
+    fn overhead_excludes_key_and_value() {
         let cost = Cost { entries: 10, resident: 1_720, charged: 0 };
         assert_eq!(cost.overhead(64), 100.0);
         assert_eq!(parse("10 1720 0\n"), Some(cost));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn mixed_values_keep_to_their_bounds() {
+    fn mixed_sizes_are_within_their_bounds() {
         let mut random = Random::new(1);
         let sizes: Vec<usize> = (0..10_000).map(|_| mixed_bytes(&mut random)).collect();
         assert!(sizes.iter().all(|&size| (64..=65_536).contains(&size)));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn resident_memory_grows_with_what_is_touched() {
+    fn resident_memory_grows_with_touched_memory() {
         let before = resident_bytes().expect("linux");
         let held = vec![1u8; 32 << 20];
         assert!(resident_bytes().expect("linux") >= before + (24 << 20));

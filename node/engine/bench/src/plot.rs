@@ -1,6 +1,6 @@
-//! Draws one stream's hit ratios as SVG: solid lines are the engine's policies, dashed ones other
-//! libraries, the dotted one the optimum. The ground is white whatever is around it, so that it
-//! reads the same on a light and on a dark page.
+//! Plots one stream's hit ratios as SVG. Solid lines are the engine's policies, dashed lines are
+//! other libraries, the dotted line is the optimum. The background is white, so that the plot is
+//! readable on light and dark pages.
 
 use std::path::Path;
 
@@ -15,12 +15,12 @@ use crate::table::{Grid, OPTIMUM, is_default};
 
 const WIDTH: u32 = 900;
 const HEIGHT: u32 = 600;
-/// Where the names begin.
+/// Horizontal position of the legend.
 const NAMES_FROM: u32 = 720;
 const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
-/// Okabe and Ito's palette, which colour-blind readers can tell apart, its yellow darkened, and
-/// a brown.
+/// The palette of Okabe and Ito, which is distinguishable for colour-blind readers, with a darker
+/// yellow, and a brown.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -32,10 +32,10 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(213, 94, 0),
 ];
 
-/// How one row is drawn.
+/// Line style of one row.
 struct Pen {
     style: ShapeStyle,
-    /// Pixels drawn and left out; none is a solid line.
+    /// Lengths of dash and gap in pixels; `None` is a solid line.
     dash: Option<(i32, i32)>,
 }
 
@@ -53,13 +53,13 @@ fn pen(grid: &Grid, row: usize) -> Pen {
     Pen { style: COLOURS[row % COLOURS.len()].stroke_width(width), dash: None }
 }
 
-/// Writes the picture.
+/// Writes the plot to a file.
 pub(crate) fn draw(grid: &Grid, file: &Path) -> anyhow::Result<()> {
     let root = SVGBackend::new(file, (WIDTH, HEIGHT)).into_drawing_area();
-    let told = || format!("draw {}", file.display());
-    // The library's error borrows the file's name; its words are enough.
-    paint(grid, &root).map_err(|error| anyhow::anyhow!("{error}")).with_context(told)?;
-    root.present().map_err(|error| anyhow::anyhow!("{error}")).with_context(told)
+    let context = || format!("draw {}", file.display());
+    // The library's error borrows the file's name, so convert it to text.
+    paint(grid, &root).map_err(|error| anyhow::anyhow!("{error}")).with_context(context)?;
+    root.present().map_err(|error| anyhow::anyhow!("{error}")).with_context(context)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -72,11 +72,11 @@ fn paint<'a>(grid: &Grid, root: &Area<'a>) -> Painted<'a> {
     let (from, to) =
         (percents().fold(f64::MAX, f64::min), percents().fold(f64::MIN_POSITIVE, f64::max));
     let hits = || grid.rows.iter().flat_map(|(_, cells)| cells).copied();
-    // To the tens around what is drawn, so that lines close to each other part.
+    // Round the axis to tens around the data, so that close lines are distinguishable.
     let (low, high) = (hits().fold(f64::MAX, f64::min), hits().fold(1.0, f64::max));
     let (low, high) = ((low / 10.0).floor() * 10.0, (high / 10.0).ceil() * 10.0);
     let font = ("sans-serif", 15).into_font().color(&INK);
-    // A single size still needs an axis of some length.
+    // A single size needs an axis of some length too.
     let span = from * 0.9..to.max(from * 1.1);
     let mut chart = ChartBuilder::on(&left)
         .caption(format!("{}: hit ratio over cache size", grid.name), font.clone())
@@ -106,7 +106,7 @@ fn paint<'a>(grid: &Grid, root: &Area<'a>) -> Painted<'a> {
     names(grid, &right)
 }
 
-/// The names in the order of the lines' right ends, so that the eye finds each.
+/// Draws the legend in the order of the lines' right ends.
 fn names<'a>(grid: &Grid, area: &Area<'a>) -> Painted<'a> {
     let mut order: Vec<usize> = (0..grid.rows.len()).collect();
     let end = |&row: &usize| grid.rows[row].1.last().copied().unwrap_or(0.0);

@@ -1,7 +1,7 @@
-//! Memory over time: fills to three times the budget with values of mixed sizes, churns, and
-//! fails unless the process's resident memory stays flat. The engine runs as in a member: several
-//! threads read and invalidate, one other fills (`node/src/app.rs`: loads run on the background
-//! thread), lives end, sizes change with each write, housekeeping runs beside it.
+//! Memory over time: inserts three times the budget with values of mixed sizes, churns, and fails
+//! unless the resident memory stays flat. The engine is used as in a member: several threads read
+//! and invalidate, one other inserts (in `node/src/app.rs`, loads run on the background thread),
+//! entries expire, sizes change with each write, and housekeeping runs concurrently.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,24 +15,24 @@ use larder_engine::{Cache, Group, GroupOptions, NewEntry, Options, Tick, Value};
 use crate::memory::{mixed_bytes, resident_bytes};
 use crate::workloads::{Random, Zipf};
 
-/// Resident memory may leave its first settled value by this much either way.
+/// Maximum deviation of the resident memory from its first settled value, in either direction.
 const BAND_PERCENT: f64 = 5.0;
-/// Of the budget, at any settled time (C14).
+/// Maximum resident memory at any settled time, in multiples of the budget.
 const MOST_RESIDENT: f64 = 1.15;
-/// Part of the churn in which it may still settle.
+/// Share of the churn during which the memory may still settle.
 const SETTLING: f64 = 0.1;
-/// Distinct bytes asked for, of the budget.
+/// Total size of all keys, in multiples of the budget.
 const FILL: u64 = 3;
-/// Mean size of a mixed value, about; only to choose how many keys make up [`FILL`].
+/// Approximate mean size of a mixed value, used to derive the number of keys from [`FILL`].
 const MEAN_BYTES: u64 = 9_400;
-/// Keys that wait to be filled, for each thread that fills; then readers wait.
+/// Maximum number of keys queued per inserting thread. Readers wait if the queue is full.
 const WANTED: usize = 256;
-/// How long entries live; the sweep's work.
+/// Life of an entry, after which the sweep removes it.
 const LIFE_MS: u64 = 60_000;
-/// A member sweeps this often and so much.
+/// Interval and budget of a sweep, as in a member.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 const SWEEP_BUDGET: usize = 10_000;
-/// How often it is looked at, and how often that is printed.
+/// Interval of samples, and number of samples per printed line.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PRINT_EVERY: u64 = 10;
 
@@ -42,25 +42,26 @@ pub(crate) struct Args {
     /// Seconds of churn after the fill.
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// The cache's capacity, mebibytes.
+    /// Capacity of the cache in MiB.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65536))]
     budget_mib: u64,
-    /// Threads that read; one for each processor unless given.
+    /// Number of reading threads [default: one per processor].
     #[arg(long)]
     threads: Option<usize>,
-    /// Threads that fill. A member has one; a program that embeds the engine may have more.
+    /// Number of inserting threads. A member has one; a program that embeds the engine may have
+    /// more.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     fillers: u8,
 }
 
-/// One look.
+/// Resident memory at one time.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     seconds: f64,
     resident: u64,
 }
 
-/// Churns to the end, then judges.
+/// Runs the whole churn and then checks the samples.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let budget = args.budget_mib << 20;
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -88,7 +89,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let mut churn = Churn::new(group.clone(), begin, filler);
             let filled = &filled;
             scope.spawn(move || {
-                // In the arena of the allocator that it goes on with.
+                // Fill in this thread, whose allocator arena the churn uses too.
                 let each = usize::from(args.fillers);
                 (filler..keys).step_by(each).for_each(|key| churn.write(key));
                 filled.wait();
@@ -104,7 +105,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 churn.read(&wanted, stop, operations, keys);
             });
         }
-        // The fillers end when the last reader has.
+        // The inserting threads end after the last reader.
         drop(wanted);
         filled.wait();
         println!("filled after {:.1} s", begin.elapsed().as_secs_f64());
@@ -116,7 +117,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     judge(&samples, args.seconds as f64, budget)
 }
 
-/// Sweeps as a member does, looks, prints.
+/// Sweeps as a member does, takes samples and prints some of them.
 fn watch(
     cache: &Cache,
     before: u64,
@@ -171,24 +172,24 @@ impl Churn {
         Churn { group, begin, random: Random::new(0x50AC + seed), source }
     }
 
-    /// Each time another size.
+    /// Inserts a value of random size.
     fn write(&mut self, key: u64) {
         let now = tick(self.begin);
         let value = self.source.slice(..mixed_bytes(&mut self.random));
         let until = now.after_millis(LIFE_MS);
         let entry = NewEntry::new(Value::Present(value), until, until, 1);
         let fence = self.group.begin_load();
-        // Refusals are the cache's right: a fence that closed, an entry too large for a shard.
+        // Ignore a refusal: the fence may have closed, or the entry is too large for a shard.
         let _ = self.group.insert(&key.to_be_bytes(), &entry, Some(fence), now);
     }
 
-    /// Writes what it is asked for until nobody is left to ask.
+    /// Inserts the requested keys until all readers have ended.
     fn fill(&mut self, asked: &Receiver<u64>) {
         asked.iter().for_each(|key| self.write(key));
     }
 
-    /// Nine in ten read, and have it filled on a miss; the others have it overwritten; one in a
-    /// hundred invalidates.
+    /// Of all operations, 90 % read a key and request its insert on a miss, 9 % request an
+    /// overwrite and 1 % invalidate.
     fn read(
         &mut self,
         wanted: &[SyncSender<u64>],
@@ -207,7 +208,7 @@ impl Churn {
                     || self.group.get(&key.to_be_bytes(), tick(self.begin)).is_none()
                 {
                     let filler = key as usize % wanted.len();
-                    wanted[filler].send(key).expect("it fills as long as somebody asks");
+                    wanted[filler].send(key).expect("the inserting threads end after the readers");
                 }
             }
             operations.fetch_add(100, Ordering::Relaxed);
@@ -215,14 +216,14 @@ impl Churn {
     }
 }
 
-/// Flat: every settled look is within the band around the first settled one and within the bar.
+/// Checks that every settled sample is within the band around the first one and below the maximum.
 fn judge(samples: &[Sample], seconds: f64, budget: u64) -> anyhow::Result<()> {
     let settled: Vec<u64> = samples
         .iter()
         .filter(|sample| sample.seconds >= seconds * SETTLING)
         .map(|sample| sample.resident)
         .collect();
-    ensure!(!settled.is_empty(), "too short to look at it even once");
+    ensure!(!settled.is_empty(), "the run is too short for a single sample");
     let first = settled[0] as f64;
     let (least, most) = settled
         .iter()
@@ -235,7 +236,7 @@ fn judge(samples: &[Sample], seconds: f64, budget: u64) -> anyhow::Result<()> {
         seconds * SETTLING
     );
     ensure!(-down <= BAND_PERCENT && up <= BAND_PERCENT, "resident memory is not flat");
-    ensure!(part <= MOST_RESIDENT, "resident memory is above its bar");
+    ensure!(part <= MOST_RESIDENT, "resident memory exceeds its maximum");
     println!("flat");
     Ok(())
 }
@@ -251,14 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn growth_after_settling_is_not_flat_and_before_it_is() {
+    fn growth_fails_after_settling_but_not_before() {
         assert!(judged(&[100, 1_000, 1_010, 990, 1_000, 1_000, 1_020, 1_000, 1_000, 1_049]));
         assert!(!judged(&[1_000, 1_000, 1_010, 990, 1_000, 1_000, 1_020, 1_000, 1_000, 1_051]));
         assert!(!judged(&[1_000, 1_000, 1_010, 949, 1_000, 1_000, 1_020, 1_000, 1_000, 1_000]));
     }
 
     #[test]
-    fn flat_above_the_bar_is_a_failure() {
+    fn flat_memory_above_the_maximum_fails() {
         assert!(!judged(&[1_200; 20]));
     }
 }

@@ -1,4 +1,4 @@
-//! What is compared, each as a function "was this key here? it is now".
+//! The caches whose hit ratios are compared, each as a function that requests a key.
 
 use bytes::Bytes;
 use larder_engine::{Cache, GroupOptions, NewEntry, Options, PolicyKind, Tick, Value, weight};
@@ -21,11 +21,11 @@ pub(crate) const NAMES: &[&str] = &[
     "foyer LRU",
 ];
 
-/// The engine charges ghosts, sketches and trials to the same budget as entries, which the
-/// others do not; beside values of this size they are a hundredth or two of it.
+/// The engine charges ghosts, sketches and trials to the same budget as entries, unlike the other
+/// libraries. With values of this size, they are one or two percent of the budget.
 const VALUE_BYTES: usize = 4 << 10;
 
-/// Answers whether the key was held, and takes it in if not.
+/// Requests a key: returns true on a hit, and inserts the key on a miss.
 pub(crate) type Subject = Box<dyn FnMut(u32) -> bool>;
 
 /// True for another library.
@@ -33,10 +33,10 @@ pub(crate) fn is_rival(name: &str) -> bool {
     NAMES.contains(&name) && name.parse::<PolicyKind>().is_err()
 }
 
-/// A fresh cache of so many slots.
+/// Creates an empty cache with this many slots.
 pub(crate) fn build(name: &str, slots: usize) -> Subject {
     if let Ok(policy) = name.parse::<PolicyKind>() {
-        return ours(policy, slots);
+        return larder(policy, slots);
     }
     let foyer = |config: foyer_memory::EvictionConfig| -> Subject {
         let builder = foyer_memory::CacheBuilder::new(slots).with_shards(1);
@@ -58,7 +58,7 @@ pub(crate) fn build(name: &str, slots: usize) -> Subject {
                 if !hit {
                     cache.insert(key, ());
                 }
-                // It evicts in housekeeping beside the calls: so often that it never holds
+                // moka evicts in deferred tasks. Run them often enough that it never holds
                 // noticeably more than its capacity.
                 since += 1;
                 if since % every == 0 {
@@ -94,7 +94,7 @@ pub(crate) fn build(name: &str, slots: usize) -> Subject {
     }
 }
 
-fn ours(policy: PolicyKind, slots: usize) -> Subject {
+fn larder(policy: PolicyKind, slots: usize) -> Subject {
     let capacity_bytes = slots as u64 * weight(4, VALUE_BYTES);
     let options = Options { capacity_bytes, shards: Some(1), ..Options::default() };
     let cache = Cache::new(options);

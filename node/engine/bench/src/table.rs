@@ -1,4 +1,4 @@
-//! What hit-ratio runs gave, and its Markdown. Pure.
+//! The results of hit-ratio runs and their Markdown. Pure.
 
 use std::fmt::Write as _;
 
@@ -6,42 +6,40 @@ use larder_engine::PolicyKind;
 
 use crate::subjects;
 
-/// The row that knows the future.
+/// Name of the row of the offline optimum.
 pub(crate) const OPTIMUM: &str = "Bélády";
-/// By so many points the default may stay behind the best library.
+/// Percentage points by which the default may be behind the best library.
 const TOLERATED: f64 = 0.5;
 
 /// One cache size.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
-    /// Of the stream's distinct keys.
+    /// In percent of the stream's distinct keys.
     pub(crate) percent: f64,
-    /// Entries.
+    /// In entries.
     pub(crate) slots: usize,
 }
 
-/// Hit ratios over one stream.
+/// Hit ratios for one stream.
 pub(crate) struct Grid {
-    /// The stream's name.
     pub(crate) name: String,
-    /// Its length.
     pub(crate) requests: usize,
-    /// Its different keys.
+    /// Number of distinct keys.
     pub(crate) distinct: usize,
     /// The columns.
     pub(crate) sizes: Vec<Size>,
-    /// A name and a percentage for each size; the optimum stands last.
+    /// A name and a percentage for each size. The optimum is the last row.
     pub(crate) rows: Vec<(&'static str, Vec<f64>)>,
 }
 
 impl Grid {
-    /// Default minus best library, in points, for each size.
+    /// Default minus best library in percentage points, for each size.
     fn leads(&self) -> Vec<f64> {
         let rivals = || self.rows.iter().filter(|(name, _)| subjects::is_rival(name));
         let best = |at: usize| rivals().map(|(_, cells)| cells[at]).fold(0.0, f64::max);
-        let ours = self.rows.iter().find(|(name, _)| is_default(name));
-        let ours = ours.map_or(&[][..], |(_, cells)| cells);
-        ours.iter().enumerate().map(|(at, cell)| cell - best(at)).collect()
+        let default = self.rows.iter().find(|(name, _)| is_default(name));
+        let default = default.map_or(&[][..], |(_, cells)| cells);
+        default.iter().enumerate().map(|(at, cell)| cell - best(at)).collect()
     }
 }
 
@@ -50,12 +48,12 @@ pub(crate) fn is_default(name: &str) -> bool {
     name == PolicyKind::default().name()
 }
 
-/// True if a lead (negative: a lag) misses the bar. Measured as printed, to hundredths.
+/// True if a lead misses the target. Compared as printed, in hundredths.
 fn misses(lead: f64) -> bool {
     (lead * 100.0).round() < -TOLERATED * 100.0
 }
 
-/// One line a stream: how far the default is ahead of the best library at each size.
+/// One line per stream: the lead of the default over the best library at each size.
 pub(crate) fn summary(grids: &[Grid]) -> String {
     let mut text = String::new();
     let mut percents: Vec<f64> =
@@ -80,8 +78,8 @@ pub(crate) fn summary(grids: &[Grid]) -> String {
     let verdict = if missed == 0 { "met" } else { "NOT met" };
     let _ = writeln!(
         text,
-        "\nPoints; bold with ▼: more than {TOLERATED} behind. Bar (the default is the best or within \
-         {TOLERATED} points of the best library on every stream and size): {verdict}, {missed} of \
+        "\nPoints; bold with ▼: more than {TOLERATED} behind. Bar (the default is the best or \
+         within {TOLERATED} points of the best library on every stream and size): {verdict}, {missed} of \
          {all} cells miss it.",
     );
     text
@@ -95,7 +93,7 @@ fn marked(lead: f64) -> String {
     if misses(lead) { format!("**{lead:+.2} ▼**") } else { format!("{lead:+.2}") }
 }
 
-/// Everything about one stream, with its picture if there is one.
+/// The full table of one stream, with its plot if there is one.
 pub(crate) fn full(grid: &Grid, pictured: bool) -> String {
     let Grid { name, requests, distinct, sizes, rows } = grid;
     let mut text = format!("## {name}\n\n{requests} requests for {distinct} keys; hit %.\n\n");
@@ -125,11 +123,11 @@ pub(crate) fn full(grid: &Grid, pictured: bool) -> String {
 mod tests {
     use super::*;
 
-    fn grid(ours: f64, theirs: f64) -> Grid {
+    fn grid(default: f64, library: f64) -> Grid {
         let rows = vec![
-            (PolicyKind::default().name(), vec![ours]),
+            (PolicyKind::default().name(), vec![default]),
             ("moka", vec![1.0]),
-            ("quick_cache", vec![theirs]),
+            ("quick_cache", vec![library]),
             (OPTIMUM, vec![90.0]),
         ];
         let sizes = vec![Size { percent: 1.0, slots: 8 }];
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_point_behind_is_met_and_more_is_marked() {
+    fn a_lag_of_half_a_point_meets_the_target_and_more_is_marked() {
         assert!(summary(&[grid(49.5, 50.0)]).contains(": met, 0 of 1"));
         let text = summary(&[grid(49.5, 50.0), grid(49.49, 50.0)]);
         assert!(text.contains("NOT met, 1 of 2") && text.contains("**-0.51 ▼**"), "{text}");
@@ -146,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_optimum_is_no_rival() {
+    fn the_optimum_does_not_count_as_a_library() {
         assert_eq!(grid(50.0, 50.0).leads(), [0.0]);
     }
 }

@@ -1,4 +1,4 @@
-//! Request streams: recorded ones from files, and generated ones that are the same in every run.
+//! Request streams: recorded ones from files, and generated ones that are identical in every run.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,26 +10,26 @@ const LOOP: &str = "loop";
 
 /// A named stream of keys.
 pub(crate) struct Workload {
-    /// What the table is headed.
+    /// Heading of its table.
     pub(crate) name: String,
-    /// One key a request.
+    /// The key of each request.
     pub(crate) keys: Vec<u32>,
 }
 
 impl Workload {
-    /// How many different keys there are.
+    /// Number of distinct keys.
     pub(crate) fn distinct(&self) -> usize {
         self.keys.iter().collect::<HashSet<_>>().len()
     }
 
-    /// Sizes that say something about this stream only, percent of its keys: a loop hits nothing
-    /// in a small cache, whatever the policy.
+    /// Additional sizes for this stream, in percent of its keys: in a small cache, a loop has no
+    /// hits under any policy.
     pub(crate) fn further_sizes(&self) -> &'static [f64] {
         if self.name == LOOP { &[50.0, 90.0] } else { &[] }
     }
 }
 
-/// Every trace in a folder: `NAME.trace` or `NAME.trace.xz`.
+/// Reads all traces in a folder: `NAME.trace` or `NAME.trace.xz`.
 pub(crate) fn traces(folder: &Path) -> anyhow::Result<Vec<Workload>> {
     let mut found = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
@@ -54,8 +54,8 @@ pub(crate) fn traces(folder: &Path) -> anyhow::Result<Vec<Workload>> {
     Ok(found)
 }
 
-/// Zipf, Zipf with scans, a loop, and popularity that shifts, of so many requests each, for a
-/// tenth as many keys.
+/// Generates streams of `requests` requests for a tenth as many keys: Zipf, Zipf with scans, a
+/// loop, and shifting popularity.
 pub(crate) fn generated(requests: u32) -> Vec<Workload> {
     let mut random = Random::new(0x5EED);
     let count = (requests / 10).max(1);
@@ -77,20 +77,20 @@ pub(crate) fn generated(requests: u32) -> Vec<Workload> {
     all.push(Workload { name: "scan-mix".into(), keys: keys.collect() });
     let keys = (0..requests).map(|at| at % (count / 5).max(1)).collect();
     all.push(Workload { name: LOOP.into(), keys });
-    // With each twentieth of the requests the ranks move on by a tenth of the keys.
+    // After each twentieth of the requests, the ranks shift by a tenth of the keys.
     let (every, by) = ((requests / 20).max(1), count / 10);
     let keys = (0..requests).map(|at| (zipf.draw(&mut random) + at / every * by) % count);
     all.push(Workload { name: "shifting".into(), keys: keys.collect() });
     all
 }
 
-/// Draws ranks with a probability in proportion to 1 / rank^skew.
+/// Draws ranks with a probability proportional to 1 / rank^skew.
 pub(crate) struct Zipf {
     cumulated: Vec<f64>,
 }
 
 impl Zipf {
-    /// Of so many ranks.
+    /// A distribution over `count` ranks.
     pub(crate) fn new(count: u32, skew: f64) -> Zipf {
         let mut sum = 0.0;
         let cumulated = (1..=count).map(|rank| {
@@ -100,7 +100,7 @@ impl Zipf {
         Zipf { cumulated: cumulated.collect() }
     }
 
-    /// A rank, from 0.
+    /// Draws a rank, starting from 0.
     pub(crate) fn draw(&self, random: &mut Random) -> u32 {
         let total = self.cumulated.last().expect("at least one rank");
         let at = random.unit() * total;
@@ -112,12 +112,12 @@ impl Zipf {
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The same numbers for the same seed.
+    /// Equal seeds give equal numbers.
     pub(crate) fn new(seed: u64) -> Random {
         Random(seed)
     }
 
-    /// Any number.
+    /// Draws any 64-bit number.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut x = self.0;
@@ -126,7 +126,7 @@ impl Random {
         x ^ (x >> 31)
     }
 
-    /// From 0 to below 1.
+    /// Draws a number in `0.0..1.0`.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

@@ -1,4 +1,4 @@
-//! The fuzz target: bytes become operations, operations drive the cache beside a naive model.
+//! The fuzz target: decodes bytes into operations and runs them on the cache and on a naive model.
 #![no_main]
 
 mod model;

@@ -1,8 +1,9 @@
-//! Owns the naive model beside a cache. A listener tells it what leaves, so it knows exactly what
-//! is held: each answer, each refusal and each count is compared with what it expects, and
-//! whatever leaves without a cause that the operation allows is a fault.
+//! A naive model of a cache. A listener reports removals, so the model knows exactly which entries
+//! the cache holds. It checks every result, refusal and counter, and that every removal has a cause
+//! that the operation allows.
 //!
-//! It never guesses what a policy evicts; it only demands that evictions are told and suffice.
+//! The model does not predict what a policy evicts. It only requires that evictions are reported
+//! and sufficient.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,17 +16,18 @@ use parking_lot::Mutex;
 
 use crate::operations::{Fill, GROUPS, Input, Op};
 
-/// Room for about a hundred small entries.
+/// Capacity for about a hundred small entries.
 const CAPACITY: u64 = 30_000;
 const MAX_ENTRY_BYTES: u64 = 6_000;
-/// Empty graves that a policy may keep for each shard, which in a tiny room are more than all of it.
+/// Bytes of empty ghost slots ("graves") that a policy may keep per shard. They can exceed a tiny
+/// limit.
 const GRAVES_BYTES: u64 = 66 * 16;
 const START: Tick = Tick::from_millis(5_000);
 
-/// Builds the cache and applies everything, checking all accounts after every step.
+/// Builds the cache and applies all operations, checking all counters after every step.
 ///
 /// # Panics
-/// If the cache and the model differ: that is a bug in one of them.
+/// If the cache and the model differ, which is a bug in one of them.
 pub(crate) fn run(input: &Input) {
     let mut model = Model::new(input);
     for &op in &input.ops {
@@ -35,7 +37,7 @@ pub(crate) fn run(input: &Input) {
     model.settle();
     model.sides.iter_mut().for_each(Side::clear);
     model.settle();
-    assert!(model.sides.iter().all(|side| side.buried.is_empty()), "all that left was told");
+    assert!(model.sides.iter().all(|side| side.buried.is_empty()), "every removal is reported");
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ struct Stored {
     keep_until: Tick,
     version: u64,
     tag: Option<u8>,
-    /// True once its tag was invalidated.
+    /// True if its tag was invalidated.
     dead: bool,
 }
 
@@ -52,20 +54,21 @@ struct Stored {
 struct Load {
     key: u8,
     fence: Fence,
-    /// True once its key or its group was invalidated.
+    /// True if its key or its group was invalidated after its start.
     overtaken: bool,
-    /// Tags invalidated since.
+    /// Tags invalidated after its start.
     tags: Vec<u8>,
 }
 
-type Told = Arc<Mutex<Vec<(u8, Value, Cause)>>>;
+/// Removals reported by the listener.
+type Reports = Arc<Mutex<Vec<(u8, Value, Cause)>>>;
 
-/// One group and what is known of it.
+/// One group and its model.
 struct Side {
     group: Group,
-    told: Told,
+    reports: Reports,
     held: BTreeMap<u8, Stored>,
-    /// Entries of cleared stores that were not told yet: keys, as often as they were held.
+    /// Keys of cleared entries whose removal was not reported yet; a key can occur several times.
     buried: Vec<u8>,
     loads: Vec<Load>,
     counts: BTreeMap<Cause, u64>,
@@ -73,27 +76,27 @@ struct Side {
     stored: u64,
 }
 
-/// What an operation may remove.
+/// The removals that an operation may cause.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Allows {
     Nothing,
-    /// Evictions, and burials of what was cleared.
+    /// Evictions, and the freeing of cleared entries.
     Room,
-    /// These, and expirations at this moment.
+    /// These, and the expiry of entries at this time.
     Housekeeping(Tick),
 }
 
 impl Side {
     fn new(cache: &Cache, name: u8, options: GroupOptions) -> Side {
         let group = cache.add_group(&name.to_string(), options).expect("a free name");
-        let told: Told = Arc::default();
-        let ear = Arc::clone(&told);
+        let reports: Reports = Arc::default();
+        let log = Arc::clone(&reports);
         group.set_listener(Arc::new(move |key: &[u8], value: &Value, cause: Cause| {
-            ear.lock().push((key[0], value.clone(), cause));
+            log.lock().push((key[0], value.clone(), cause));
         }));
         let (held, counts) = (BTreeMap::new(), BTreeMap::new());
         let (buried, loads) = (Vec::new(), Vec::new());
-        Side { group, told, held, buried, loads, counts, cleared: 0, stored: 0 }
+        Side { group, reports, held, buried, loads, counts, cleared: 0, stored: 0 }
     }
 
     fn clear(&mut self) {
@@ -101,36 +104,36 @@ impl Side {
         self.forget();
     }
 
-    /// All that is held is cleared; it is told of later.
+    /// Models a clear of the group. The removals are reported later.
     fn forget(&mut self) {
         self.cleared += self.held.len() as u64;
         self.buried.extend(std::mem::take(&mut self.held).into_keys());
         self.loads.iter_mut().for_each(|load| load.overtaken = true);
     }
 
-    /// The next removal told must be this one.
+    /// Requires that the next reported removal is this one.
     fn expect(&mut self, key: u8, cause: Cause) {
-        let told = self.told.lock().remove(0);
-        let stored = self.held.remove(&key).expect("what leaves was held");
-        assert_eq!(told, (key, stored.value, cause));
+        let report = self.reports.lock().remove(0);
+        let stored = self.held.remove(&key).expect("the removed entry was held");
+        assert_eq!(report, (key, stored.value, cause));
         *self.counts.entry(cause).or_default() += 1;
     }
 
-    /// Takes in what was told, which must be among what the operation allows.
-    fn hear(&mut self, allows: Allows) {
-        for (key, value, cause) in std::mem::take(&mut *self.told.lock()) {
-            assert!(allows != Allows::Nothing, "{key} left: {cause:?}");
+    /// Applies the reported removals. Each must be one that the operation allows.
+    fn apply_reports(&mut self, allows: Allows) {
+        for (key, value, cause) in std::mem::take(&mut *self.reports.lock()) {
+            assert!(allows != Allows::Nothing, "{key} was removed: {cause:?}");
             if cause == Cause::Invalidated {
                 let place = self.buried.iter().position(|&other| other == key);
-                self.buried.swap_remove(place.expect("only what was cleared is buried"));
+                self.buried.swap_remove(place.expect("only cleared entries are freed later"));
                 continue;
             }
-            let stored = self.held.remove(&key).expect("what leaves was held");
+            let stored = self.held.remove(&key).expect("the removed entry was held");
             assert_eq!(value, stored.value);
             match (cause, allows) {
                 (Cause::Evicted, _) => {}
                 (Cause::Expired, Allows::Housekeeping(now)) => assert!(now > stored.keep_until),
-                _ => panic!("{key} left: {cause:?}"),
+                _ => panic!("{key} was removed: {cause:?}"),
             }
             *self.counts.entry(cause).or_default() += 1;
         }
@@ -146,13 +149,13 @@ impl Side {
 
     fn check_accounts(&self) {
         let stats = self.group.stats();
-        let told = |cause| self.counts.get(&cause).copied().unwrap_or(0);
+        let reported = |cause| self.counts.get(&cause).copied().unwrap_or(0);
         assert_eq!(stats.entries, self.held.len() as u64);
         assert_eq!(stats.insertions, self.stored);
-        assert_eq!(stats.replaced, told(Cause::Replaced));
-        assert_eq!(stats.evicted + stats.evicted_absent, told(Cause::Evicted));
-        assert_eq!(stats.expired, told(Cause::Expired));
-        assert_eq!(stats.invalidated, told(Cause::Invalidated));
+        assert_eq!(stats.replaced, reported(Cause::Replaced));
+        assert_eq!(stats.evicted + stats.evicted_absent, reported(Cause::Evicted));
+        assert_eq!(stats.expired, reported(Cause::Expired));
+        assert_eq!(stats.invalidated, reported(Cause::Invalidated));
         assert_eq!(stats.cleared, self.cleared);
         assert_eq!(stats.bytes, self.group.bytes());
         let weights = |only: fn(&Value) -> bool| -> u64 {
@@ -170,7 +173,7 @@ struct Model {
     shards: u64,
     now: Tick,
     version: u64,
-    /// False from a cut of the capacity or a change of options until sweeps have caught up.
+    /// False from a reduction of the capacity or a change of options until sweeps have caught up.
     fits: bool,
 }
 
@@ -192,8 +195,8 @@ impl Model {
         &mut self.sides[usize::from(group)]
     }
 
-    fn hear(&mut self, allows: Allows) {
-        self.sides.iter_mut().for_each(|side| side.hear(allows));
+    fn apply_reports(&mut self, allows: Allows) {
+        self.sides.iter_mut().for_each(|side| side.apply_reports(allows));
     }
 
     fn insert(&mut self, fill: Fill, load: Option<&Load>) {
@@ -220,11 +223,11 @@ impl Model {
                 side.held.insert(fill.key, stored);
                 side.stored += 1;
             }
-            // Beside a pressing neighbour a shard's part of the room can be next to nothing.
+            // If a neighbour is under pressure, the limit of a shard can be close to nothing.
             Err(Refused::TooLarge) => {}
             Err(refused) => assert_eq!((refused, load.is_some()), (Refused::Fenced, true)),
         }
-        self.hear(Allows::Room);
+        self.apply_reports(Allows::Room);
     }
 
     fn remake(&mut self, group: u8) {
@@ -236,7 +239,7 @@ impl Model {
         assert_eq!(removed.insert(&[0], &late, None, self.now), Err(Refused::Closed));
         assert!(removed.is_empty());
         self.side(group).forget();
-        // What it held is buried before its place is taken: the model keeps one account a group.
+        // Free the old group's entries before it is replaced: the model has one account per group.
         self.settle();
         assert!(self.side(group).buried.is_empty());
         self.sides[usize::from(group)] = Side::new(&self.cache, group, options);
@@ -244,8 +247,8 @@ impl Model {
 
     fn settle(&mut self) {
         let rounds = (0..1_000).take_while(|_| self.cache.sweep(self.now, 100_000).more).count();
-        assert!(rounds < 1_000, "housekeeping comes to an end");
-        self.hear(Allows::Housekeeping(self.now));
+        assert!(rounds < 1_000, "housekeeping terminates");
+        self.apply_reports(Allows::Housekeeping(self.now));
         self.fits = true;
         for Side { group, .. } in &self.sides {
             let stats = group.stats();
@@ -258,7 +261,7 @@ impl Model {
 
     fn update(&mut self, group: u8, options: GroupOptions) {
         self.side(group).group.update(options);
-        self.hear(Allows::Nothing);
+        self.apply_reports(Allows::Nothing);
     }
 
     fn apply(&mut self, op: Op) {
@@ -289,7 +292,7 @@ impl Model {
             Op::Pass { ms } => self.now = now.after_millis(ms),
             Op::Sweep { budget } => {
                 self.cache.sweep(now, budget);
-                self.hear(Allows::Housekeeping(now));
+                self.apply_reports(Allows::Housekeeping(now));
             }
             Op::Settle => self.settle(),
             Op::Capacity { bytes } => {
@@ -312,7 +315,7 @@ impl Model {
             }
             Op::Hottest { group, max } => self.check_hottest(group, max),
         }
-        self.hear(Allows::Nothing);
+        self.apply_reports(Allows::Nothing);
     }
 
     fn invalidate(&mut self, group: u8, key: u8) {
@@ -339,13 +342,13 @@ impl Model {
         let side = self.side(group);
         let mut seen = Vec::new();
         side.group.hottest_first(now, max, |key, hit| {
-            assert!(!hit.is_absent(), "only values are worth handing over");
+            assert!(!hit.is_absent(), "only present entries are listed");
             side.check_hit(key[0], Some(hit), now);
             seen.push(key[0]);
         });
         assert!(seen.len() <= max);
         seen.sort_unstable();
-        assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "each comes once: {seen:?}");
+        assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "each key is listed once: {seen:?}");
     }
 
     fn check_accounts(&self) {
@@ -353,7 +356,7 @@ impl Model {
         self.sides.iter().for_each(Side::check_accounts);
         let bytes: u64 = self.sides.iter().map(|side| side.group.bytes()).sum();
         assert_eq!(self.cache.bytes(), bytes);
-        // Without entries a policy's own memory may exceed a tiny capacity.
+        // Without entries, a policy's own memory may exceed a tiny capacity.
         let bare = self.sides.iter().any(|side| side.held.is_empty());
         let capacity = self.cache.capacity_bytes();
         let graves = GRAVES_BYTES * self.shards * u64::from(GROUPS);

@@ -1,18 +1,18 @@
-//! Owns how bytes become operations on a cache. Every string of bytes is a valid input, and a byte
-//! changed changes about one operation, which is what a fuzzer needs. It never looks at a cache.
+//! Decodes bytes into operations on a cache. As a fuzzer requires, every byte string is a valid
+//! input, and a change of one byte changes about one operation.
 
 use larder_engine::PolicyKind;
 
-/// Groups of the cache that is driven.
+/// Number of groups of the cache.
 pub(crate) const GROUPS: u8 = 3;
-/// Keys of each group. Few, so that operations meet.
+/// Number of keys of each group. Few, so that operations affect each other.
 const KEYS: u8 = 24;
-/// Tags. None of them share a place of the engine's table.
+/// Number of tags. No two of them share a slot of the engine's table.
 const TAGS: u8 = 4;
-/// Operations of one input; a longer one says nothing new and costs time.
+/// Maximum number of operations of one input. More cost time and find nothing new.
 const MOST: usize = 400;
 
-/// One step; `group` and `key` are numbers.
+/// One operation. `group` and `key` are numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
     Get {
@@ -39,7 +39,7 @@ pub(crate) enum Op {
     Clear {
         group: u8,
     },
-    /// The group goes, and an empty one of its name comes.
+    /// Removes the group and adds an empty one with the same name.
     Remake {
         group: u8,
     },
@@ -49,7 +49,7 @@ pub(crate) enum Op {
     Sweep {
         budget: usize,
     },
-    /// Sweeps until there is nothing left to do.
+    /// Sweeps until no work is left.
     Settle,
     Capacity {
         bytes: u64,
@@ -70,18 +70,18 @@ pub(crate) enum Op {
     },
 }
 
-/// What is stored, and how long it lives.
+/// An entry to insert.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Fill {
     pub(crate) group: u8,
     pub(crate) key: u8,
-    /// `None`: absent.
+    /// Length of the value; `None` for an absent entry.
     pub(crate) len: Option<usize>,
     pub(crate) life_ms: Option<u64>,
     pub(crate) tag: Option<u8>,
 }
 
-/// A cache to begin with, and what happens to it.
+/// The initial cache and the operations on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Input {
     pub(crate) policy: PolicyKind,
@@ -101,7 +101,7 @@ impl Input {
     }
 }
 
-/// What is left of the input; past its end it reads as zeros.
+/// The rest of the input. Reads past its end return zeros.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -115,7 +115,7 @@ impl Bytes<'_> {
         self.next() % bound
     }
 
-    /// Small numbers and large ones alike: four bits shifted by up to `shifts`.
+    /// A small or large number: four bits shifted by up to `shifts`.
     fn scaled(&mut self, shifts: u8) -> u64 {
         let byte = self.next();
         u64::from(byte >> 4) << ((byte & 15) % (shifts + 1))
@@ -127,7 +127,7 @@ impl Bytes<'_> {
 
     fn fill(&mut self) -> Fill {
         let (group, key, kind) = (self.below(GROUPS), self.below(KEYS), self.next());
-        // Up to 15 KiB: some are larger than a shard's part of the room.
+        // Up to 15 KiB: some values exceed the limit of a shard.
         let len = usize::try_from(self.scaled(10)).expect("below 16 KiB");
         let life_ms = (kind & 1 == 0).then(|| self.scaled(15));
         let tag = (kind & 2 == 0).then(|| self.below(TAGS));

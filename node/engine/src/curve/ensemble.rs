@@ -1,6 +1,6 @@
-//! Owns the miniatures of one group and what their misses say about all keys: counts, their fading,
-//! the part of the keys that is sampled, and the correction for which keys these happen to be. It
-//! never meets the hot path.
+//! The miniatures of one group, and the estimate for all keys from their misses: counts and their
+//! decay, the sampling rate, and the correction for the choice of sampled keys. Not on the hot
+//! path.
 
 use crate::curve::shadow::Shadow;
 use crate::curve::{Access, CURVE_PERCENTS, Curve, ENOUGH, MEMORY_BYTES, TooYoung, What};
@@ -8,47 +8,47 @@ use crate::policy::PolicyKind;
 use crate::tags::TagEpochs;
 use crate::tick::Tick;
 
-/// Counts are halved this often, so that the curve speaks of the last minutes ...
+/// Interval at which counts are halved, so that the curve describes the last minutes ...
 const HALVED_EVERY_MS: u64 = 300_000;
-/// ... but not before so many sampled reads were counted, so that a quiet group has a curve too.
+/// ... unless fewer sampled reads were counted, so that a group with few reads has a curve too.
 const HALVED_ABOVE: f64 = 2.0 * ENOUGH as f64;
-/// Rounds of little work before more keys are sampled.
+/// Consecutive rounds of low load before more keys are sampled.
 const CALM_ROUNDS: u32 = 40;
-/// Little work: at most so many accesses in a round.
+/// Maximum number of accesses in a round of low load.
 const CALM: usize = super::MAX_PENDING / 8;
-/// Halvings between the largest sample and that of a miniature of the present size.
+/// Number of halvings between the largest sample and that of a miniature of the current size.
 const WIDER: u32 = 2;
-/// Accesses between two looks at the memory.
+/// Accesses between two checks of the memory bound.
 const ROOM_CHECKED_EVERY: usize = 16;
-/// No fewer hashes than these are sampled.
+/// Minimum of the sampling threshold.
 const LEAST_BELOW: u32 = 1 << 12;
 
-/// The group as it is now.
+/// The current state of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Present {
     pub(crate) policy: PolicyKind,
     pub(crate) limit_bytes: u64,
-    /// Bytes that absent entries may take.
+    /// Limit of the bytes of absent entries.
     pub(crate) absent_bytes: u64,
-    /// Reads since the group was made.
+    /// Reads since the group was created.
     pub(crate) hits: u64,
     pub(crate) misses: u64,
 }
 
-/// See the module. Counts of reads and misses are of all keys, sampled or not.
+/// See the module. `reads` and `misses` count all keys, sampled or not.
 #[derive(Debug)]
 pub(super) struct Ensemble {
-    /// Every policy at the present size, then the present policy at every other size. Made with
+    /// Every policy at the current size, then the current policy at every other size. Created with
     /// the first access.
     shadows: Vec<Shadow>,
-    /// Border of the sample that a miniature of the present size sees.
+    /// Sampling threshold of a miniature of the current size.
     below: u32,
-    /// Keys below this are counted: after more keys came into the sample, these are new to the
-    /// miniatures and would only count as misses.
+    /// Keys below this are counted. Keys that were added to the sample recently are not in the
+    /// miniatures yet and would all count as misses.
     counted_below: u32,
-    /// Accesses until the keys that came last are counted too.
+    /// Accesses left until the keys that were added last are counted too.
     warming: usize,
-    /// Rounds of little work in a row.
+    /// Consecutive rounds of low load.
     calm: u32,
     present: Present,
     reads: f64,
@@ -78,7 +78,7 @@ impl Ensemble {
         self.shadows.iter_mut().for_each(Shadow::clear);
     }
 
-    /// One round. Says up to which hash keys should be sampled from now on.
+    /// Replays one round of accesses. Returns the sampling threshold to use from now on.
     pub(super) fn work_off(
         &mut self,
         accesses: &[Access],
@@ -116,13 +116,13 @@ impl Ensemble {
         }
     }
 
-    /// Follows the group: its policy, its room, its counters, and the border of the sample.
+    /// Applies the group's current policy, limit, counters and sampling threshold.
     fn adopt(&mut self, present: &Present, below: u32) {
         if self.shadows.is_empty() {
             self.shadows = made(present.policy);
         }
         if present.policy != self.present.policy {
-            // What was counted for other sizes was the other policy's.
+            // The counts of the other sizes belong to the previous policy.
             let sizes = &mut self.shadows[PolicyKind::ALL.len()..];
             sizes.iter_mut().for_each(|shadow| shadow.set_policy(present.policy));
             self.scale(0.0);
@@ -131,12 +131,12 @@ impl Ensemble {
             - (self.present.hits + self.present.misses) as f64;
         self.misses += present.misses as f64 - self.present.misses as f64;
         self.present = *present;
-        // The hot path asked for fewer.
+        // The hot path has lowered the threshold because its queue was full.
         let fewer = below < widest(self.below);
         self.sample_below(if fewer { below >> WIDER } else { self.below });
     }
 
-    /// Moves the border of the sample, and with it the miniatures' room.
+    /// Sets the sampling threshold and scales the capacity of the miniatures accordingly.
     fn sample_below(&mut self, below: u32) {
         self.below = below.max(LEAST_BELOW);
         self.counted_below = self.counted_below.min(self.below);
@@ -146,7 +146,7 @@ impl Ensemble {
         }
     }
 
-    /// Samples fewer keys until the miniatures are small enough.
+    /// Lowers the threshold until the miniatures fit the memory bound.
     fn make_room(&mut self) {
         while self.memory_bytes() > MEMORY_BYTES && self.below > LEAST_BELOW {
             self.sample_below(self.below / 4 * 3);
@@ -171,7 +171,7 @@ impl Ensemble {
         }
     }
 
-    /// More keys are sampled when there is room and time for them.
+    /// Raises the threshold if load and memory allow it, and returns the widest threshold.
     fn next_below(&mut self, accesses: usize) -> u32 {
         self.calm = if accesses <= CALM { self.calm + 1 } else { 0 };
         let room = self.memory_bytes() < MEMORY_BYTES / 3;
@@ -197,7 +197,7 @@ impl Ensemble {
         let (policies, sizes) = self.shadows.split_at(PolicyKind::ALL.len());
         let policies: Vec<_> = policies.iter().map(|s| (s.policy, self.hit_ratio(s))).collect();
         let own = policies.iter().find(|(policy, _)| *policy == self.present.policy);
-        let (_, own) = own.expect("every policy has its miniature");
+        let (_, own) = own.expect("every policy has a miniature");
         let size = |percent| {
             sizes.iter().find(|s| s.percent == percent).map_or(*own, |s| self.hit_ratio(s))
         };
@@ -214,12 +214,14 @@ impl Ensemble {
         })
     }
 
-    /// SHARDS-adj counts on the known number of all reads and not on that of the sampled ones:
-    /// whether a hot key is in the sample changes the latter, but not the misses. Here the number
-    /// of real misses is known too, of all keys and of the sampled ones. The difference says what
-    /// the sample leaves out, as far as a miniature's misses are the real ones': all of it for
-    /// one that misses as often or more, in proportion for one that misses less (a difference and
-    /// a ratio estimator; Cochran, "Sampling Techniques", 1977, chapters 6 and 7).
+    /// Estimates the hit ratio of all keys from a miniature.
+    ///
+    /// Like SHARDS-adj, the estimate divides by the known number of all reads and not by that of
+    /// sampled reads: a hot key in the sample changes the latter but hardly the misses. The number
+    /// of real misses is known too, for all keys and for the sampled ones. Their difference is the
+    /// error of the sample. It is added in full for a miniature that misses as often as the group
+    /// or more, and in proportion for one that misses less (a difference and a ratio estimator;
+    /// Cochran, "Sampling Techniques", 1977, chapters 6 and 7).
     fn hit_ratio(&self, shadow: &Shadow) -> f64 {
         let alike = (shadow.misses / shadow.real_misses.max(1.0)).min(1.0);
         let left_out = self.misses - shadow.real_misses;
@@ -227,18 +229,18 @@ impl Ensemble {
     }
 }
 
-/// A count or a size without its fraction.
+/// Truncates a count or a size to a whole number.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "counts and sizes are not negative and far below 2^53"
+    reason = "counts and sizes are never negative and far below 2^53"
 )]
 pub(super) fn whole(number: f64) -> u64 {
     number as u64
 }
 
-/// The border of the sample that a miniature of so many percent sees. Small ones see more keys, or
-/// they would hold too few to be like the real thing; for the largest, half is plenty.
+/// Sampling threshold of a miniature of this size. Small miniatures get more keys, or they would
+/// hold too few to be representative; for the largest, half of the keys is enough.
 fn border(below: u32, percent: u32) -> u32 {
     match percent {
         ..=25 => below.saturating_mul(1 << WIDER),
@@ -248,7 +250,7 @@ fn border(below: u32, percent: u32) -> u32 {
     }
 }
 
-/// The border of the largest sample: what the hot path tells.
+/// Threshold of the largest sample, which the hot path applies.
 fn widest(below: u32) -> u32 {
     border(below, 0)
 }

@@ -1,5 +1,5 @@
-//! Owns one cache in miniature: the real [`Store`] with a real policy, fed with the outlines of
-//! sampled entries. It counts misses; it never counts requests and never decides what is sampled.
+//! One miniature cache: the real [`Store`] with a real policy, fed with the outlines of sampled
+//! entries. Counts misses but not requests, and does not decide which keys are sampled.
 
 use crate::curve::ensemble::whole;
 use crate::curve::{Access, Outline, What};
@@ -9,23 +9,23 @@ use crate::store::Store;
 use crate::tags::TagEpochs;
 use crate::tick::Tick;
 
-/// Buckets of expiry looked at in one round.
+/// Maximum number of steps of the timer wheel in one round.
 const EXPIRED_STEPS: usize = 512;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Shadow {
     pub(super) policy: PolicyKind,
-    /// Its size, in percent of the group's.
+    /// Its size in percent of the group's limit.
     pub(super) percent: u32,
-    /// Keys whose hash is less than this are in its sample.
+    /// Keys whose hash is below this are in its sample.
     below: u32,
     store: Store,
     capacity_bytes: u64,
     absent_bytes: u64,
-    /// Misses of all keys, as its sample tells: each counts for those that it stands for.
+    /// Misses of this miniature, scaled from its sample to all keys.
     pub(super) misses: f64,
-    /// Of the group itself, told by the same sample.
+    /// Misses of the group, scaled from the same sample to all keys.
     pub(super) real_misses: f64,
 }
 
@@ -50,7 +50,7 @@ impl Shadow {
         }
     }
 
-    /// Makes it the miniature of a group with so much room, from the keys below `below`.
+    /// Scales the miniature to a group with these limits and a sample of the keys below `below`.
     pub(super) fn resize(&mut self, below: u32, bytes: u64, absent_bytes: u64) {
         if below < self.below {
             self.store.remove_where(|hash| hash >= below);
@@ -70,7 +70,7 @@ impl Shadow {
         self.store = Store::new(self.policy, self.capacity_bytes);
     }
 
-    /// Feeds one access. Keys from `counted` on are new to the sample and not counted yet.
+    /// Replays one access. Keys from `counted` on are new in the sample and not counted yet.
     pub(super) fn feed(&mut self, access: &Access, tags: &TagEpochs, counted: u32) {
         let Access { now, hash, what } = *access;
         if hash >= self.below {
@@ -78,7 +78,7 @@ impl Shadow {
         }
         let counted = counted.min(self.below);
         let each = if hash < counted { 1.0 / rate(counted) } else { 0.0 };
-        // Entries in miniature have no key: the hash alone tells them apart.
+        // Entries of a miniature have no key and are distinguished by their hash.
         let slot = self.store.find(hash, b"");
         let lives = slot.is_some_and(|slot| !self.store.is_dead(slot, now, tags));
         match what {
@@ -92,7 +92,7 @@ impl Shadow {
                 if matches!(what, What::Miss) {
                     self.real_misses += each;
                 }
-                // Here the read of a missing key would have loaded what the group still has.
+                // A group of this size would have loaded the entry that the real group still has.
                 if let What::Hit(outline) = what
                     && !lives
                 {
@@ -119,7 +119,7 @@ impl Shadow {
         self.make_room();
     }
 
-    /// Removes what is past its life, as the group's own sweep does.
+    /// Removes expired entries, as the group's sweep does.
     pub(super) fn expire(&mut self, now: Tick) {
         let mut steps = EXPIRED_STEPS;
         while self.store.expire(now, &mut steps).is_some() {}
@@ -144,7 +144,7 @@ impl Shadow {
     }
 }
 
-/// The part of all keys whose hash is less than `below`.
+/// The share of all keys whose hash is below `below`.
 fn rate(below: u32) -> f64 {
     f64::from(below) / f64::from(u32::MAX)
 }

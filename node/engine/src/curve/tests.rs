@@ -1,4 +1,4 @@
-//! The prediction beside reality: the same stream through real caches of every size and policy.
+//! Compares predictions with real caches of every size and policy that serve the same reads.
 
 use bytes::Bytes;
 
@@ -20,7 +20,7 @@ impl Random {
     }
 }
 
-/// Ranks with a probability in proportion to 1 / rank^skew.
+/// Draws ranks with a probability proportional to 1 / rank^skew.
 struct Zipf(Vec<f64>);
 
 impl Zipf {
@@ -39,7 +39,7 @@ impl Zipf {
     }
 }
 
-/// A cache of one group with room for so many entries of [`VALUE_BYTES`].
+/// A cache with one group and room for a number of entries of [`VALUE_BYTES`].
 struct Real {
     cache: Cache,
     group: Group,
@@ -63,7 +63,8 @@ impl Real {
         Tick::from_millis(self.now_us / 1_000)
     }
 
-    /// A read every 50 µs, with a load if it misses, and a sweep every 250 ms.
+    /// Advances the time by 50 µs and reads a key, with an insert on a miss and a sweep every 250
+    /// ms.
     fn read(&mut self, key: u32) {
         self.now_us += 50;
         self.reads += 1;
@@ -103,7 +104,7 @@ fn zipf(skew: f64) -> Vec<u32> {
     (0..READS).map(|_| zipf.draw(&mut random)).collect()
 }
 
-/// Predicted less real hit ratios in points, for the sizes of a policy and then for every policy.
+/// Predicted minus real hit ratio in percentage points, for every size and then for every policy.
 fn errors(policy: PolicyKind, keys: &[u32]) -> Vec<(String, f64)> {
     let curve = Real::new(policy, ENTRIES).run(keys).curve();
     let error = |policy, percent, predicted| {
@@ -118,23 +119,23 @@ fn errors(policy: PolicyKind, keys: &[u32]) -> Vec<(String, f64)> {
     sizes.chain(rivals).collect()
 }
 
-/// Two points on the mean over all sizes and policies. A single one may be farther off: TinyLfu
-/// chooses its window by trials, which in miniature have few keys to learn from.
+/// Requires a mean error of at most two percentage points over all sizes and policies. A single one
+/// may be larger: TinyLfu adjusts its window by trials, which have few keys in a miniature.
 fn check(policy: PolicyKind, keys: &[u32]) {
     let all = errors(policy, keys);
     let mean = all.iter().map(|(_, error)| error.abs()).sum::<f64>() / all.len() as f64;
-    assert!(mean <= 2.0, "{mean:.2} points on the mean: {all:.1?}");
+    assert!(mean <= 2.0, "mean error of {mean:.2} points: {all:.1?}");
     assert!(all.iter().all(|(_, error)| error.abs() <= 6.0), "{all:.1?}");
 }
 
 #[test]
-fn predictions_on_skewed_popularity_are_two_points_from_reality() {
+fn predictions_for_skewed_popularity_are_within_two_points() {
     check(PolicyKind::Lru, &zipf(0.99));
     check(PolicyKind::S3Fifo, &zipf(0.7));
 }
 
 #[test]
-fn predictions_on_shifting_popularity_are_two_points_from_reality() {
+fn predictions_for_shifting_popularity_are_within_two_points() {
     let keys: Vec<u32> = zipf(0.99)
         .iter()
         .enumerate()
@@ -144,8 +145,9 @@ fn predictions_on_shifting_popularity_are_two_points_from_reality() {
 }
 
 #[test]
-fn the_step_of_a_loop_is_found() {
-    // Larger than the memory and smaller than twice of it: nothing or nearly everything.
+fn the_step_in_the_curve_of_a_loop_is_predicted() {
+    // The loop is larger than the cache and smaller than twice the cache: LRU hits nothing at 100 %
+    // and nearly everything at 200 %.
     let keys: Vec<u32> = (0..READS).map(|at| at % 4_500).collect();
     let curve = Real::new(PolicyKind::Lru, ENTRIES).run(&keys).curve();
     assert!(curve.actual < 0.01 && curve.sizes[2] < 0.01, "{curve:?}");
@@ -153,14 +155,14 @@ fn the_step_of_a_loop_is_found() {
 }
 
 #[test]
-fn lives_that_end_are_predicted_too() {
+fn predictions_account_for_expiry() {
     let keys = zipf(0.99);
     let real = |entries| {
         let short = Real { life_ms: 1_500, ..Real::new(PolicyKind::Lru, entries) };
         short.run(&keys)
     };
     let curve = real(ENTRIES).curve();
-    // Without an end of lives the largest would answer 82 %.
+    // Without expiry, the hit ratio of the largest size would be 82 %.
     for (percent, predicted) in CURVE_PERCENTS.into_iter().zip(curve.sizes) {
         let truth = real(ENTRIES * u64::from(percent) / 100).hit_ratio();
         assert!((predicted - truth).abs() < 0.04, "{percent} %: {predicted} for {truth}");
@@ -172,7 +174,7 @@ fn the_curve_follows_a_change_of_load() {
     let mut real = Real::new(PolicyKind::Lru, ENTRIES).run(&zipf(0.99));
     let before = real.curve();
     assert!(before.actual > 0.5);
-    // Every read is of a new key, for more than ten minutes.
+    // More than ten minutes of reads of new keys only.
     for at in 0..120_000 {
         real.now_us += 10_000;
         real.read(1_000_000 + at);
@@ -189,7 +191,7 @@ fn memory_and_work_are_bounded_for_any_number_of_keys_and_reads() {
     let (now, mut most) = (Tick::from_millis(1), 0);
     let entry = NewEntry::new(Value::Present("0123456789".into()), Tick::NEVER, Tick::NEVER, 0);
     for at in 0..300_000u32 {
-        // Twice each, so that some are hits.
+        // Read each key twice, so that some reads are hits.
         let key = (at / 2).to_be_bytes();
         if group.get(&key, now).is_none() {
             group.insert(&key, &entry, None, now).expect("it fits");
@@ -203,14 +205,14 @@ fn memory_and_work_are_bounded_for_any_number_of_keys_and_reads() {
 }
 
 #[test]
-fn a_young_group_says_how_much_it_has_seen() {
+fn a_group_with_few_reads_reports_how_many_were_sampled() {
     let real = Real::new(PolicyKind::Lru, ENTRIES).run(&[1; 120]);
     let young = real.group.curve(real.now()).expect_err("120 reads");
     assert_eq!(young.to_string(), "not enough requests yet: 120 of 1000 sampled");
 }
 
 #[test]
-fn another_policy_begins_anew() {
+fn a_change_of_policy_restarts_the_prediction() {
     let real = Real::new(PolicyKind::Lru, ENTRIES).run(&zipf(0.99));
     assert_eq!(real.curve().policy, PolicyKind::Lru);
     real.group.update(GroupOptions { policy: PolicyKind::Sieve, ..GroupOptions::default() });
@@ -223,7 +225,7 @@ fn another_policy_begins_anew() {
 }
 
 #[test]
-fn what_is_invalidated_is_missed_by_the_prediction_too() {
+fn predictions_account_for_invalidations() {
     let mut real = Real::new(PolicyKind::Lru, ENTRIES);
     for at in 0..READS / 2 {
         let key = at % 1_000;

@@ -1,6 +1,5 @@
-//! Owns what is done with a group as a whole beside its reads and writes: its part in the division
-//! of the capacity, sweeps, and its prediction. It never looks up a key. One shard is locked after
-//! the other, for a step each.
+//! Operations on a whole group: its part in the division of the capacity, sweeps, and its
+//! prediction. Never looks up a key. Locks one shard after the other, for one step each.
 
 use crate::budget::{Demand, Held};
 use crate::curve::Present;
@@ -10,12 +9,12 @@ use crate::stats::{GroupStats, Swept};
 use crate::sync::atomic::Ordering;
 use crate::tick::Tick;
 
-/// Entries that a step under one lock may look at.
+/// Maximum number of entries processed under one lock.
 const STEP: usize = 64;
 
 impl Inner {
-    /// The first eviction since the last division, or one that room owed would have spared, asks
-    /// for a division.
+    /// Requests a division of the capacity after the first eviction since the last division, and
+    /// after each eviction while the group's limit is below its share.
     pub(super) fn evicted_for_room(&self) {
         let first = !self.pressing.swap(true, Ordering::Relaxed);
         if (first || self.owed.load(Ordering::Relaxed))
@@ -40,8 +39,8 @@ impl Inner {
         }
     }
 
-    /// Tells the shards what the group is due and lowers their limits to it. What is said to be
-    /// held holds until [`Inner::raise`].
+    /// Lowers the limits of the shards to the group's share. The returned values stay valid upper
+    /// bounds until [`Inner::raise`].
     pub(crate) fn hold(&self, target_bytes: u64) -> Held {
         let shards = self.shards.len() as u64;
         let percent = u64::from(self.options.lock().absent_percent.min(100));
@@ -63,7 +62,7 @@ impl Inner {
         held
     }
 
-    /// Raises the limit from what it is held to.
+    /// Raises the limit that [`Inner::hold`] has lowered.
     pub(crate) fn raise(&self, held: Held, limit_bytes: u64) {
         let bytes = limit_bytes / self.shards.len() as u64;
         self.owed.store(limit_bytes < held.target_bytes, Ordering::Relaxed);
@@ -76,7 +75,7 @@ impl Inner {
         }
     }
 
-    /// Brings the prediction up to date.
+    /// Updates the prediction.
     pub(super) fn predict(&self, now: Tick) {
         if !self.watch.is_on() {
             return;
@@ -94,7 +93,7 @@ impl Inner {
         self.watch.catch_up(&present, now);
     }
 
-    /// Housekeeping over all shards, at most about `max` entries.
+    /// Housekeeping in all shards, for at most about `max` entries.
     pub(crate) fn sweep(&self, now: Tick, max: usize) -> Swept {
         self.predict(now);
         let mut swept = Swept::default();
@@ -114,7 +113,7 @@ impl Inner {
         swept
     }
 
-    /// Evicts down to the limit, at most about `max` entries.
+    /// Evicts at most about `max` entries until the group is within its limit.
     pub(crate) fn shrink(&self, max: usize) -> usize {
         let mut evicted = 0;
         for unit in &self.shards {

@@ -1,7 +1,7 @@
-//! ARC (Megiddo and Modha, "ARC: A Self-Tuning, Low Overhead Replacement Cache", FAST 2003), by
-//! bytes: `recent` (T1) holds keys used once, `frequent` (T2) keys used again, each with a memory
-//! of what it evicted (B1, B2). A hit in such a memory says which list was too small and moves
-//! the border `target` between them.
+//! ARC (Megiddo and Modha, "ARC: A Self-Tuning, Low Overhead Replacement Cache", FAST 2003), in
+//! bytes. `recent` (T1) holds keys used once and `frequent` (T2) keys used again. Each has a ghost
+//! list of the keys that it evicted (B1, B2). A hit in a ghost list shows that its list was too
+//! small and moves the border `target` between the lists.
 
 use crate::policy::Policy;
 use crate::policy::ghost::Ghost;
@@ -11,14 +11,14 @@ use crate::slab::{Slab, Slot};
 const RECENT: u32 = 0;
 const FREQUENT: u32 = 1;
 
-/// See the module. A slot's `mark` says which list holds it.
+/// See the module. A slot's `mark` identifies its list.
 #[derive(Debug)]
 pub(crate) struct Arc {
     recent: Queue,
     frequent: Queue,
     evicted_recent: Ghost,
     evicted_frequent: Ghost,
-    /// Bytes that `recent` should have, 0 to the capacity.
+    /// Target size of `recent` in bytes, 0 to the capacity.
     target: u64,
     capacity_bytes: u64,
 }
@@ -39,10 +39,10 @@ impl Arc {
         if mark == RECENT { &mut self.recent } else { &mut self.frequent }
     }
 
-    /// True if the key comes back from one of the memories; moves the border.
+    /// True if the key is in one of the ghost lists. Removes it there and moves the border.
     fn returns(&mut self, hash: u32, weight: u32) -> bool {
         let (b1, b2) = (self.evicted_recent.bytes(), self.evicted_frequent.bytes());
-        let step = |theirs: u64, ours: u64| u64::from(weight) * (theirs / ours.max(1)).max(1);
+        let step = |other: u64, own: u64| u64::from(weight) * (other / own.max(1)).max(1);
         if self.evicted_recent.remove(hash).is_some() {
             self.target = (self.target + step(b2, b1)).min(self.capacity_bytes);
             true
@@ -86,8 +86,8 @@ impl Policy for Arc {
     }
 
     fn evict(&mut self, slab: &mut Slab) -> Option<Slot> {
-        // The paper makes room before it inserts, we after: the newest entry of `recent` does not
-        // count, and it never goes while there is another.
+        // The paper evicts before an insert and this cache after it. The newest entry of `recent`
+        // therefore does not count, and is never evicted while there is another.
         let newest = self.recent.front().map_or(0, |slot| u64::from(slab[slot].entry.weight));
         let recent_gives =
             self.recent.bytes() - newest > self.target && self.recent.front() != self.recent.back();

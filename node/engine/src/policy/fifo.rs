@@ -1,5 +1,5 @@
-//! First in, first out: reads change nothing, the oldest entry goes first. The cheapest hit there
-//! is, and the yardstick for every other policy.
+//! First in, first out: reads change nothing, and the oldest entry is evicted first. The policy
+//! with the cheapest hit and the baseline for all others.
 
 use crate::policy::line::Line;
 
@@ -14,7 +14,7 @@ mod tests {
     use crate::slab::{Slab, Slot};
 
     #[test]
-    fn a_hit_saves_nothing() {
+    fn a_hit_does_not_change_the_order() {
         let mut slab = Slab::default();
         let mut fifo = Fifo::default();
         let slots: Vec<Slot> = (0..3).map(|id| put(&mut slab, id)).collect();

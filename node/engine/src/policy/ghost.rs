@@ -1,22 +1,22 @@
-//! Owns a bounded memory of keys that were evicted: hash and weight, oldest forgotten first. Keys
-//! are known by 32 bits of their hash; a rare mix-up costs a wrong guess and nothing else.
+//! A bounded list of evicted keys with hash and weight, which drops the oldest first. Keys are
+//! identified by 32 bits of their hash. A rare collision causes a wrong guess and nothing else.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-/// Bytes that one ghost costs: 8 in the queue, and 4 and a control byte in the table at two
-/// thirds load.
+/// Bytes of one ghost: 8 in the queue, and 4 and a control byte in the table at a load of two
+/// thirds.
 const GHOST_BYTES: u64 = 16;
 
-/// See the module. Weights are those of the entries that left, not of the memory of them.
+/// See the module. Weights are those of the evicted entries, not of the ghosts.
 #[derive(Debug, Default)]
 pub(crate) struct Ghost {
-    /// Hash and weight; weight 0 is a grave that was emptied.
+    /// Hash and weight. A weight of 0 marks a removed ghost.
     queue: VecDeque<(u32, u32)>,
-    /// Serial number of the queue's front; wraps.
+    /// Serial number of the queue's front; wraps around.
     first: u32,
-    /// Serial numbers of living ghosts by hash.
+    /// Serial numbers of the ghosts, by hash.
     index: HashTable<u32>,
     bytes: u64,
 }
@@ -34,7 +34,7 @@ impl Ghost {
         self.queue.len() as u64 * GHOST_BYTES
     }
 
-    /// Remembers an evicted key as the newest.
+    /// Adds an evicted key as the newest ghost.
     pub(crate) fn push(&mut self, hash: u32, weight: u32) {
         self.remove(hash);
         if self.queue.len() > 2 * self.index.len() + 64 {
@@ -49,7 +49,7 @@ impl Ghost {
         self.index.insert_unique(spread(hash), serial, hasher);
     }
 
-    /// Forgets a key and says what it weighed, if it was remembered.
+    /// Removes a key and returns its weight, if it is in the list.
     pub(crate) fn remove(&mut self, hash: u32) -> Option<u32> {
         let (queue, first) = (&self.queue, self.first);
         let same = |&at: &u32| queue[at.wrapping_sub(first) as usize].0 == hash;
@@ -61,7 +61,7 @@ impl Ghost {
         Some(weight)
     }
 
-    /// Forgets the oldest until at most `max` bytes are remembered.
+    /// Drops the oldest ghosts until the weights sum to at most `max` bytes.
     pub(crate) fn trim(&mut self, max: u64) {
         while self.bytes > max || self.queue.front().is_some_and(|&(_, weight)| weight == 0) {
             let Some(&(hash, weight)) = self.queue.front() else { return };
@@ -73,7 +73,7 @@ impl Ghost {
         }
     }
 
-    /// Closes the gaps that removals left in the queue.
+    /// Removes the gaps that removals have left in the queue.
     fn compact(&mut self) {
         self.queue.retain(|&(_, weight)| weight > 0);
         self.index.clear();
@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn remembers_like_a_list(ops in prop::collection::vec((0..40u32, 0..3u8), 1..600)) {
+        fn behaves_like_a_plain_list(ops in prop::collection::vec((0..40u32, 0..3u8), 1..600)) {
             let mut ghost = Ghost::default();
             let mut list: VecDeque<(u32, u32)> = VecDeque::new();
             for (hash, op) in ops {

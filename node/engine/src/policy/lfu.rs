@@ -1,9 +1,9 @@
 //! Least frequently used with dynamic ageing: LFU-DA (Arlitt, Cherkasova, Dilley, Friedrich, Jin,
 //! "Evaluating Content Management Techniques for Web Proxy Caches", 1999).
 //!
-//! A slot's rank is its count of uses plus the cache's age when last used; the age is the rank of
-//! the last victim. So yesterday's favourites sink as the age rises, which plain LFU never lets
-//! them do. Slots of one rank form a list, oldest use first out.
+//! A slot's rank is its number of uses plus the cache's age at its last use. The age is the rank of
+//! the last victim. As the age rises, formerly popular entries sink, which plain LFU does not
+//! allow. Slots of one rank form a list, from which the least recently used is evicted first.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::policy::Policy;
 use crate::queue::Queue;
 use crate::slab::{Slab, Slot};
 
-/// Ranks are kept in a slot's 32-bit mark; past this they are all lowered together.
+/// Ranks are stored in a slot's 32-bit mark. From this age on, all ranks are lowered together.
 const REBASE_AT: u32 = 1 << 31;
 
 /// See the module. A slot's `heat` counts its uses (at most 255), its `mark` is its rank.
@@ -47,7 +47,7 @@ impl Lfu {
     fn rebase(&mut self, slab: &mut Slab) {
         let age = std::mem::take(&mut self.age);
         for (rank, queue) in std::mem::take(&mut self.ranks) {
-            // Ranks below the age exist after removals; they are all equally cold.
+            // Ranks below the age can exist after removals. They count as equally cold.
             let lowered = rank.saturating_sub(age);
             let slots: Vec<Slot> = queue.iter(slab).collect();
             let target = self.ranks.entry(lowered).or_default();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_used_goes_first_and_of_equals_the_oldest() {
+    fn evicts_the_least_used_slot_and_of_equals_the_oldest() {
         let (mut slab, mut lfu, slots) = filled(3);
         lfu.hit(&mut slab, slots[0]);
         let order: Vec<Slot> = std::iter::from_fn(|| lfu.evict(&mut slab)).collect();
@@ -129,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn a_former_favourite_ages_out() {
+    fn a_formerly_popular_slot_ages_out() {
         let (mut slab, mut lfu, slots) = filled(1);
         (0..50).for_each(|_| lfu.hit(&mut slab, slots[0]));
-        // Newcomers are used twice and go; each raises the age by a little.
+        // New slots are used twice and evicted; each raises the age a little.
         let mut rounds = 0;
         loop {
             let id = put(&mut slab, 1_000 + rounds);
@@ -145,7 +145,7 @@ mod tests {
             slab.remove(victim);
             rounds += 1;
         }
-        assert!((20..100).contains(&rounds), "aged out after {rounds}");
+        assert!((20..100).contains(&rounds), "aged out after {rounds} rounds");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Owns the body that Fifo and Lru share: one list, its back goes first. Whether a hit moves a
-//! slot to the front is all that they differ in.
+//! The common implementation of Fifo and Lru: one list that is evicted from its back. They differ
+//! only in whether a hit moves a slot to the front.
 
 use crate::policy::Policy;
 use crate::queue::Queue;
 use crate::slab::{Slab, Slot};
 
-/// See the module; `TOUCH`: a hit moves its slot.
+/// See the module. With `TOUCH`, a hit moves its slot to the front.
 #[derive(Debug, Default)]
 pub(crate) struct Line<const TOUCH: bool> {
     queue: Queue,

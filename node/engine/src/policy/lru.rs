@@ -1,4 +1,4 @@
-//! Least recently used: one list, a hit moves its slot to the front, the back goes first.
+//! Least recently used: one list. A hit moves its slot to the front, and the back is evicted first.
 
 use crate::policy::line::Line;
 
@@ -13,7 +13,7 @@ mod tests {
     use crate::slab::{Slab, Slot};
 
     #[test]
-    fn the_slot_not_asked_for_longest_goes_first() {
+    fn evicts_the_least_recently_used_slot_first() {
         let mut slab = Slab::default();
         let mut lru = Lru::default();
         let slots: Vec<Slot> = (0..3).map(|id| put(&mut slab, id)).collect();

@@ -1,36 +1,36 @@
-//! LRU-2 at constant cost, with watermarks: the victim should be the entry whose second-last use
-//! lies longest ago (O'Neil, O'Neil, Weikum, "The LRU-K Page Replacement Algorithm", SIGMOD 1993),
-//! approximated by two lists and a memory of evicted keys as in 2Q (Johnson and Shasha, "2Q: A
-//! Low Overhead High Performance Buffer Management Replacement Algorithm", VLDB 1994).
+//! LRU-2 at constant cost, with watermarks. The ideal victim is the entry whose second-to-last use
+//! is the oldest (O'Neil, O'Neil, Weikum, "The LRU-K Page Replacement Algorithm", SIGMOD 1993).
+//! This is approximated by two lists and a ghost list of evicted keys as in 2Q (Johnson and Shasha,
+//! "2Q: A Low Overhead High Performance Buffer Management Replacement Algorithm", VLDB 1994).
 //!
-//! A key's first entry waits in `once`, in order of arrival. Over the high watermark `once` gives
-//! up its oldest down to the low one, and their keys are remembered; a remembered key that comes
-//! back has shown its second use and enters `often`, which is least recently used. Below the
-//! watermarks `often` gives.
+//! The first entry of a key enters `once`, which is in order of arrival. Above the high watermark,
+//! the oldest entries of `once` are evicted down to the low watermark, and their keys become
+//! ghosts. A key that returns while it is a ghost has had its second use and enters `often`, an LRU
+//! list. Below the watermarks, entries are evicted from `often`.
 
 use crate::policy::Policy;
 use crate::policy::ghost::Ghost;
 use crate::queue::Queue;
 use crate::slab::{Slab, Slot};
 
-/// Above this percentage of the capacity `once` begins to give. The paper's A1in.
+/// High watermark: above this percentage of the capacity, `once` is evicted. The paper's A1in.
 const HIGH_PERCENT: u64 = 25;
-/// At this percentage it stops.
+/// Low watermark: at this percentage, the eviction of `once` stops.
 const LOW_PERCENT: u64 = 24;
-/// Remembered keys weigh at most this percentage of the capacity. The paper's A1out.
+/// Maximum weight of the ghosts, as a percentage of the capacity. The paper's A1out.
 const GHOST_PERCENT: u64 = 50;
 
 const ONCE: u32 = 0;
 const OFTEN: u32 = 1;
 
-/// See the module. A slot's `mark` says which list holds it.
+/// See the module. A slot's `mark` identifies its list.
 #[derive(Debug)]
 pub(crate) struct Lru2 {
     once: Queue,
     often: Queue,
     ghost: Ghost,
     capacity_bytes: u64,
-    /// True from the high watermark down to the low one.
+    /// True while `once` is evicted from the high watermark down to the low one.
     draining: bool,
 }
 
@@ -54,7 +54,8 @@ impl Policy for Lru2 {
     }
 
     fn hit(&mut self, slab: &mut Slab, slot: Slot) {
-        // Uses soon after the first one are correlated and say nothing: `once` stays in order.
+        // Uses soon after the first one are correlated and not informative, so `once` keeps its
+        // order.
         if slab[slot].mark == OFTEN {
             self.often.touch(slab, slot);
         }

@@ -1,23 +1,23 @@
-//! Owns a compact memory of the keys that were evicted lately, in 4 to 8 bytes for each: a part of
-//! the key's hash, and when it went by a clock of evicted bytes (the table of "ghosts" of Yang,
-//! Zhang, Qiu, Yue, Rashmi, "FIFO Queues are All You Need for Cache Eviction", SOSP 2023). It
-//! mixes keys up now and then, which costs a wrong guess; where exactness counts, `ghost.rs` is.
+//! A compact table of recently evicted keys, with 4 to 8 bytes per key: a part of the key's hash
+//! and the time of its eviction on a clock of evicted bytes (the "ghost" table of Yang, Zhang, Qiu,
+//! Yue, Rashmi, "FIFO Queues are All You Need for Cache Eviction", SOSP 2023). Occasional
+//! collisions cause a wrong guess. `ghost.rs` is the exact variant.
 
-/// Words of a bucket: half a cache line, so that a look costs one.
+/// Words per bucket: half a cache line, so that a lookup touches one line.
 const BUCKET: usize = 8;
-/// The span is at least this many units of the clock and less than twice as many: exact enough,
-/// and far from the 16 bits after which the clock comes round.
+/// The span is at least this many clock units and less than twice as many. That is precise enough
+/// and far below the 16 bits after which the clock wraps around.
 const UNITS_LOG2: u32 = 11;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    /// High half: part of the hash. Low half: when it went.
+    /// High half: part of the hash. Low half: time of eviction.
     words: Vec<u32>,
     evicted_bytes: u64,
-    /// How many bytes of later evictions a key is remembered for.
+    /// A key is remembered until this many further bytes were evicted.
     span_bytes: u64,
-    /// The clock's unit is `1 << unit` bytes.
+    /// The clock unit is `1 << unit` bytes.
     unit: u32,
 }
 
@@ -30,24 +30,24 @@ impl Recent {
         self.span_bytes = bytes;
         let unit = (bytes | 1).ilog2().saturating_sub(UNITS_LOG2);
         if unit != self.unit {
-            // The times in the words would mean something else.
+            // The stored times are in the old unit.
             self.unit = unit;
             self.words.fill(0);
         }
     }
 
-    /// Makes it large enough for so many keys; what it knows stays.
+    /// Grows the table for this many keys and keeps its content.
     pub(crate) fn ensure(&mut self, keys: usize) {
         if self.words.is_empty() {
             self.words = vec![0; BUCKET * 2];
         }
         while self.words.len() < keys {
-            // As in the sketch: one bit more of the hash leads to either half.
+            // One more bit of the hash selects either half, so both start with the old content.
             self.words.extend_from_within(..);
         }
     }
 
-    /// Makes it take at most so many bytes, or the least there is; some keys are forgotten.
+    /// Shrinks the table to at most this many bytes or to its minimum size. Some keys are lost.
     pub(crate) fn shrink(&mut self, bytes: u64) {
         while self.overhead_bytes() > bytes && self.words.len() > BUCKET * 2 {
             self.words.truncate(self.words.len() / 2);
@@ -55,7 +55,7 @@ impl Recent {
         self.words.shrink_to_fit();
     }
 
-    /// A key was evicted whose entry had this weight.
+    /// Adds an evicted key with the weight of its entry.
     pub(crate) fn remember(&mut self, hash: u32, weight: u32) {
         self.evicted_bytes += u64::from(weight);
         let (now, part) = (self.now(), part(hash));
@@ -75,7 +75,7 @@ impl Recent {
         bucket.iter().any(|&word| word >> 16 == part(hash) && within(word))
     }
 
-    /// Half a turn ahead at the start, so that an empty word is an old one.
+    /// The clock starts half a period ahead, so that an empty word counts as old.
     fn now(&self) -> u16 {
         low_half(self.evicted_bytes >> self.unit).wrapping_add(1 << 15)
     }
@@ -87,17 +87,17 @@ impl Recent {
     }
 }
 
-/// When a word's key went.
+/// Time at which a word's key was evicted.
 fn time(word: u32) -> u16 {
     low_half(u64::from(word))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+#[expect(clippy::cast_possible_truncation, reason = "takes the low half")]
 fn low_half(number: u64) -> u16 {
     number as u16
 }
 
-/// Bits of the hash that the bucket's index does not tell.
+/// Bits of the hash that are independent of the bucket's index.
 fn part(hash: u32) -> u32 {
     hash.wrapping_mul(0x9E37_79B1) >> 16
 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_recalled_before_anything_went() {
+    fn nothing_is_recalled_before_the_first_eviction() {
         let mut recent = Recent::default();
         recent.set_span(1 << 20);
         assert!(!recent.recalls(0));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn growing_keeps_what_is_known() {
+    fn growth_keeps_the_content() {
         let mut recent = Recent::default();
         recent.ensure(1);
         recent.set_span(1 << 20);

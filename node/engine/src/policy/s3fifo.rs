@@ -1,27 +1,27 @@
 //! S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi, "FIFO Queues are All You Need for Cache Eviction", SOSP
-//! 2023): most keys are used once, so newcomers pass through a small queue of a tenth of the room;
-//! only those used at least twice there, or remembered from an earlier pass, enter the main one.
-//! Both are first in, first out; a use only counts up to three, and a used entry at the main
-//! queue's end goes round again, one count poorer. A hit writes one byte.
+//! 2023). Most keys are used once, so new entries enter a small queue with a tenth of the capacity.
+//! Only entries used at least twice there, and keys in the ghost list, enter the main queue. Both
+//! queues are first in, first out. Uses are counted up to three; a used entry at the end of the
+//! main queue is reinserted with its count decremented. A hit writes one byte.
 
 use crate::policy::Policy;
 use crate::policy::ghost::Ghost;
 use crate::queue::Queue;
 use crate::slab::{Slab, Slot};
 
-/// The small queue's percentage of the capacity, as in the paper.
+/// Percentage of the capacity for the small queue, as in the paper.
 const SMALL_PERCENT: u64 = 10;
-/// Remembered keys weigh at most this percentage of the capacity: what the main queue holds.
+/// Maximum weight of the ghosts, as a percentage of the capacity: the size of the main queue.
 const GHOST_PERCENT: u64 = 90;
-/// Uses are counted up to this.
+/// Uses are counted up to this number.
 const MAX_USES: u8 = 3;
-/// Uses in the small queue that lead to the main one.
+/// Uses in the small queue needed to enter the main queue.
 const PROMOTED_USES: u8 = 2;
 
 const SMALL: u32 = 0;
 const MAIN: u32 = 1;
 
-/// See the module. A slot's `heat` counts its uses, its `mark` says which queue holds it.
+/// See the module. A slot's `heat` counts its uses, and its `mark` identifies its queue.
 #[derive(Debug)]
 pub(crate) struct S3Fifo {
     small: Queue,
@@ -40,7 +40,8 @@ impl S3Fifo {
         if mark == SMALL { &mut self.small } else { &mut self.main }
     }
 
-    /// The small queue's oldest that was not used enough; those that were move on.
+    /// Removes the oldest slot of the small queue that was not used enough. Slots that were used
+    /// enough move to the main queue.
     fn evict_small(&mut self, slab: &mut Slab) -> Option<Slot> {
         while let Some(slot) = self.small.pop_back(slab) {
             if slab[slot].entry.heat < PROMOTED_USES {
@@ -55,7 +56,8 @@ impl S3Fifo {
         None
     }
 
-    /// The main queue's oldest that was not used; ends because every round takes a use away.
+    /// Removes the oldest unused slot of the main queue. Terminates because each pass decrements
+    /// the uses.
     fn evict_main(&mut self, slab: &mut Slab) -> Option<Slot> {
         while let Some(slot) = self.main.pop_back(slab) {
             if slab[slot].entry.heat == 0 {
@@ -113,7 +115,7 @@ impl Policy for S3Fifo {
 
     fn hottest_first(&self, slab: &Slab) -> Vec<Slot> {
         let mut slots: Vec<Slot> = self.main.iter(slab).chain(self.small.iter(slab)).collect();
-        // Stable: of equal counts the main queue's come first, newest first.
+        // The sort is stable: of equal counts, the main queue's slots come first, newest first.
         slots.sort_by_key(|&slot| std::cmp::Reverse(slab[slot].entry.heat));
         slots
     }
@@ -125,7 +127,7 @@ mod tests {
     use crate::slab::tests::put;
 
     #[test]
-    fn a_scan_passes_through_the_small_queue_and_leaves_the_main_one_alone() {
+    fn a_scan_stays_in_the_small_queue() {
         let (mut slab, mut s3) = (Slab::default(), S3Fifo::new(0));
         let hot = put(&mut slab, 0);
         s3.set_capacity(u64::from(slab[hot].entry.weight) * 10);
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_key_enters_the_main_queue_at_once() {
+    fn a_key_in_the_ghost_list_enters_the_main_queue_at_once() {
         let (mut slab, mut s3) = (Slab::default(), S3Fifo::new(1_000));
         let first = put(&mut slab, 7);
         s3.insert(&mut slab, first);

@@ -1,54 +1,54 @@
-//! Owns the lists of TinyLfu and how slots move between them: a window for newcomers, least
-//! recently used (first in, first out where to be used is enough to pass), and a main part that is
-//! a clock. Which share the window has, and who may pass from it into the main part, is the
-//! [`Rule`] in force; it does not choose that (`trials.rs` does) and counts nothing (`sketch.rs`
-//! does).
+//! The lists of TinyLfu and the movement of slots between them. New slots enter a window, which is
+//! least recently used (or first in, first out, if a use is enough to be admitted). The main part
+//! is a clock (second chance). The current [`Rule`] defines the share of the window and the
+//! admission into the main part. `trials.rs` selects the rule, and `sketch.rs` counts requests.
 //!
-//! The main part is a clock because what is used there needs only a mark and not a new place, and
-//! because it is harder to leave for what was used often than for what was used last (S3-FIFO and
-//! SIEVE owe their lead over segmented LRU to that). A hit there writes one word.
+//! The main part is a clock because a hit then needs only a mark and no move, and because it keeps
+//! frequently used slots longer than recently used ones, which is also why S3-FIFO and SIEVE
+//! outperform segmented LRU. A hit there writes one word.
 
 use crate::policy::recent::Recent;
 use crate::queue::{Arena, Queue};
 use crate::slab::Slot;
 
-/// Uses are counted up to this, as in S3-FIFO.
+/// Uses are counted up to this number, as in S3-FIFO.
 const MAX_USES: u32 = 3;
-/// Slots moved at once when the window's share shrinks.
+/// Maximum number of slots moved at once when the window's share shrinks.
 const STEP: usize = 16;
 
-/// A slot's `mark`: in the main part or not, then its uses.
+/// Layout of a slot's `mark`: bit 0 is set in the main part, the higher bits count its uses.
 const MAIN: u32 = 1;
 const USE: u32 = 2;
 
-/// Who passes from the window into the main part.
+/// Which slots are admitted from the window into the main part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Admission {
-    /// What was used again in the window, or asked for again soon after it had left (S3-FIFO).
+    /// Slots used again in the window, and keys requested again soon after their eviction
+    /// (S3-FIFO).
     Remembered,
-    /// What was asked for more often than what would leave the main part, by more than this
-    /// margin (TinyLFU; of equals the newcomer goes).
+    /// Slots requested more often than the main part's victim, by more than this margin (TinyLFU;
+    /// of equals, the new slot is evicted).
     Counted { margin: u8 },
 }
 
-/// How newcomers are treated.
+/// How new slots are treated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Rule {
-    /// The window's share of the room.
+    /// The window's percentage of the capacity.
     pub(crate) window_percent: u64,
     pub(crate) admission: Admission,
 }
 
-/// The lists, and the room that they divide.
+/// The lists and the capacity that they share.
 #[derive(Debug)]
 pub(crate) struct Segments {
     pub(crate) window: Queue,
     pub(crate) main: Queue,
     recent: Recent,
     rule: Rule,
-    /// What the lists were last held to. Less than the capacity that was announced, which also
-    /// pays for counts, memories and absent entries: a main part that were due more than it can
-    /// ever get would never be full, and newcomers would never have to contend.
+    /// Bytes to which the last eviction reduced the lists. Less than the announced capacity, which
+    /// also covers sketch, tables and absent entries: with a larger share than it can ever get, the
+    /// main part would never be full, and new slots would always be admitted.
     room_bytes: u64,
 }
 
@@ -61,7 +61,7 @@ impl Segments {
 
     pub(crate) fn set_room(&mut self, bytes: u64) {
         self.room_bytes = bytes;
-        // A key that comes back later would not have been found with twice the room either.
+        // A key that returns later would not have been found with twice the capacity either.
         self.recent.set_span(bytes);
     }
 
@@ -69,22 +69,22 @@ impl Segments {
         self.room_bytes
     }
 
-    /// The window's part of the room.
+    /// The window's share of the capacity.
     fn window_bytes(&self) -> u64 {
         self.room_bytes / 100 * self.rule.window_percent
     }
 
-    /// Goes on under another rule; the lists adjust as entries come.
+    /// Changes the rule. The lists adjust with further inserts.
     pub(crate) fn set_rule(&mut self, rule: Rule) {
         self.rule = rule;
     }
 
-    /// Makes its memory large enough for so many keys.
+    /// Grows the table of evicted keys for this many keys.
     pub(crate) fn ensure(&mut self, keys: usize) {
         self.recent.ensure(keys);
     }
 
-    /// Makes its memory take at most so many bytes.
+    /// Shrinks the table of evicted keys to at most this many bytes.
     pub(crate) fn shrink_memory(&mut self, bytes: u64) {
         self.recent.shrink(bytes);
     }
@@ -101,15 +101,15 @@ impl Segments {
         if mark & MAIN == 0 { &mut self.window } else { &mut self.main }
     }
 
-    /// Enters a list with no uses counted.
+    /// Adds a slot to the list of `mark`, without uses.
     fn enter(&mut self, arena: &mut impl Arena, slot: Slot, mark: u32) {
         arena.set_mark(slot, mark);
         self.queue(mark).push_front(arena, slot);
     }
 
-    /// A newcomer. One that is remembered enters the main part at once. Where newcomers have to
-    /// contend, what the window has too much fills the main part without a contest as long as
-    /// that has room of its own.
+    /// Adds a new slot. With [`Admission::Remembered`], a recently evicted key enters the main part
+    /// at once. With [`Admission::Counted`], the window's excess moves to the main part without a
+    /// comparison while the main part is below its share.
     pub(crate) fn insert(&mut self, arena: &mut impl Arena, slot: Slot) {
         if self.rule.admission == Admission::Remembered {
             let known = self.recent.recalls(arena.hash(slot));
@@ -134,7 +134,7 @@ impl Segments {
         if mark < MAX_USES * USE {
             arena.set_mark(slot, mark + USE);
         }
-        // What is remembered passes on once it was used, wherever it stands.
+        // With `Remembered`, a use is enough for admission, so the position does not matter.
         if mark & MAIN == 0 && self.rule.admission != Admission::Remembered {
             self.window.touch(arena, slot);
         }
@@ -148,7 +148,7 @@ impl Segments {
         self.queue(arena.mark(slot)).unlink(arena, slot);
     }
 
-    /// Chooses a victim; `counts` tells how often a slot's key was asked for lately.
+    /// Selects a victim. `counts` returns the recent number of requests for a slot's key.
     pub(crate) fn evict<A: Arena>(
         &mut self,
         arena: &mut A,
@@ -165,8 +165,8 @@ impl Segments {
         Some(victim)
     }
 
-    /// The window's oldest, or what it replaces in the main part. `None` if the window is empty,
-    /// perhaps because all of it moved on.
+    /// Removes the window's oldest slot, or the slot that it replaces in the main part. `None` if
+    /// the window is empty, possibly because all its slots were admitted.
     fn evict_window<A: Arena>(
         &mut self,
         arena: &mut A,
@@ -190,7 +190,8 @@ impl Segments {
         None
     }
 
-    /// The main part's oldest that was not used; ends because every round takes a use away.
+    /// Removes the oldest unused slot of the main part. Terminates because each pass decrements the
+    /// uses.
     fn evict_main(&mut self, arena: &mut impl Arena) -> Option<Slot> {
         while let Some(slot) = self.main.pop_back(arena) {
             let mark = arena.mark(slot);
@@ -204,7 +205,7 @@ impl Segments {
     }
 }
 
-/// How often a slot with this mark was used lately.
+/// Recent uses of a slot with this mark.
 pub(crate) fn uses(mark: u32) -> u32 {
     mark / USE
 }

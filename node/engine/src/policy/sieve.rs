@@ -1,7 +1,7 @@
 //! SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi, "SIEVE is Simpler than LRU", NSDI 2024): one queue
-//! in order of arrival and a hand that walks from its oldest end; a used entry is passed over and
-//! loses its mark, the first unused one goes. Unlike CLOCK, survivors stay in place, so that new
-//! entries meet the hand soon. A hit writes one byte.
+//! in order of arrival and a hand that moves from its oldest end. The hand skips used entries and
+//! clears their marks; the first unused entry is evicted. Unlike in CLOCK, skipped entries keep
+//! their place, so the hand soon reaches new entries. A hit writes one byte.
 
 use crate::policy::Policy;
 use crate::queue::Queue;
@@ -11,7 +11,7 @@ use crate::slab::{NIL, Slab, Slot};
 #[derive(Debug)]
 pub(crate) struct Sieve {
     queue: Queue,
-    /// Where the hand stands; NIL: at the oldest end.
+    /// Position of the hand; NIL means the oldest end.
     hand: Slot,
 }
 
@@ -48,7 +48,7 @@ impl Policy for Sieve {
 
     fn evict(&mut self, slab: &mut Slab) -> Option<Slot> {
         let mut at = if self.hand == NIL { self.queue.back()? } else { self.hand };
-        // Ends within two rounds: the first one clears every mark.
+        // Terminates within two rounds, because the first one clears all marks.
         while slab[at].entry.heat > 0 {
             slab[at].entry.heat = 0;
             at = match slab[at].prev {
@@ -84,7 +84,7 @@ mod tests {
     use crate::slab::tests::put;
 
     #[test]
-    fn the_hand_passes_used_slots_and_goes_on_from_where_it_stood() {
+    fn the_hand_skips_used_slots_and_continues_from_its_position() {
         let (mut slab, mut sieve) = (Slab::default(), Sieve::new(0));
         let slots: Vec<Slot> = (0..5).map(|id| put(&mut slab, id)).collect();
         slots.iter().for_each(|&slot| sieve.insert(&mut slab, slot));

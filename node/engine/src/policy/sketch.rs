@@ -1,18 +1,18 @@
-//! Owns a small, ageing count of how often each key was asked for lately: a count-min sketch of
-//! 4-bit counters (Cormode and Muthukrishnan 2005) that halves all counts after a while (Einziger,
-//! Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM ToS 13(4), 2017). It
-//! never under-counts between two halvings.
+//! A compact, ageing count of recent requests per key: a count-min sketch of 4-bit counters
+//! (Cormode and Muthukrishnan 2005) that periodically halves all counts (Einziger, Friedman, Manes,
+//! "TinyLFU: A Highly Efficient Cache Admission Policy", ACM ToS 13(4), 2017). It never undercounts
+//! between two halvings.
 
-/// Counts end here.
+/// Counts saturate here.
 const MAX_COUNT: u64 = 15;
-/// After this many requests per entry all counts are halved. The paper's sample of ten.
+/// All counts are halved after this many requests per entry. The paper's sample of ten.
 const SAMPLE: u64 = 10;
-/// Words of 16 counters in a block: one cache line, so that a key touches one line.
+/// Words of 16 counters per block: one cache line, so that a key touches one line.
 const BLOCK: usize = 8;
 const ONES: u64 = 0x1111_1111_1111_1111;
 const LOW_BITS: u64 = 0x7777_7777_7777_7777;
 
-/// See the module. 8 to 16 bytes per entry that it is made for.
+/// See the module. Takes 8 to 16 bytes per entry.
 #[derive(Debug, Default)]
 pub(crate) struct Sketch {
     words: Vec<u64>,
@@ -24,20 +24,20 @@ impl Sketch {
         self.words.len() as u64 * 8
     }
 
-    /// Makes it large enough for so many entries; what it knows stays.
+    /// Grows the sketch for this many entries and keeps its counts.
     pub(crate) fn ensure(&mut self, entries: usize) {
         if self.words.is_empty() {
             self.words = vec![0; BLOCK * 2];
         }
         while self.words.len() < entries {
-            // A key's block is chosen by the low bits of its hash: with one bit more it lands in
-            // either half, and finds its counts in both.
+            // The low bits of a key's hash select its block. With one more bit, the key maps to
+            // either half, so both start with the old counts.
             self.words.extend_from_within(..);
             self.increments *= 2;
         }
     }
 
-    /// Makes it take at most so many bytes, or the least there is; counts of some keys are lost.
+    /// Shrinks the sketch to at most this many bytes or to its minimum size. Some counts are lost.
     pub(crate) fn shrink(&mut self, bytes: u64) {
         while self.overhead_bytes() > bytes && self.words.len() > BLOCK * 2 {
             self.words.truncate(self.words.len() / 2);
@@ -46,7 +46,7 @@ impl Sketch {
         self.words.shrink_to_fit();
     }
 
-    /// How often the key was counted lately, at most 15. Nothing before the first `ensure`.
+    /// Recent number of requests for the key, at most 15. Always 0 before the first `ensure`.
     pub(crate) fn count(&self, hash: u32) -> u8 {
         if self.words.is_empty() {
             return 0;
@@ -56,7 +56,7 @@ impl Sketch {
         u8::try_from(least).expect("four bits")
     }
 
-    /// The key was asked for so many times.
+    /// Adds `times` requests for the key.
     pub(crate) fn add(&mut self, hash: u32, times: u8) {
         if self.words.is_empty() {
             return;
@@ -80,11 +80,11 @@ impl Sketch {
             odd += u64::from((*word & ONES).count_ones());
             *word = (*word >> 1) & LOW_BITS;
         }
-        // Each lost half was counted in four places.
+        // Each increment was counted in four counters, so a quarter of the lost halves.
         self.increments = (self.increments - odd / 4) / 2;
     }
 
-    /// Four counters: one in each pair of words of the key's block.
+    /// The key's four counters, one in each pair of words of its block, as word and shift.
     fn places(&self, hash: u32) -> [(usize, u32); 4] {
         let block = (hash as usize & (self.words.len() / BLOCK - 1)) * BLOCK;
         let mixed = u64::from(hash).wrapping_mul(0xD6E8_FEB8_6659_FD93);
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_seldom_too_high_and_never_too_low() {
+    fn counts_are_rarely_too_high_and_never_too_low() {
         let mut sketch = Sketch::default();
         sketch.ensure(1_024);
         let key = |id: u32| id.wrapping_mul(0x9E37_79B9);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn growing_keeps_what_is_known() {
+    fn growth_keeps_the_counts() {
         let mut sketch = Sketch::default();
         sketch.ensure(1);
         sketch.add(0xABCD_EF01, 5);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn old_counts_fade() {
+    fn old_counts_decay() {
         let mut sketch = Sketch::default();
         sketch.ensure(64);
         (0..15).for_each(|_| sketch.add(1, 1));

@@ -1,17 +1,22 @@
-//! TinyLFU with rules that compete (Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache
-//! Admission Policy", ACM ToS 13(4), 2017; Yang, Zhang, Qiu, Yue, Rashmi, "FIFO Queues are All You
-//! Need for Cache Eviction", SOSP 2023). The default of the engine.
+//! TinyLFU with competing admission rules (Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient
+//! Cache Admission Policy", ACM ToS 13(4), 2017; Yang, Zhang, Qiu, Yue, Rashmi, "FIFO Queues are
+//! All You Need for Cache Eviction", SOSP 2023). The default of the engine.
 //!
-//! Newcomers enter a window; who may pass into the main part is the question, and traffic differs
-//! in the answer. Where popularity lasts, counts over a long time tell best. In a loop larger
-//! than the cache all keys count the same, and a newcomer, ahead by the request that brought it,
-//! would push out what is asked for next: it must be ahead by more than that. Where popularity
-//! moves, old counts mislead, and to be asked for again soon is the better sign. Where keys come
-//! back soon and then never again, any barrier only delays. The original adapts one of these, the
-//! window's size, by climbing along the measured hit ratio (Einziger, Eytan, Friedman, Manes,
-//! "Adaptive Software Cache Management", Middleware 2018), which is slow and stops at the first
-//! summit. Here one rule for each of those kinds of traffic ([`RULES`]) runs in miniature beside
-//! the real lists (`trials.rs`), and the real ones follow a rule that is better beyond doubt.
+//! New entries enter a window. The best rule for admission into the main part depends on the
+//! workload:
+//! - If popularity is stable, long-term counts are the best predictor.
+//! - In a loop larger than the cache, all keys have equal counts. A new entry is ahead by the
+//!   request that inserted it and would replace an entry that is needed sooner, so it must be ahead
+//!   by more.
+//! - If popularity shifts, old counts mislead, and a second request soon after is a better
+//!   predictor.
+//! - If keys return soon and then never again, any barrier only delays.
+//!
+//! The original adapts only the size of the window, by hill climbing on the measured hit ratio
+//! (Einziger, Eytan, Friedman, Manes, "Adaptive Software Cache Management", Middleware 2018). That
+//! is slow and stops at a local maximum. Here, one rule for each kind of workload ([`RULES`]) runs
+//! in a miniature next to the real lists (`trials.rs`), and the real lists switch to a rule that is
+//! significantly better.
 
 use crate::policy::Policy;
 use crate::policy::segments::{self, Segments};
@@ -19,11 +24,11 @@ use crate::policy::sketch::Sketch;
 use crate::policy::trials::{RULES, Trials};
 use crate::slab::{Node, Slab, Slot};
 
-/// So many requests for a resident key are noted in its slot before all are counted: most hits
-/// then write only to the slot, which is at hand.
+/// Requests for a resident key that are buffered in its slot before they are added to the sketch,
+/// so that most hits write only to the slot, which is already in the processor's cache.
 const MOST_NOTED: u8 = 3;
 
-/// See the module. A slot's `mark` belongs to the segments; its `heat` is what is noted.
+/// See the module. A slot's `mark` belongs to the segments; its `heat` counts buffered requests.
 #[derive(Debug)]
 pub(crate) struct TinyLfu {
     segments: Segments,
@@ -32,8 +37,8 @@ pub(crate) struct TinyLfu {
     /// Index into [`RULES`].
     rule: usize,
     capacity_bytes: u64,
-    /// What sketch, trials and memory took at the last insert. Hits let them grow too, but make
-    /// no room: the next insert accounts for it.
+    /// Bytes of sketch, trials and table of evicted keys at the last insert. Hits can grow them too
+    /// but cannot evict, so the next insert accounts for the growth.
     overhead_bytes: u64,
 }
 
@@ -45,7 +50,7 @@ impl TinyLfu {
         TinyLfu { segments, sketch, trials, rule: 0, capacity_bytes, overhead_bytes: 0 }
     }
 
-    /// How many entries the capacity has room for; after a cut there may be many more.
+    /// Number of entries that fit the capacity. After a reduction there may be many more entries.
     fn entries_due(&self, slab: &Slab) -> usize {
         let (held, room) = (self.segments.bytes(), self.capacity_bytes);
         if held <= room {
@@ -67,7 +72,7 @@ impl TinyLfu {
             + self.segments.overhead_bytes();
     }
 
-    /// Counts a request, and those that are only noted.
+    /// Counts a request and the slot's buffered requests.
     fn request(&mut self, slab: &mut Slab, slot: Slot) {
         let entry = &mut slab[slot].entry;
         let (weight, noted) = (entry.weight, std::mem::take(&mut entry.heat));
@@ -128,7 +133,7 @@ impl Policy for TinyLfu {
         self.capacity_bytes = bytes;
         self.segments.set_room(bytes);
         self.trials.set_capacity(bytes);
-        // What was learned at a far larger size takes too much of a small one.
+        // The state of a far larger size would take too much of the new capacity.
         if self.overhead_bytes > bytes / 4 {
             self.sketch.shrink(bytes / 8);
             self.segments.shrink_memory(bytes / 16);
@@ -148,7 +153,7 @@ impl Policy for TinyLfu {
     fn hottest_first(&self, slab: &Slab) -> Vec<Slot> {
         let Segments { window, main, .. } = &self.segments;
         let mut slots: Vec<Slot> = main.iter(slab).chain(window.iter(slab)).collect();
-        // Stable: of equal uses the main part's come first, newest first.
+        // The sort is stable: of equal uses, the main part's slots come first, newest first.
         slots.sort_by_key(|&slot| std::cmp::Reverse(segments::uses(slab[slot].mark)));
         slots
     }

@@ -1,17 +1,17 @@
-//! Owns the question "which rule would have served these requests best", answered by running
-//! several at once, in miniature: a fixed part of the keys, chosen by hash, goes to small caches
-//! without values, whose room is the same keys' part of the real one (Waldspurger, Saemundsson, Ahmad,
-//! Park, "Cache Modeling and Optimization using Miniature Simulations", ATC 2017).
+//! Determines which admission rule would have served the recent requests best, by running all rules
+//! in miniature: a fixed share of the keys, selected by hash, is requested in small caches without
+//! values, whose capacity is the same share of the real one (Waldspurger, Saemundsson, Ahmad, Park,
+//! "Cache Modeling and Optimization using Miniature Simulations", ATC 2017).
 //!
-//! All trials see the same requests, so luck with the sample is common to them and falls out of a
-//! comparison: what tells two rules apart is only the requests that one answered and the other
-//! did not. If the two were equally good, either would be as likely as a coin's side, and the
-//! difference of `b` and `c` such requests would hardly ever exceed `3 * sqrt(b + c)` (McNemar,
+//! All trials see the same requests, so errors of the sample affect all of them and cancel out in a
+//! comparison. Two rules differ only in the requests that hit in one trial and missed in the other.
+//! If both were equally good, each such request would favour either with probability one half, and
+//! the difference of their numbers `b` and `c` would rarely exceed `3 * sqrt(b + c)` (McNemar,
 //! "Note on the Sampling Error of the Difference Between Correlated Proportions", Psychometrika
-//! 1947). Only beyond that another rule takes over: a clear case after dozens of requests, a close
-//! one never.
+//! 1947). Another rule takes over only beyond that: after dozens of requests in a clear case, never
+//! in a close one.
 //!
-//! It never touches an entry and never decides alone: `tinylfu.rs` asks for [`Trials::best`].
+//! This module never accesses an entry; `tinylfu.rs` calls [`Trials::best`] and changes the rule.
 
 mod keys;
 
@@ -21,61 +21,64 @@ use crate::policy::trials::keys::Keys;
 use crate::queue::Arena as _;
 use crate::slab::Slot;
 
-/// The rules that compete; a cache begins with the first. One for each kind of traffic that
-/// `tinylfu.rs` names, with the shares of the papers, and a wider window for each admission.
+/// The competing rules. A cache starts with the first. There is one for each kind of workload
+/// listed in `tinylfu.rs`, with the shares of the papers, and one with a wider window for each
+/// admission.
 pub(crate) const RULES: [Rule; 6] = [
     Rule { window_percent: 10, admission: Admission::Remembered },
     Rule { window_percent: 30, admission: Admission::Remembered },
     Rule { window_percent: 1, admission: Admission::Counted { margin: 1 } },
     Rule { window_percent: 10, admission: Admission::Counted { margin: 0 } },
     Rule { window_percent: 95, admission: Admission::Counted { margin: 0 } },
-    // In a loop of a hundred times the room counts drown in each other: hold on to what is there.
+    // In a loop of a hundred times the capacity, counts are only noise: never replace an entry.
     Rule { window_percent: 0, admission: Admission::Counted { margin: u8::MAX } },
 ];
 
-/// Keys that each trial holds at most, about.
+/// Approximate maximum number of keys per trial.
 const MOST_KEYS: u64 = 512;
-/// Bytes of a key in a trial: a light slot, a place in the table at two thirds load, and what is
-/// remembered of it once it has gone.
+/// Bytes of a key in a trial: its slot, its bucket in the table at a load of two thirds, and its
+/// word in the table of evicted keys.
 const KEY_BYTES: u64 = 24 + 8 + 8;
-/// Trials together may take this part of the room.
+/// All trials together may use one part in this many of the capacity.
 const ROOM_PART: u64 = 50;
 
-/// How many times a sample can be halved and still have a key: 32 bits have 0 to 32 leading zeros.
+/// Number of possible values of [`depth`]: 32 bits have 0 to 32 leading zeros.
 const DEPTHS: usize = 33;
 /// Unit of [`Trials::part`].
 const WHOLE: u64 = 1 << 32;
-/// The mean of it is over so many requests for sampled keys: rounds enough of any loop that a
-/// cache can do something about.
+/// Number of requests for sampled keys over which it is averaged: enough rounds of any loop for
+/// which a cache can be effective.
 const MOST_LOOKS: u64 = 4_096;
 
-/// The best is asked for so many times while requests as many as a trial's keys pass: a loop is
-/// recognised early in its second round.
+/// The best rule is determined this many times during as many requests as a trial has keys, so that
+/// a loop is detected early in its second round.
 const ASKED: u64 = 4;
-/// What a request adds to a count: enough that fading rounds little away.
+/// Increment of a count per request: large enough that the decay loses little to rounding.
 const ONE: u64 = 256;
-/// Each time the best is asked for, counts lose one part in this many: they speak of requests as
-/// many as sixteen times a trial's keys, or so.
+/// Each time the best rule is determined, counts lose one part in this many. They cover about as
+/// many requests as sixteen times the number of a trial's keys.
 const FADE: u64 = 16 * ASKED;
-/// A lead of this many standard deviations is beyond doubt.
+/// A lead of this many standard deviations is significant.
 const DEVIATIONS: u64 = 3;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Trials {
     trials: [Trial; RULES.len()],
-    /// Requests by the set of trials that answered them (a bit for each), older ones counting less.
+    /// Requests by the set of trials in which they hit (one bit per trial), older ones counting
+    /// less.
     answered: [u64; 1 << RULES.len()],
     capacity_bytes: u64,
-    /// One key in `1 << shift` is tried.
+    /// One key in `1 << shift` is sampled.
     shift: u32,
-    /// Bytes that the real cache holds, by how thin a sample may be to have the key ([`depth`]).
+    /// Bytes that the real cache holds, by the [`depth`] of their keys.
     held_bytes: [u64; DEPTHS],
-    /// The sampled keys' part of what the real cache holds, of [`WHOLE`]: a mean over time.
+    /// Share of the sampled keys in the bytes of the real cache, in units of [`WHOLE`], averaged
+    /// over time.
     part: u64,
-    /// Looks that the mean is of.
+    /// Number of samples in the average.
     looks: u64,
-    /// Requests since the best was last asked for.
+    /// Requests since the best rule was last determined.
     requests: u64,
 }
 
@@ -104,7 +107,7 @@ impl Trials {
         made
     }
 
-    /// Forgets everything but what the real cache holds.
+    /// Resets everything except the bytes of the real cache.
     pub(crate) fn start_anew(&mut self, capacity_bytes: u64) {
         let held_bytes = self.held_bytes;
         *self = Trials { held_bytes, ..Trials::new(capacity_bytes) };
@@ -119,14 +122,15 @@ impl Trials {
         self.trials.iter().map(|trial| trial.keys.places() as u64 * KEY_BYTES).sum()
     }
 
-    /// True if requests for the key matter here.
+    /// True if the key is sampled.
     #[inline]
     pub(crate) fn tries(&self, hash: u32) -> bool {
         sampled(hash, self.shift)
     }
 
-    /// A request for a key, answered or not, with the weight of its entry. The real cache holds so
-    /// many `entries` in so much `room`. True if it is time to ask for the best.
+    /// Records a request for a key, whether it hit or not, with the weight of its entry. The real
+    /// cache has `entries` entries and a capacity of `room` bytes. Returns true if it is time to
+    /// call [`Trials::best`].
     pub(crate) fn request(
         &mut self,
         hash: u32,
@@ -156,12 +160,13 @@ impl Trials {
         due
     }
 
-    /// The rule with the greatest lead beyond doubt over the present one; else the present one.
+    /// The rule with the largest significant lead over the current one, or else the current one.
     pub(crate) fn best(&mut self, present: usize) -> usize {
         let lead = |other: usize| {
             let (more, less) = (self.only(other, present), self.only(present, other));
             let lead = more.saturating_sub(less);
-            // Both sides of `lead > DEVIATIONS * sqrt(more + less)` squared, in units of `ONE`.
+            // `lead > DEVIATIONS * sqrt(more + less)`, with both sides squared and in units of
+            // `ONE`.
             let doubtful = lead * lead <= DEVIATIONS * DEVIATIONS * ONE * (more + less);
             if doubtful { 0 } else { lead }
         };
@@ -170,29 +175,31 @@ impl Trials {
         best.unwrap_or(present)
     }
 
-    /// Requests that one trial answered and another did not.
+    /// Requests that hit in trial `one` but not in trial `other`.
     fn only(&self, one: usize, other: usize) -> u64 {
         let sets = self.answered.iter().enumerate();
         let only = sets.filter(|&(set, _)| set >> one & 1 == 1 && set >> other & 1 == 0);
         only.map(|(_, count)| count).sum()
     }
 
-    /// The real cache takes an entry in: before the request for it.
+    /// Records an insert into the real cache. Call it before recording the request.
     pub(crate) fn enters(&mut self, hash: u32, weight: u32) {
         self.held_bytes[depth(hash)] += u64::from(weight);
     }
 
-    /// The real cache let go of an entry.
+    /// Records a removal from the real cache.
     pub(crate) fn leaves(&mut self, hash: u32, weight: u32) {
         self.held_bytes[depth(hash)] -= u64::from(weight);
     }
 
-    /// The trials' part of the real room: what the sampled keys have taken of it lately, which is
-    /// seldom just one in `1 << shift`. A sample that has by chance a few keys too few would fit
-    /// into that as a whole where the real keys do not; of what the cache holds it has had too
-    /// few as well (after the adjustment of Waldspurger, Park, Garthwaite, Ahmad, "Efficient MRC
-    /// Construction with SHARDS", FAST 2015). A mean, because trials that follow each moment's
-    /// rise and fall keep letting go of what they should hold.
+    /// Capacity of the trials: the share of the real capacity that the sampled keys have recently
+    /// used, which is rarely exactly one in `1 << shift`.
+    ///
+    /// If the sample happened to have too few keys, all of them would fit into the exact share
+    /// although not all real keys fit into the real cache. Their share of the cache's bytes is too
+    /// small as well, which corrects the error (after the adjustment of Waldspurger, Park,
+    /// Garthwaite, Ahmad, "Efficient MRC Construction with SHARDS", FAST 2015). The share is
+    /// averaged, because trials that follow every fluctuation evict keys that they should keep.
     fn part_of(&mut self, room: u64) -> u64 {
         let held: u64 = self.held_bytes.iter().sum();
         let sampled: u64 = self.held_bytes[self.shift as usize..].iter().sum();
@@ -202,7 +209,7 @@ impl Trials {
         share(room, self.part, WHOLE)
     }
 
-    /// Halves the sample.
+    /// Halves the sampling rate.
     fn thin_out(&mut self) {
         self.shift += 1;
         self.looks = 0;
@@ -217,9 +224,9 @@ impl Trials {
     }
 }
 
-/// How often the sample may be halved with this key still in it.
+/// How many times the sampling rate can be halved before the key drops out of the sample.
 fn depth(hash: u32) -> usize {
-    // Other bits than those that choose shard, table place and counters.
+    // Use other bits than those that select shard, bucket and counters.
     hash.wrapping_mul(0x85EB_CA6B).leading_zeros() as usize
 }
 
@@ -227,14 +234,14 @@ fn sampled(hash: u32, shift: u32) -> bool {
     depth(hash) >= shift as usize
 }
 
-/// `part` of `whole`, as a share of `of`; at most that.
+/// `of * part / whole` without overflow, at most `of`.
 fn share(of: u64, part: u64, whole: u64) -> u64 {
     let share = u128::from(of) * u128::from(part) / u128::from(whole);
     u64::try_from(share).unwrap_or(of)
 }
 
 impl Trial {
-    /// True if it holds the key; if not, it does now.
+    /// Requests a key: returns true on a hit, and inserts the key on a miss.
     fn request(&mut self, hash: u32, weight: u32, room: u64, counts: &Sketch) -> bool {
         if let Some(slot) = self.keys.find(hash) {
             self.segments.hit(&mut self.keys, slot);
@@ -260,8 +267,8 @@ mod tests {
 
     const WEIGHT: u32 = 1_000;
 
-    /// Runs keys past trials of a cache of `entries` that begins with a rule, and says which one is
-    /// in force in the end. The cache that is tried for takes and leaves keys in turn.
+    /// Requests `keys` in the trials of a cache that has `entries` entries and starts with the rule
+    /// `first`, and returns the rule at the end. The real cache is a simple FIFO.
     fn best_rule(first: usize, entries: u32, keys: impl Iterator<Item = u32>) -> Rule {
         let room = u64::from(entries) * u64::from(WEIGHT);
         let mut trials = Trials::new(room);
@@ -276,7 +283,7 @@ mod tests {
                 trials.enters(hash, WEIGHT);
             }
             if order.len() > entries as usize {
-                let oldest = order.pop_front().expect("it holds more than nothing");
+                let oldest = order.pop_front().expect("the queue is not empty");
                 held.remove(&oldest);
                 trials.leaves(oldest, WEIGHT);
             }
@@ -289,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_calls_for_counts_and_a_margin() {
+    fn a_loop_selects_counted_admission_with_a_margin() {
         for keys in [2_400, 4_000, 10_000] {
             let best = best_rule(0, 2_000, (0..100_000).map(|at| at % keys));
             let Admission::Counted { margin } = best.admission else { panic!("{best:?}") };
@@ -298,8 +305,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_come_back_soon_and_never_again_are_not_held_up_by_counts() {
-        // Each key is asked for twice, 700 keys apart.
+    fn keys_that_return_soon_and_never_again_select_a_rule_without_a_barrier() {
+        // Each key is requested twice, 700 keys apart.
         for (first, rule) in RULES.iter().enumerate() {
             let keys = (0..50_000u32).flat_map(|at| [at, at.saturating_sub(700)]);
             let best = best_rule(first, 2_000, keys);
@@ -309,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_that_chance_explains_changes_nothing() {
+    fn an_insignificant_lead_does_not_change_the_rule() {
         let mut trials = Trials::new(1 << 20);
         trials.answered[0b00010] = 109 * ONE;
         trials.answered[0b00001] = 90 * ONE;
@@ -319,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_cache_is_tried_on_few_keys() {
+    fn trials_of_a_large_cache_have_few_keys() {
         let mut trials = Trials::new(1 << 40);
         let counts = Sketch::default();
         for key in 0..1_000_000u32 {
@@ -327,7 +334,7 @@ mod tests {
             trials.enters(hash, WEIGHT);
             trials.request(hash, WEIGHT, 1_000_000, 1 << 40, &counts);
         }
-        // The room is said to be vast, so nothing was evicted: one key in 2,048 was taken in.
+        // The capacity is so large that nothing was evicted: one key in 2,048 was inserted.
         let keys = trials.trials[0].keys.len() as u64;
         assert!(keys < 2 * MOST_KEYS, "{keys} keys");
         assert!(trials.overhead_bytes() < 1 << 20);

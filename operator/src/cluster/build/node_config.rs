@@ -1,7 +1,9 @@
 //! Owns the members' configuration file: what a CacheCluster means to `larder-node`. What differs
 //! between pods (name, uid, address, zone) is not here but comes by environment.
 
-use larder_proto::config::{ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, Registry};
+use larder_proto::config::{
+    ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, RegistryConfig,
+};
 
 use super::names;
 use crate::cluster::validate::{Cluster, Etcd, parse_bytes};
@@ -43,7 +45,7 @@ pub fn node_config(cluster: &Cluster) -> NodeConfig {
     NodeConfig {
         cluster: ClusterRef { namespace: cluster.namespace.clone(), name: cluster.name.clone() },
         mode: Mode::Member(MemberMode {
-            registry: Registry { endpoints, tls_directory, lease_ttl_seconds: 10 },
+            registry: RegistryConfig { endpoints, tls_directory, lease_ttl_seconds: 10 },
             placement: cluster.placement.clone(),
             capacity_bytes: capacity_bytes(cluster.memory_bytes),
             hot_percent: 10,

@@ -1,4 +1,4 @@
-//! Throughput and latency, interleaved.
+//! Measures throughput and latency of all caches in alternating rounds.
 
 use std::fmt;
 use std::sync::Barrier;
@@ -11,7 +11,8 @@ use crate::contenders::{self, Contender};
 use crate::progress::Progress;
 use crate::workloads::{Random, Zipf};
 
-/// As in the comparison that the bars come from: room for a tenth of the keys, values of 100 bytes.
+/// As in the comparison from which the targets were derived: a tenth of the keys fit, with values
+/// of 100 bytes.
 const KEYS: u32 = 1_000_000;
 const SLOTS: u64 = 100_000;
 const VALUE_BYTES: usize = 100;
@@ -19,21 +20,21 @@ const SKEWS: [f64; 3] = [0.7, 0.99, 1.2];
 const THREADS: [usize; 2] = [1, 2];
 /// The skew at which every single operation is timed.
 const TIMED_SKEW: f64 = 0.99;
-/// How much of a cache that must not evict may be taken: shards fill unevenly.
+/// Capacity of a cache that must not evict, in multiples of its content: shards fill unevenly.
 const HEADROOM: u64 = 2;
 
-/// What is asked of a cache.
+/// The operations of a measurement.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Kind {
-    /// Reads, and a write after each miss.
+    /// Reads, with a write after each miss.
     Fill,
     /// Reads that all hit.
     Hits,
-    /// As `Fill`, each operation timed on its own.
+    /// Like `Fill`, with each operation timed individually.
     Timed,
 }
 
-/// One row of measurements over all caches.
+/// One kind of measurement of all caches.
 pub(super) struct Shape {
     pub(super) kind: Kind,
     pub(super) skew: f64,
@@ -49,25 +50,25 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What one round, or the median of several, gave.
+/// The result of one round, or the median of several rounds.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Round {
-    /// Millions of operations a second, of all threads together.
+    /// Millions of operations per second of all threads together.
     pub(super) mops: f64,
-    /// Percent of the reads.
+    /// Percentage of the reads that hit.
     pub(super) hits: f64,
-    /// Median time of an operation and of the slowest thousandth, nanoseconds; where timed.
+    /// Median and 99.9th percentile of an operation's time in nanoseconds, for `Timed`.
     pub(super) p50_ns: f64,
     pub(super) p999_ns: f64,
 }
 
-/// A shape, and for each cache its medians.
+/// A shape and the medians of each cache.
 pub(super) struct Measured {
     pub(super) shape: Shape,
     pub(super) medians: Vec<Round>,
 }
 
-/// Everything, skew by skew: the streams are made once for each.
+/// Measures all shapes. The streams are generated once per skew.
 pub(super) fn measure(names: &[&str], args: &Args) -> Vec<Measured> {
     let (warm_up, operations) = (args.warm_up as usize, args.operations as usize);
     let rounds = args.rounds as usize;
@@ -100,7 +101,7 @@ pub(super) fn measure(names: &[&str], args: &Args) -> Vec<Measured> {
     all
 }
 
-/// The key of a rank is its number: hash tables do not care, and nothing else looks at it.
+/// The key of a rank is the rank itself: the caches hash it and do not depend on its value.
 fn stream(keys: u32, skew: f64, length: usize, random: &mut Random) -> Vec<u32> {
     let zipf = Zipf::new(keys, skew);
     (0..length).map(|_| zipf.draw(random)).collect()
@@ -144,7 +145,7 @@ fn interleaved(
     results.into_iter().map(median).collect()
 }
 
-/// True if it was there.
+/// Returns true on a hit.
 fn get_or_insert(cache: &dyn Contender, key: u32, value: &Bytes) -> bool {
     let hit = cache.read(u64::from(key));
     if !hit {
@@ -153,7 +154,7 @@ fn get_or_insert(cache: &dyn Contender, key: u32, value: &Bytes) -> bool {
     hit
 }
 
-/// Each part in a thread of its own, all at once.
+/// Runs each part in its own thread, all at the same time.
 fn one_round(cache: &dyn Contender, kind: Kind, parts: &[&[u32]], value: &Bytes) -> Round {
     let start = Barrier::new(parts.len());
     let work = |keys: &[u32]| {
@@ -172,7 +173,7 @@ fn one_round(cache: &dyn Contender, kind: Kind, parts: &[&[u32]], value: &Bytes)
         let ends = threads.into_iter().map(|thread| thread.join());
         ends.map(|end| end.expect("a contender does not panic")).collect()
     });
-    // By the threads' own clocks: a watcher may get no processor while they work.
+    // Use times taken by the threads: an observer may get no processor while they run.
     let begin = done.iter().map(|(.., begin, _)| *begin).min().expect("at least one thread");
     let end = done.iter().map(|(.., end)| *end).max().expect("at least one thread");
     let took = (end - begin).as_secs_f64();
@@ -186,7 +187,7 @@ fn one_round(cache: &dyn Contender, kind: Kind, parts: &[&[u32]], value: &Bytes)
     Round { mops: count / took / 1e6, hits: hits as f64 * 100.0 / count, p50_ns, p999_ns }
 }
 
-/// One look at the clock an operation: the end of one is the beginning of the next.
+/// Reads the clock once per operation: the end of one is the start of the next.
 fn timed(cache: &dyn Contender, keys: &[u32], value: &Bytes, times: &mut Vec<u32>) -> usize {
     let mut hits = 0;
     let mut last = Instant::now();
@@ -207,7 +208,7 @@ fn quantile(times: &mut [u32], part: f64) -> f64 {
     f64::from(*times.select_nth_unstable(at).1)
 }
 
-/// The median of each figure on its own.
+/// The median of each figure individually.
 fn median(rounds: Vec<Round>) -> Round {
     let middle = |figure: fn(&Round) -> f64| {
         let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn pure_hits_hit_always_and_one_bad_round_does_not_count() {
+    fn a_hits_shape_has_only_hits_and_the_median_ignores_one_bad_round() {
         let keys = stream(1_000, 0.99, 4_000, &mut Random::new(1));
         let cache = contenders::build("larder Lru", 64 << 20, VALUE_BYTES);
         let value = Bytes::from_static(b"value");

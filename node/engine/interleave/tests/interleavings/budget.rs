@@ -1,4 +1,4 @@
-//! Groups that borrow from each other never hold more than the capacity together.
+//! Groups that borrow capacity from each other never exceed it together.
 
 use larder_engine::Group;
 
@@ -12,8 +12,9 @@ fn fill(group: &Group, keys: std::ops::Range<u8>, len: usize) {
     }
 }
 
-/// A borrower holds everything when its neighbour starts to grow; both go on, housekeeping
-/// beside them. What is too much at the end was too much before: nothing evicts afterwards.
+/// A borrower uses the whole capacity when its neighbours start to grow. All of them insert
+/// concurrently with housekeeping. Nothing is evicted afterwards, so an excess at the end existed
+/// during the race.
 fn borrowed(shards: usize, lens: [usize; 2]) {
     let cache = cache(CAPACITY, shards);
     let borrower = cache.add_group("borrower", under(PolicyKind::Lru)).expect("the first");
@@ -39,7 +40,7 @@ fn borrowed(shards: usize, lens: [usize; 2]) {
         Box::new(housekeeping),
     ]);
     assert!(cache.bytes() <= CAPACITY, "{} of {CAPACITY}", cache.bytes());
-    assert!(bounded.bytes() <= CAPACITY / 4, "{} beyond its maximum", bounded.bytes());
+    assert!(bounded.bytes() <= CAPACITY / 4, "{} exceeds the group's maximum", bounded.bytes());
     for group in cache.groups() {
         group.validate();
         assert_eq!(group.bytes(), group.stats().bytes);
@@ -57,7 +58,7 @@ fn borrowing_never_exceeds_the_capacity_when_shards_fill_unevenly() {
 }
 
 #[test]
-fn room_is_not_lent_away_while_its_owner_grows_into_it() {
+fn capacity_is_not_lent_while_its_owner_grows_into_it() {
     under_many_schedules(1_000, || {
         let cache = cache(CAPACITY, 1);
         let owner = cache.add_group("owner", under(PolicyKind::Lru)).expect("the first");

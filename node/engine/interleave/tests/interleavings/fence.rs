@@ -1,5 +1,5 @@
-//! A load begun before an invalidation never lands after it: whoever invalidates, has changed the
-//! origin before, and from then on nobody reads what the origin held earlier.
+//! The result of a load that started before an invalidation is never stored after it. The writer
+//! changes the origin and then invalidates; from then on, no read returns the origin's old value.
 
 use larder_engine::{Cache, Cause, Group, Value};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use super::*;
 const OLD: u64 = 1;
 const NEW: u64 = 2;
 
-/// One reader's miss: fence, origin, fill.
+/// A miss of one reader: takes a fence, reads the origin and inserts.
 fn load(group: &Group, origin: &AtomicU64) {
     let fence = group.begin_load();
     let version = origin.load(Ordering::SeqCst);
@@ -20,15 +20,16 @@ fn load(group: &Group, origin: &AtomicU64) {
 
 fn assert_not_outdated(group: &Group) {
     if let Some(hit) = group.peek(b"k", NOW) {
-        assert_eq!(hit.version, NEW, "a load begun before the invalidation landed after it");
+        assert_eq!(hit.version, NEW, "a load from before the invalidation was stored after it");
     }
 }
 
-/// Two readers load while a writer changes the origin and invalidates, beside a fourth thread.
+/// Two readers load while a writer changes the origin and invalidates and a fourth thread runs
+/// `fourth`.
 fn race(
     policy: PolicyKind,
     invalidate: fn(&Group),
-    beside: impl FnOnce(Cache, Group) + Send + 'static,
+    fourth: impl FnOnce(Cache, Group) + Send + 'static,
 ) {
     let cache = cache(1 << 20, 2);
     let group = cache.add_group("g", under(policy)).expect("the first group");
@@ -48,7 +49,7 @@ fn race(
     };
     let fourth = {
         let (cache, group) = (cache.clone(), group.clone());
-        move || beside(cache, group)
+        move || fourth(cache, group)
     };
     together(vec![reader(), Box::new(writer), reader(), Box::new(fourth)]);
     assert_not_outdated(&group);
@@ -60,7 +61,7 @@ fn sweeping(cache: Cache, _: Group) {
 }
 
 #[test]
-fn a_load_begun_before_its_key_is_invalidated_never_lands_after_it() {
+fn a_load_is_never_stored_after_an_invalidation_of_its_key() {
     under_many_schedules(3_000, || {
         race(
             PolicyKind::Lru,
@@ -73,19 +74,19 @@ fn a_load_begun_before_its_key_is_invalidated_never_lands_after_it() {
 }
 
 #[test]
-fn a_load_begun_before_its_tag_is_invalidated_never_lands_after_it() {
+fn a_load_is_never_stored_after_an_invalidation_of_its_tag() {
     under_many_schedules(1_000, || {
         race(PolicyKind::TinyLfu, |group| group.invalidate_tag(b"t"), sweeping);
     });
 }
 
 #[test]
-fn a_load_begun_before_its_group_is_cleared_never_lands_after_it() {
+fn a_load_is_never_stored_after_its_group_was_cleared() {
     under_many_schedules(3_000, || race(PolicyKind::S3Fifo, Group::clear, sweeping));
 }
 
 #[test]
-fn a_change_of_policy_during_an_invalidation_opens_no_way_around_the_fence() {
+fn a_change_of_policy_during_an_invalidation_does_not_bypass_the_fence() {
     under_many_schedules(2_000, || {
         race(
             PolicyKind::Lru,
@@ -98,7 +99,7 @@ fn a_change_of_policy_during_an_invalidation_opens_no_way_around_the_fence() {
 }
 
 #[test]
-fn a_load_that_lands_while_its_group_is_removed_does_not_revive_it() {
+fn an_insert_during_the_removal_of_its_group_stores_nothing() {
     under_many_schedules(2_000, || {
         let cache = cache(1 << 20, 2);
         let group = cache.add_group("g", under(PolicyKind::Lru)).expect("the first group");
@@ -114,7 +115,7 @@ fn a_load_that_lands_while_its_group_is_removed_does_not_revive_it() {
 }
 
 #[test]
-fn what_a_writer_stored_after_its_invalidation_is_not_lost_to_an_older_load() {
+fn a_value_stored_after_an_invalidation_is_not_replaced_by_an_older_load() {
     under_many_schedules(3_000, || {
         let group = cache(1 << 20, 1).add_group("g", under(PolicyKind::Lru)).expect("the first");
         let origin = Arc::new(AtomicU64::new(OLD));
@@ -126,18 +127,17 @@ fn what_a_writer_stored_after_its_invalidation_is_not_lost_to_an_older_load() {
             writer.insert(b"k", &entry(NEW), None, NOW).expect("a small entry");
         };
         together(vec![Box::new(move || load(&reader, &readers_origin)), Box::new(write)]);
-        let hit = group.get(b"k", NOW).expect("the room is large");
+        let hit = group.get(b"k", NOW).expect("nothing is evicted");
         assert_eq!((hit.version, hit.value().len()), (NEW, 8));
     });
 }
 
-/// Beside C4: of what was stored and left again, each is told once, whoever raced.
 #[test]
-fn racing_invalidations_tell_of_an_entry_once() {
+fn concurrent_invalidations_report_an_entry_once() {
     under_many_schedules(2_000, || {
         let group = cache(1 << 20, 1).add_group("g", under(PolicyKind::Lru)).expect("the first");
-        let told = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&told);
+        let calls = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&calls);
         group.set_listener(Arc::new(move |_: &[u8], _: &Value, cause: Cause| {
             assert_eq!(cause, Cause::Invalidated);
             count.fetch_add(1, Ordering::SeqCst);
@@ -153,6 +153,6 @@ fn racing_invalidations_tell_of_an_entry_once() {
                 two.invalidate(b"k");
             }),
         ]);
-        assert_eq!(told.load(Ordering::SeqCst), 1);
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
     });
 }

@@ -1,4 +1,5 @@
-//! Everything at once keeps the accounts, and whoever listens is called without a lock.
+//! All operations run concurrently: counters stay consistent, each removal is reported once, and
+//! listeners are called without a lock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::*;
 
-/// Entries stored and told to have left, by version: each version is stored once.
+/// Number of inserts and of reported removals, by version. Each version is inserted once.
 #[derive(Default)]
 struct Ledger(Mutex<HashMap<u64, (u32, u32)>>);
 
@@ -17,7 +18,7 @@ impl Ledger {
         self.0.lock().entry(version).or_default().0 += 1;
     }
 
-    fn left(&self, value: &Value) {
+    fn removed(&self, value: &Value) {
         let bytes = value.present().expect("only values are stored");
         let version = bytes[..8].try_into().map(u64::from_be_bytes).expect("eight bytes");
         self.0.lock().entry(version).or_default().1 += 1;
@@ -38,13 +39,13 @@ fn write(group: &Group, ledger: &Ledger, from: u64) {
 }
 
 #[test]
-fn everything_at_once_keeps_the_accounts_and_tells_of_each_entry_once() {
+fn concurrent_operations_keep_counters_consistent_and_report_each_removal_once() {
     under_many_schedules(300, || {
         let cache = cache(2_000, 2);
         let group = cache.add_group("g", under(PolicyKind::TinyLfu)).expect("the first group");
         let ledger = Arc::new(Ledger::default());
-        let told = Arc::clone(&ledger);
-        group.set_listener(Arc::new(move |_: &[u8], value: &Value, _: Cause| told.left(value)));
+        let log = Arc::clone(&ledger);
+        group.set_listener(Arc::new(move |_: &[u8], value: &Value, _: Cause| log.removed(value)));
         let writer = |from| {
             let (group, ledger) = (group.clone(), Arc::clone(&ledger));
             Box::new(move || write(&group, &ledger, from))
@@ -70,14 +71,14 @@ fn everything_at_once_keeps_the_accounts_and_tells_of_each_entry_once() {
         assert_eq!(group.bytes(), group.stats().bytes);
         group.clear();
         while cache.sweep(NOW, 100).more {}
-        for (version, (stored, left)) in ledger.0.lock().iter() {
-            assert_eq!((*stored, *left), (1, 1), "version {version}");
+        for (version, (stored, removed)) in ledger.0.lock().iter() {
+            assert_eq!((*stored, *removed), (1, 1), "version {version}");
         }
     });
 }
 
 #[test]
-fn a_listener_may_ask_anything_of_the_cache_that_tells_it() {
+fn a_listener_may_call_any_method_of_its_cache() {
     under_many_schedules(200, || {
         let cache = cache(256 << 10, 1);
         let group = cache.add_group("g", under(PolicyKind::Lru)).expect("the first group");
@@ -85,7 +86,7 @@ fn a_listener_may_ask_anything_of_the_cache_that_tells_it() {
         let (asked, probe) = (cache.clone(), group.clone());
         let depth = Mutex::new(());
         group.set_listener(Arc::new(move |key: &[u8], _: &Value, _: Cause| {
-            // What follows removes entries too: once deep is enough.
+            // The calls below remove entries too, so do not recurse.
             let Some(_once) = depth.try_lock() else { return };
             let _any = probe.get(key, NOW);
             let _any = probe.insert(key, &sized(10), None, NOW);

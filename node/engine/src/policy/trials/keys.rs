@@ -1,12 +1,12 @@
-//! Owns the keys of one trial: light slots without values, found by hash. It knows no order and no
-//! rule.
+//! The keys of one trial: small slots without values, found by hash. Order and rule are in
+//! `segments.rs`.
 
 use hashbrown::HashTable;
 
 use crate::queue::Arena;
 use crate::slab::{NIL, Slot};
 
-/// Keys of one trial: light slots, found by hash.
+/// The keys of one trial.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     slots: Vec<Light>,
@@ -28,12 +28,12 @@ fn spread(hash: u32) -> u64 {
 }
 
 impl Keys {
-    /// Keys held now.
+    /// Number of keys.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Keys that there are places for.
+    /// Number of allocated slots.
     pub(super) fn places(&self) -> usize {
         self.slots.len()
     }
@@ -49,7 +49,7 @@ impl Keys {
             slot
         } else {
             self.slots.push(light);
-            Slot::try_from(self.slots.len() - 1).expect("a trial holds a few hundred keys")
+            Slot::try_from(self.slots.len() - 1).expect("a trial has a few hundred keys")
         };
         let slots = &self.slots;
         self.table.insert_unique(spread(hash), slot, |&slot| spread(slots[slot as usize].hash));

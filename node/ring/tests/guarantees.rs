@@ -1,7 +1,7 @@
-//! C16: even shares, honoured weights, the least movement; for names that Kubernetes gives and for
-//! random ones.
+//! Even shares, respected weights and minimal movement, for StatefulSet pod names and for random
+//! names.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,7 +25,7 @@ fn counts(ring: &Ring, keys: u32) -> Vec<u32> {
 }
 
 #[test]
-fn no_member_has_a_tenth_more_than_the_mean_of_a_million_keys() {
+fn no_member_owns_more_than_110_percent_of_the_mean_of_a_million_keys() {
     for count in [3, 4, 5, 8, 13, 21, 34, 50] {
         let ring = Ring::new(&RENDEZVOUS, members(count));
         let max = counts(&ring, 1_000_000).into_iter().max().unwrap();
@@ -35,7 +35,7 @@ fn no_member_has_a_tenth_more_than_the_mean_of_a_million_keys() {
 }
 
 #[test]
-fn every_size_from_three_to_fifty_is_even_and_a_join_moves_its_share() {
+fn rings_of_three_to_fifty_members_are_even_and_a_join_moves_only_the_new_share() {
     for placement in [RENDEZVOUS, XXH3] {
         let mut next = Ring::new(&placement, members(3));
         for count in 3..=50 {
@@ -45,8 +45,8 @@ fn every_size_from_three_to_fifty_is_even_and_a_join_moves_its_share() {
             assert!(ratio <= 1.10, "{placement:?}, {count} members: max / mean {ratio:.3}");
             next = Ring::new(&placement, members(count + 1));
             let moved = diff(&ring, &next);
-            let newcomer = format!("shop-{count}");
-            assert!(moved.moves.iter().all(|part| part.to.as_deref() == Some(&newcomer)));
+            let joined = format!("shop-{count}");
+            assert!(moved.moves.iter().all(|part| part.to.as_deref() == Some(&joined)));
             if placement == RENDEZVOUS {
                 let bar = 1.05 / (count as f64 + 1.0);
                 assert!(moved.share <= bar, "{count} members: {:.5} > {bar:.5}", moved.share);
@@ -56,7 +56,7 @@ fn every_size_from_three_to_fifty_is_even_and_a_join_moves_its_share() {
 }
 
 #[test]
-fn weights_are_honoured_within_a_twentieth() {
+fn shares_follow_weights_within_5_percent() {
     let weights = [50, 100, 100, 200, 400, 37];
     let weighted = weights.iter().enumerate();
     let set = weighted.map(|(n, &weight)| Member { weight, ..Member::new(format!("shop-{n}")) });
@@ -71,7 +71,7 @@ fn weights_are_honoured_within_a_twentieth() {
 }
 
 #[test]
-fn the_measured_share_of_keys_is_the_stated_one() {
+fn reported_shares_match_the_measured_shares() {
     for placement in [RENDEZVOUS, XXH3, CRC32] {
         let ring = Ring::new(&placement, members(5));
         for ((_, share), count) in ring.shares().iter().zip(counts(&ring, 200_000)) {
@@ -81,7 +81,7 @@ fn the_measured_share_of_keys_is_the_stated_one() {
 }
 
 #[test]
-fn the_stated_movement_is_the_measured_one() {
+fn reported_movement_matches_the_measured_movement() {
     for placement in [RENDEZVOUS, XXH3, CRC32] {
         let (three, four) = (Ring::new(&placement, members(3)), Ring::new(&placement, members(4)));
         let keys = (0..100_000u32).map(|key| format!("key-{key}"));
@@ -95,28 +95,28 @@ fn the_stated_movement_is_the_measured_one() {
 }
 
 #[test]
-fn a_change_of_algorithm_is_told_by_sampling() {
+fn a_change_of_algorithm_is_estimated_by_sampling() {
     let (old, new) = (Ring::new(&CRC32, members(4)), Ring::new(&RENDEZVOUS, members(4)));
     let share = diff(&old, &new).share;
     assert!((0.65..0.85).contains(&share), "three quarters of the keys: {share}");
 }
 
 #[test]
-fn a_member_without_weight_owns_nothing_and_nobody_owns_what_no_one_can() {
+fn a_member_without_weight_owns_nothing_and_a_ring_without_weights_has_no_owners() {
     let mut set = members(3);
     set[1].weight = 0;
     for placement in [RENDEZVOUS, XXH3] {
         let ring = Ring::new(&placement, set.clone());
         assert_eq!(counts(&ring, 1_000)[1], 0);
-        let nobody = Ring::new(&placement, [Member { weight: 0, ..Member::new("a") }]);
-        assert!(nobody.is_empty() && nobody.owner("g", b"k").is_none());
-        assert!(nobody.owners("g", b"k", 3).is_empty());
-        assert!((diff(&nobody, &ring).share - 1.0).abs() < 1e-9);
+        let empty = Ring::new(&placement, [Member { weight: 0, ..Member::new("a") }]);
+        assert!(empty.is_empty() && empty.owner("g", b"k").is_none());
+        assert!(empty.owners("g", b"k", 3).is_empty());
+        assert!((diff(&empty, &ring).share - 1.0).abs() < 1e-9);
     }
 }
 
 #[test]
-fn copies_of_a_key_lie_in_different_zones() {
+fn replicas_of_a_key_are_in_different_zones() {
     let zoned = |n: usize| Member { zone: Some(format!("z{}", n % 3)), ..members(9)[n].clone() };
     for placement in [RENDEZVOUS, XXH3] {
         let ring = Ring::new(&placement, (0..9).map(zoned));
@@ -157,28 +157,28 @@ proptest! {
     }
 
     #[test]
-    fn a_leave_moves_only_what_the_leaver_owned(
+    fn a_leaving_member_moves_only_its_own_keys(
         set in any_members(),
         placement in any_placement(),
         keys in prop::collection::vec(any::<Vec<u8>>(), 50),
     ) {
         let before = Ring::new(&placement, set.clone());
-        let leaver = set[0].name.clone();
+        let leaving = set[0].name.clone();
         let after = Ring::new(&placement, set.into_iter().skip(1));
         for key in &keys {
             let (old, new) = (before.owner("g", key).unwrap(), after.owner("g", key).unwrap());
-            prop_assert!(old.name == new.name || old.name == leaver);
-            if old.name == leaver {
-                // Who follows was known before: the second of the order.
+            prop_assert!(old.name == new.name || old.name == leaving);
+            if old.name == leaving {
+                // The new owner was already second in the old order.
                 prop_assert_eq!(&before.owners("g", key, 2)[1].name, &new.name);
             }
         }
         let moves = diff(&before, &after).moves;
-        prop_assert!(moves.iter().all(|part| part.from.as_ref() == Some(&leaver)));
+        prop_assert!(moves.iter().all(|part| part.from.as_ref() == Some(&leaving)));
     }
 
     #[test]
-    fn shares_sum_to_one_and_agree_with_the_diff_from_nothing(
+    fn shares_sum_to_one_and_every_member_is_listed_once(
         set in any_members(),
         placement in any_placement(),
     ) {
