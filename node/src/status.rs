@@ -1,15 +1,16 @@
-//! The one table from our errors to what callers see: gRPC code, reason, HTTP status, and when to
-//! come back.
+//! The one table from errors to what callers see: gRPC code, reason, HTTP status, and when to
+//! retry.
 //!
-//! Absent is not an error inside the member, but unary callers read it as NOT_FOUND; it is worded
-//! here too. A status carries a `google.rpc.ErrorInfo` with the reason. An overload carries when to
-//! ask again in both forms that clients read: `google.rpc.RetryInfo`, and the trailer of gRFC A6,
-//! which stock clients with a retry policy obey.
+//! Absent is an answer, not an error, but unary callers see it as NOT_FOUND; [`absent`] makes that
+//! status. Every error status carries a `google.rpc.ErrorInfo` with the reason. An overload says
+//! when to retry in both forms that clients read: `google.rpc.RetryInfo`, and the trailer of gRFC
+//! A6, which stock clients with a retry policy obey. Start at [`ErrorReply`].
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use http::StatusCode;
+use larder_proto::v1::{FetchResult, KeyResult, Outcome};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -17,43 +18,142 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::cache::{Awaited, Error};
 use crate::origin;
 
-/// Where the reasons are defined: `ErrorInfo.domain`.
+/// `ErrorInfo.domain`: the namespace of the reasons.
 const DOMAIN: &str = "larder.dev";
-/// Trailer in which a server says when to ask again. Source: gRFC A6, "Pushback".
+/// Trailer in which a server says when to retry. Source: gRFC A6, "Pushback".
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
-/// When to ask a member again that has as many requests waiting as it may: about as long as a
-/// load takes whose end makes room.
-const ROOM_AFTER: Duration = Duration::from_millis(100);
-/// When to ask over HTTP again after another failure: a failing origin is asked once a second.
-const UNAVAILABLE_FOR: Duration = Duration::from_secs(1);
+/// When to retry at a member that has too many waiting requests: about as long as a load takes,
+/// whose end makes room.
+const OVERLOAD_RETRY: Duration = Duration::from_millis(100);
+/// When to retry over HTTP after another failure: a failing origin is probed once a second.
+const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
 
-/// The gRPC code of an error.
+/// An error as a caller sees it, before it is encoded for one protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// The gRPC code.
+    pub code: Code,
+    /// Identifies the error for programs. A contract: docs/reference/errors.md has the table. Empty
+    /// if none is known.
+    pub reason: String,
+    /// The text for people.
+    pub message: String,
+    /// When to retry. Known for every overload.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<&Error> for ErrorReply {
+    fn from(error: &Error) -> Self {
+        Self {
+            code: code(error),
+            reason: reason(error).to_owned(),
+            message: error.to_string(),
+            retry_after: retry_after(error),
+        }
+    }
+}
+
+impl From<Error> for ErrorReply {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl ErrorReply {
+    /// [`ErrorReply::retry_after`] as the wire has it: whole milliseconds, 0 for none.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> u32 {
+        let ms = |after: Duration| u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.retry_after.map_or(0, ms)
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn http_status(&self) -> StatusCode {
+        http_status(self.code)
+    }
+
+    /// Seconds for HTTP's `Retry-After`, with 429 and 503.
+    #[must_use]
+    pub fn http_retry_after(&self) -> Option<u64> {
+        let unavailable = (self.code == Code::Unavailable).then_some(UNAVAILABLE_RETRY);
+        let after = self.retry_after.or(unavailable)?;
+        Some(after.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX))
+    }
+}
+
+impl From<ErrorReply> for Status {
+    fn from(error: ErrorReply) -> Self {
+        let mut details = ErrorDetails::new();
+        let mut metadata = MetadataMap::new();
+        if !error.reason.is_empty() {
+            details.set_error_info(&error.reason, DOMAIN, HashMap::new());
+        }
+        if error.retry_after.is_some() {
+            details.set_retry_info(error.retry_after);
+            metadata.insert(PUSHBACK, error.retry_after_ms().into());
+        }
+        Self::with_error_details_and_metadata(error.code, error.message, details, metadata)
+    }
+}
+
+impl From<ErrorReply> for KeyResult {
+    fn from(error: ErrorReply) -> Self {
+        Self {
+            outcome: Outcome::Error.into(),
+            code: error.code.into(),
+            retry_after_ms: error.retry_after_ms(),
+            message: error.message,
+            reason: error.reason,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<ErrorReply> for FetchResult {
+    fn from(error: ErrorReply) -> Self {
+        Self {
+            outcome: Outcome::Error.into(),
+            code: error.code.into(),
+            retry_after_ms: error.retry_after_ms(),
+            message: error.message,
+            reason: error.reason,
+            ..Self::default()
+        }
+    }
+}
+
+/// The status of an absent key in a unary call.
 #[must_use]
-pub fn code(error: &Error) -> Code {
+pub fn absent() -> Status {
+    Status::not_found(ABSENT)
+}
+
+/// The text for an absent key.
+pub const ABSENT: &str = "the origin says there is no such key";
+
+fn code(error: &Error) -> Code {
     match error {
         Error::EmptyKey | Error::KeyTooLong { .. } | Error::TooManyKeys { .. } => {
             Code::InvalidArgument
         }
         Error::UnknownGroup { .. } => Code::FailedPrecondition,
         Error::Overloaded { .. } | Error::ResponseFull => Code::ResourceExhausted,
-        Error::Origin { source, .. } if matches!(**source, origin::Error::Busy { .. }) => {
-            Code::ResourceExhausted
-        }
+        Error::Origin { source, .. } => match **source {
+            origin::Error::Busy { .. } => Code::ResourceExhausted,
+            _ => Code::Unavailable,
+        },
         Error::Deadline { .. } => Code::DeadlineExceeded,
-        Error::NotJoined
-        | Error::Origin { .. }
-        | Error::BrokenGroup { .. }
-        | Error::Panicked { .. }
-        | Error::Stopping => Code::Unavailable,
+        Error::NotJoined | Error::BrokenGroup { .. } | Error::Panicked { .. } | Error::Stopping => {
+            Code::Unavailable
+        }
         Error::ValueTooLarge { .. } => Code::OutOfRange,
-        Error::AtOwner { code, .. } => *code,
+        Error::AtOwner { code, .. } => Code::from(*code),
         Error::OwnerSilent { source, .. } => code(source),
     }
 }
 
-/// What is wrong, in a word for programs. A contract: docs/reference/errors.md has the table.
-#[must_use]
-pub fn reason(error: &Error) -> &str {
+fn reason(error: &Error) -> &str {
     match error {
         Error::EmptyKey => "EMPTY_KEY",
         Error::KeyTooLong { .. } => "KEY_TOO_LONG",
@@ -68,13 +168,13 @@ pub fn reason(error: &Error) -> &str {
         Error::BrokenGroup { .. } => "ORIGIN_MISCONFIGURED",
         Error::Panicked { .. } => "ORIGIN_FAILED",
         Error::ValueTooLarge { .. } => "VALUE_TOO_LARGE",
-        Error::Origin { source, .. } => at_origin(source),
+        Error::Origin { source, .. } => origin_reason(source),
         Error::AtOwner { reason, .. } => reason,
         Error::OwnerSilent { .. } => "OWNER_UNAVAILABLE",
     }
 }
 
-fn at_origin(error: &origin::Error) -> &'static str {
+fn origin_reason(error: &origin::Error) -> &'static str {
     use origin::Error as Origin;
     match error {
         Origin::Connect { .. } => "ORIGIN_UNREACHABLE",
@@ -93,11 +193,9 @@ fn at_origin(error: &origin::Error) -> &'static str {
     }
 }
 
-/// When to ask again; told with every overload.
-#[must_use]
-pub fn retry_after(error: &Error) -> Option<Duration> {
+fn retry_after(error: &Error) -> Option<Duration> {
     match error {
-        Error::Overloaded { .. } => Some(ROOM_AFTER),
+        Error::Overloaded { .. } => Some(OVERLOAD_RETRY),
         Error::Origin { source, .. } => match **source {
             origin::Error::Busy { retry_after, .. } => Some(retry_after),
             _ => None,
@@ -108,45 +206,9 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
     }
 }
 
-/// A time to come back as the wire has it: whole milliseconds, 0 for none.
-#[must_use]
-pub fn retry_after_ms(retry_after: Option<Duration>) -> u32 {
-    retry_after.map_or(0, |after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX).max(1))
-}
-
-/// An error as a gRPC status.
-#[must_use]
-pub fn status(error: &Error) -> Status {
-    let info = ErrorDetails::with_error_info(reason(error), DOMAIN, HashMap::new());
-    told(code(error), error.to_string(), info, retry_after(error))
-}
-
-/// A status with when to ask again, if that is known.
-#[must_use]
-pub fn told(
-    code: Code,
-    message: String,
-    mut details: ErrorDetails,
-    retry_after: Option<Duration>,
-) -> Status {
-    let mut metadata = MetadataMap::new();
-    if retry_after.is_some() {
-        details.set_retry_info(retry_after);
-        metadata.insert(PUSHBACK, retry_after_ms(retry_after).into());
-    }
-    Status::with_error_details_and_metadata(code, message, details, metadata)
-}
-
-/// "The origin says there is no such key."
-#[must_use]
-pub fn absent() -> Status {
-    Status::not_found("the origin says there is no such key")
-}
-
-/// The HTTP status that tells the same as a gRPC code. Source: google.rpc.Code's own mapping,
-/// except that an unknown group is not found, as groupcache's peers expect.
-#[must_use]
-pub fn http(code: Code) -> StatusCode {
+/// Source: the mapping of google.rpc.Code, except that an unknown group is 404, as groupcache's
+/// peers expect.
+fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
@@ -167,14 +229,6 @@ pub fn http(code: Code) -> StatusCode {
     }
 }
 
-/// Seconds for HTTP's `Retry-After`, with 429 and 503.
-#[must_use]
-pub fn http_retry_after(error: &Error) -> Option<u64> {
-    let unavailable = (code(error) == Code::Unavailable).then_some(UNAVAILABLE_FOR);
-    let after = retry_after(error).or(unavailable)?;
-    Some(after.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -186,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn every_promise_of_the_api_has_its_code() {
+    fn every_error_has_its_grpc_code_and_http_status() {
         let group = || "g".to_owned();
         for (error, grpc, web) in [
             (Error::EmptyKey, Code::InvalidArgument, 400),
@@ -198,7 +252,7 @@ mod tests {
             (Error::NotJoined, Code::Unavailable, 503),
             (
                 Error::AtOwner {
-                    code: Code::Unavailable,
+                    code: Code::Unavailable.into(),
                     message: "m".into(),
                     reason: "ORIGIN_FAILED".into(),
                     retry_after: None,
@@ -207,57 +261,63 @@ mod tests {
                 503,
             ),
         ] {
-            assert_eq!(code(&error), grpc, "{error}");
-            assert_eq!(http(code(&error)).as_u16(), web, "{error}");
+            let reply = ErrorReply::from(&error);
+            assert_eq!(reply.code, grpc, "{error}");
+            assert_eq!(reply.http_status().as_u16(), web, "{error}");
         }
     }
 
     #[test]
-    fn an_unknown_group_is_named_with_what_to_do() {
-        let text = status(&Error::UnknownGroup { group: "studnets".into() }).message().to_owned();
+    fn the_error_of_an_unknown_group_names_it_and_says_what_to_do() {
+        let text = ErrorReply::from(Error::UnknownGroup { group: "studnets".into() }).message;
         assert!(text.contains("\"studnets\"") && text.contains("apply a CacheGroup"), "{text}");
     }
 
     #[test]
-    fn an_overload_says_when_to_come_back_in_every_form_that_clients_read() {
+    fn an_overload_says_when_to_retry_in_every_form_that_clients_read() {
         let wait = Duration::from_millis(1_300);
         let busy = at_origin(origin::Error::Busy { concurrency: 1, retry_after: wait });
-        let status = status(&busy);
+        let reply = ErrorReply::from(&busy);
+        assert_eq!(reply.http_retry_after(), Some(2));
+        let status = Status::from(reply);
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.metadata().get(PUSHBACK).expect("a trailer"), "1300");
         let details = status.get_error_details();
-        assert_eq!(details.retry_info().expect("told").retry_delay, Some(wait));
-        assert_eq!(details.error_info().expect("told").reason, "ORIGIN_BUSY");
-        assert_eq!(http_retry_after(&busy), Some(2));
-        assert!(retry_after(&Error::Overloaded { max: 1 }).is_some());
+        assert_eq!(details.retry_info().expect("in the details").retry_delay, Some(wait));
+        assert_eq!(details.error_info().expect("in the details").reason, "ORIGIN_BUSY");
+        assert!(ErrorReply::from(Error::Overloaded { max: 1 }).retry_after.is_some());
     }
 
     #[test]
-    fn a_silent_owner_is_told_from_a_failing_origin() {
+    fn a_silent_owner_is_distinguished_from_a_failing_origin() {
         let problem = "connection refused".to_owned();
         let origin = at_origin(origin::Error::Connect { place: "db:5432".into(), problem });
         let silent = Error::OwnerSilent { owner: "shop-1".into(), source: origin.clone().into() };
         for (error, expected) in [(&origin, "ORIGIN_UNREACHABLE"), (&silent, "OWNER_UNAVAILABLE")] {
-            let status = status(error);
+            let status = Status::from(ErrorReply::from(error));
             assert_eq!(status.code(), Code::Unavailable);
-            let info = status.get_error_details().error_info().cloned().expect("told");
+            let info = status.get_error_details().error_info().cloned().expect("in the details");
             assert_eq!((info.reason.as_str(), info.domain.as_str()), (expected, DOMAIN));
-            assert!(status.metadata().get(PUSHBACK).is_none(), "clients know how to back off");
+            assert!(status.metadata().get(PUSHBACK).is_none(), "clients apply their own backoff");
         }
-        let text = status(&silent).message().to_owned();
-        assert!(text.contains("owner shop-1 does not answer; in its place: the origin"), "{text}");
-        assert_eq!(http_retry_after(&silent), Some(1));
+        let reply = ErrorReply::from(&silent);
+        assert!(
+            reply.message.contains("owner shop-1 does not answer, and this member failed too: the"),
+            "{}",
+            reply.message
+        );
+        assert_eq!(reply.http_retry_after(), Some(1));
     }
 
     #[test]
-    fn every_reason_stands_in_the_table_of_errors() {
-        let table = include_str!("../../../docs/reference/errors.md");
+    fn every_reason_is_in_the_documented_table() {
+        let table = include_str!("../../docs/reference/errors.md");
         let name = || "n".to_owned();
         let origins = [
             origin::Error::Connect { place: name(), problem: name() },
             origin::Error::Login { place: name(), problem: name() },
             origin::Error::Query { problem: name() },
-            origin::Error::Ask { problem: name() },
+            origin::Error::Ask { place: name(), problem: name() },
             origin::Error::TooLarge { max: 1 },
             origin::Error::TimedOut { timeout_ms: 1, pending: None },
             origin::Error::Busy { concurrency: 1, retry_after: Duration::ZERO },
