@@ -141,6 +141,7 @@ fn code(error: &Error) -> Code {
         Error::Overloaded { .. } | Error::ResponseFull => Code::ResourceExhausted,
         Error::Origin { source, .. } => match **source {
             origin::Error::Busy { .. } => Code::ResourceExhausted,
+            origin::Error::Key => Code::InvalidArgument,
             _ => Code::Unavailable,
         },
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -185,11 +186,10 @@ fn origin_reason(error: &origin::Error) -> &'static str {
         Origin::Busy { .. } => "ORIGIN_BUSY",
         Origin::TimedOut { .. } => "ORIGIN_SLOW",
         Origin::TooLarge { .. } => "VALUE_TOO_LARGE",
-        Origin::Ask { .. }
-        | Origin::Status { .. }
-        | Origin::Type { .. }
-        | Origin::Key
-        | Origin::Other(_) => "ORIGIN_FAILED",
+        Origin::Key => "INVALID_KEY",
+        Origin::Ask { .. } | Origin::Status { .. } | Origin::Type { .. } | Origin::Other(_) => {
+            "ORIGIN_FAILED"
+        }
     }
 }
 
@@ -249,6 +249,7 @@ mod tests {
             (Error::Overloaded { max: 1 }, Code::ResourceExhausted, 429),
             (Error::Deadline { awaited: Awaited::Origin }, Code::DeadlineExceeded, 504),
             (Error::Panicked { group: "g".into() }, Code::Unavailable, 503),
+            (at_origin(origin::Error::Key), Code::InvalidArgument, 400),
             (Error::NotJoined, Code::Unavailable, 503),
             (
                 Error::AtOwner {
@@ -319,6 +320,7 @@ mod tests {
             origin::Error::Query { problem: name() },
             origin::Error::Ask { place: name(), problem: name() },
             origin::Error::TooLarge { max: 1 },
+            origin::Error::Key,
             origin::Error::TimedOut { timeout_ms: 1, pending: None },
             origin::Error::Busy { concurrency: 1, retry_after: Duration::ZERO },
         ];

@@ -16,7 +16,7 @@ use super::shared::Cache;
 use crate::flight::{self, Flight};
 use crate::freshness::{self, Kind, Life, Verdict};
 use crate::metrics::LoadTarget;
-use crate::origin::Loaded;
+use crate::origin::{self, Loaded};
 
 /// TTL of a value loaded here because owner and stand-in were unreachable: long enough to spare
 /// the origin, short enough to be gone when the owner is back.
@@ -140,11 +140,18 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> 
         }
         Err(error) => {
             group.metrics.load_error(LoadTarget::Origin);
-            group.suspend_origin(cache.0.clock.now_ms());
+            if !is_of_key(&error) {
+                group.suspend_origin(cache.0.clock.now_ms());
+            }
             tracing::debug!(group = %group.name, kind = error.kind(), %error, "load failed");
             cache.in_place_of_error(&group, &key).ok_or(error)
         }
     }
+}
+
+/// True if the error says nothing about the state of the origin.
+fn is_of_key(error: &Error) -> bool {
+    matches!(error, Error::Origin { source, .. } if matches!(**source, origin::Error::Key))
 }
 
 /// Calls the loader once. A panic becomes an error.

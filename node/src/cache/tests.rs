@@ -30,6 +30,7 @@ use crate::peers::{PeerContext, Peers};
 enum Behaviour {
     Works,
     HasNoSuchKey,
+    RefusesKey,
     Fails,
     Panics,
     Hangs,
@@ -143,6 +144,7 @@ async fn load(origin: Arc<Origin>) -> Result<Loaded, origin::Error> {
     match behaviour {
         Behaviour::Works => Ok(Loaded::Value(number.to_string().into())),
         Behaviour::HasNoSuchKey => Ok(Loaded::Absent),
+        Behaviour::RefusesKey => Err(origin::Error::Key),
         Behaviour::Fails => Err(origin::Error::other("planned")),
         Behaviour::Panics => std::panic::resume_unwind(Box::new("planned")),
         Behaviour::Hangs => std::future::pending().await,
@@ -205,6 +207,18 @@ async fn while_the_origin_fails_the_stale_entry_is_answered_and_the_origin_is_pr
     rig.set_origin(Behaviour::Works);
     pass(1_000).await;
     assert!(!rig.read("k").await.expect("back").stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_the_origin_cannot_take_does_not_suspend_the_origin() {
+    let rig = plain();
+    rig.text("k").await;
+    rig.set_origin(Behaviour::RefusesKey);
+    pass(2_000).await;
+    let refused = rig.read("..").await;
+    assert!(matches!(refused, Err(Error::Origin { .. })), "{refused:?}");
+    rig.set_origin(Behaviour::Works);
+    assert!(!rig.read("k").await.expect("an answer").stale, "loaded again, not answered stale");
 }
 
 #[tokio::test(start_paused = true)]

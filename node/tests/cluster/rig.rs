@@ -347,9 +347,11 @@ impl Cluster {
         etcd_client::Client::connect([self.registry.endpoint()], None).await.expect("connected")
     }
 
-    /// An origin over HTTP: `/one/K` and `/two/K` answer `one K` and `two K`, `/count/K` counts.
+    /// An origin over HTTP: `/one/K` and `/two/K` answer `one K` and `two K`, `/count/K` counts, and
+    /// `/status/N` answers with status N.
     pub(crate) async fn serve_http_origin(&self) -> String {
         use axum::extract::Path;
+        use axum::http::StatusCode;
         use axum::routing::get;
         let listener = tokio::net::TcpListener::bind(loopback()).await.expect("loopback");
         let address = listener.local_addr().expect("bound");
@@ -357,9 +359,11 @@ impl Cluster {
         let router = axum::Router::new().route(
             "/{what}/{key}",
             get(move |Path((what, key)): Path<(String, String)>| async move {
+                let ok = |body: String| (StatusCode::OK, body);
                 match what.as_str() {
-                    "count" => format!("count {}", count.fetch_add(1, Ordering::SeqCst)),
-                    what => format!("{what} {key}"),
+                    "count" => ok(format!("count {}", count.fetch_add(1, Ordering::SeqCst))),
+                    "status" => (key.parse().expect("a status"), String::new()),
+                    what => ok(format!("{what} {key}")),
                 }
             }),
         );
