@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_backoff::{Backoff, BackoffPolicy};
 use larder_proto::keys::Keys;
-use larder_runtime::backoff::{Backoff, Policy};
 use larder_runtime::random::Random;
 
 use super::board::Board;
@@ -16,13 +16,13 @@ pub(super) struct MembershipContext {
     pub(super) board: Arc<Board>,
     pub(super) keys: Keys,
     pub(super) lease_ttl: Duration,
-    pub(super) retry: Policy,
+    pub(super) retry: BackoffPolicy,
     pub(super) random: Random,
 }
 
 impl MembershipContext {
     pub(super) fn backoff(&self) -> Backoff {
-        Backoff::new(self.retry, self.random.clone())
+        Backoff::new(self.retry)
     }
 
     pub(super) fn renewal_interval(&self) -> Duration {

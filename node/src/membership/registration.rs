@@ -14,8 +14,8 @@
 
 use std::convert::Infallible;
 
+use larder_backoff::Backoff;
 use larder_proto::registry::Registration;
-use larder_runtime::backoff::Backoff;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +82,7 @@ impl Registrar {
         let mut backoff = self.context.backoff();
         loop {
             let Err(error) = self.session(&mut backoff).await;
-            let delay = backoff.next_delay();
+            let delay = backoff.next_delay(self.context.random.ratio());
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 retry_ms = delay.as_millis(),
@@ -105,7 +105,8 @@ impl Registrar {
             let is_missing = tokio::time::timeout(interval, missing).await.is_ok();
             if is_missing {
                 // Limits how often a missing key is rewritten.
-                tokio::time::sleep(backoff.next_delay()).await;
+                let delay = backoff.next_delay(self.context.random.ratio());
+                tokio::time::sleep(delay).await;
             }
         }
     }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_backoff::BackoffPolicy;
 use larder_proto::keys::Keys;
 use larder_proto::registry::Registration;
-use larder_runtime::backoff::Policy;
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
@@ -104,7 +104,8 @@ pub fn start_with(
         board: Arc::clone(&board),
         keys: options.keys,
         lease_ttl: options.lease_ttl,
-        retry: Policy::new(FIRST_RETRY, 2, longest_retry, 50).expect("first <= max, jitter <= 100"),
+        retry: BackoffPolicy::new(FIRST_RETRY, 2, longest_retry, 50)
+            .expect("first <= max, jitter <= 100"),
         random,
     };
     let (connected_sender, connected) = watch::channel(false);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use larder_backoff::{Backoff, BackoffPolicy};
 use larder_proto::v1::peer_client::PeerClient;
 use larder_proto::v1::{DropRequest, FetchRequest};
-use larder_runtime::backoff::{Backoff, Policy};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -72,8 +72,8 @@ impl Link {
 
     /// Bypasses the peer from now on and probes it in the background until it answers.
     pub(super) fn mark_down(self: &Arc<Self>) {
-        const RETRY: Result<Policy, larder_runtime::backoff::Error> =
-            Policy::new(Duration::from_millis(100), 2, Duration::from_secs(2), 20);
+        const RETRY: Result<BackoffPolicy, larder_backoff::Error> =
+            BackoffPolicy::new(Duration::from_millis(100), 2, Duration::from_secs(2), 20);
         if !self.health.mark_down() {
             return;
         }
@@ -83,9 +83,9 @@ impl Link {
         let random = self.context.random.clone();
         let link = Arc::downgrade(self);
         self.context.tasks.spawn("probe", async move {
-            let mut backoff = Backoff::new(RETRY.expect("a valid policy"), random);
+            let mut backoff = Backoff::new(RETRY.expect("a valid policy"));
             loop {
-                tokio::time::sleep(backoff.next_delay()).await;
+                tokio::time::sleep(backoff.next_delay(random.ratio())).await;
                 // The link is gone once the peer has left the ring.
                 let Some(link) = link.upgrade() else { return };
                 if link.context.tasks.stopping().is_cancelled() {
