@@ -1,4 +1,4 @@
-//! Flags and environment of the program. Reads no file.
+//! Flags and environment variables of the program. Reads no file.
 
 use std::path::PathBuf;
 
@@ -9,35 +9,35 @@ use crate::config::Identity;
 
 const EXAMPLES: &str = "\
 Examples:
-  A member, as its StatefulSet runs it (name, uid and address come from the environment):
+  A member as its StatefulSet runs it; name, uid and address come from the environment:
     larder-node --config /etc/larder/config/node.json --log-format json
 
-  The same by hand:
+  The same with flags:
     larder-node --config node.json --name shop-0 --uid by-hand --advertise-host 127.0.0.1
 
-  Only check a file:
+  Check a file without starting:
     larder-node --config node.json --check-config
 
-Exit codes: 0 after a clean drain, 1 after a failure, 64 for flags or a configuration that cannot
-be, 130 or 143 when a second signal cut the drain short.";
+Exit codes: 0 after a clean drain, 1 after a failure, 64 for invalid flags or configuration, 130 or
+143 if a second signal ended the drain early.";
 
-/// A cache member or, in the mode Sidecar, a near cache beside an application.
+/// A cache member or, in sidecar mode, a near cache next to an application.
 #[derive(Debug, Parser)]
 #[command(name = "larder-node", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// The configuration file, JSON, as the operator renders it
+    /// JSON configuration file, as the operator renders it
     #[arg(long, value_name = "FILE", env = "LARDER_CONFIG")]
     pub config: PathBuf,
 
-    /// Name of this member, the same after a restart: its pod's name
+    /// Name of this member: its pod's name, the same after a restart
     #[arg(long, env = "LARDER_MEMBER_NAME", default_value = "")]
     pub name: String,
 
-    /// What tells this process from its predecessor of the same name: its pod's uid
+    /// Distinguishes this process from its predecessor of the same name: its pod's uid
     #[arg(long, env = "LARDER_POD_UID", default_value = "")]
     pub uid: String,
 
-    /// Host or address under which others reach this member: its pod's address
+    /// Host or address at which others reach this member: its pod's address
     #[arg(long, value_name = "HOST", env = "LARDER_POD_IP", default_value = "")]
     pub advertise_host: String,
 
@@ -45,21 +45,21 @@ pub struct Args {
     #[arg(long, env = "LARDER_ZONE")]
     pub zone: Option<String>,
 
-    /// Form of the log lines: text or json
+    /// Format of the log lines: text or json
     #[arg(long, value_name = "FORMAT", env = "LARDER_LOG_FORMAT", default_value = "text")]
     pub log_format: Format,
 
-    /// What is logged, such as info,larder_node=debug
+    /// Log filter, such as info,larder_node=debug
     #[arg(long, value_name = "FILTER", env = "LARDER_LOG", default_value = "info")]
     pub log: String,
 
-    /// Checks the configuration and ends
+    /// Check the configuration and exit
     #[arg(long)]
     pub check_config: bool,
 }
 
 impl Args {
-    /// Who this node is. A sidecar may be nameless: it registers nowhere.
+    /// The node's identity. A sidecar does not register, so its name may be empty.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_is_whole_and_its_help_has_examples() {
+    fn the_command_is_valid_and_its_help_has_examples() {
         let mut command = Args::command();
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();

@@ -1,7 +1,9 @@
-//! The node's configuration: typed and validated once, from the file that the operator renders
-//! ([`NodeConfig`]) and from what differs between the pods of one StatefulSet ([`Identity`]).
+//! The node's configuration, typed and validated once. It comes from the file that the operator
+//! renders ([`NodeConfig`]) and from what differs between the pods of one StatefulSet
+//! ([`Identity`]).
 //!
-//! It binds no port and connects to nothing. Start at [`Config::read`] or [`Config::alone`].
+//! This module binds no port and opens no connection. Start at [`Config::read`] or
+//! [`Config::alone`].
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,83 +12,84 @@ use std::time::Duration;
 use larder_proto::config as file;
 pub use larder_proto::config::{ClusterRef, Limits, NodeConfig, Placement, RingHash};
 
-/// Capacity is at least this: below it a cache spends its memory on bookkeeping.
+/// Below this, bookkeeping would take most of the memory.
 const MIN_CAPACITY_BYTES: u64 = 1024 * 1024;
-/// gRPC's common receive limit, less room for framing and the explanation.
+/// gRPC's common receive limit, minus room for framing and the explanation.
 const MAX_VALUE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
-/// Keys travel in messages beside values and are kept beside them.
+/// Keys share messages and stores with their values.
 const MAX_KEY_BYTES: usize = 32 * 1024;
-/// More serving threads than this are a slip of the pen.
+/// A higher number of serving threads is taken for a mistake.
 const MAX_WORKERS: usize = 1024;
 
-/// Everything a node needs to start. Valid by construction.
+/// Everything that a node needs to start. Valid by construction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Who this node is among the others.
+    /// Identifies this node among the others.
     pub identity: Identity,
     /// The cluster that it belongs to or reads from.
     pub cluster: ClusterRef,
-    /// What the node is.
+    /// Member or sidecar.
     pub mode: Mode,
-    /// Where it listens.
+    /// Addresses to listen on.
     pub listen: Listen,
-    /// What it refuses at the edge.
+    /// Requests beyond these limits are refused before any work starts.
     pub limits: Limits,
     /// Folder with one file per credential.
     pub credentials_directory: PathBuf,
-    /// Time that requests in flight are given after a stop was asked for.
+    /// Time for requests in flight after a stop signal.
     pub drain_grace: Duration,
 }
 
 /// What differs between the pods of one StatefulSet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Name of the member: its pod's name, the same after a restart. Placement knows only this.
+    /// Name of the member: its pod's name, the same after a restart. Placement depends on this
+    /// alone.
     pub name: String,
-    /// Tells a successor from a predecessor under one name: the pod's uid.
+    /// The pod's uid, which distinguishes a successor from a predecessor of the same name.
     pub uid: String,
-    /// Host or address under which the others reach this node.
+    /// Host or address at which the others reach this node.
     pub advertise_host: String,
-    /// Topology zone, when known.
+    /// Topology zone, if known.
     pub zone: Option<String>,
 }
 
-/// What the node is.
+/// Member or sidecar.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mode {
     /// Owns keys, registers, serves peers.
-    Member(Member),
-    /// Owns nothing; keeps a near cache and forwards to the members.
+    Member(MemberConfig),
+    /// Owns no keys; has a near cache and calls the members.
     Sidecar(file::SidecarMode),
 }
 
 /// Settings of a member.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Member {
-    /// How it registers; nothing for a member that stands alone and owns every key.
-    pub registry: Option<Registry>,
+pub struct MemberConfig {
+    /// How it registers; `None` for a member that is its whole cluster.
+    pub registry: Option<RegistryConfig>,
     /// How keys are placed on members.
     pub placement: Placement,
-    /// Bytes of its own entries, all groups together.
+    /// Memory for its own entries, over all groups.
     pub main_bytes: u64,
-    /// Bytes of copies of other members' entries.
+    /// Memory for copies of other members' entries.
     pub hot_bytes: u64,
-    /// Longest life of such a copy, ms.
+    /// Longest TTL of such a copy.
     pub hot_ttl_ms: u64,
 }
 
 /// How a member reaches etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registry {
+pub struct RegistryConfig {
     /// URLs, one or more.
     pub endpoints: Vec<String>,
     /// Folder with certificates.
     pub tls_directory: Option<PathBuf>,
-    /// Life of the member's lease.
+    /// TTL of the member's lease.
     pub lease_ttl: Duration,
 }
 
-/// Where the node listens. Port 0 takes a free one.
+/// Addresses to listen on. Port 0 takes a free port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen {
     /// Cache, Admin, groupcachepb, health, reflection.
@@ -99,7 +102,7 @@ pub struct Listen {
     pub admin: SocketAddr,
 }
 
-/// A configuration that cannot be. The text is one line and names the field.
+/// An invalid configuration. The text is one line and names the file or the field.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
@@ -107,10 +110,10 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The file is not the JSON it should be.
+    /// The file is not JSON of the expected form.
     #[error("{}: {source}", path.display())]
     Parse {
         /// The file.
@@ -118,12 +121,12 @@ pub enum Error {
         /// What and where.
         source: serde_json::Error,
     },
-    /// A value that cannot be.
+    /// A field has an invalid value.
     #[error("{field}: {problem}")]
     Field {
         /// Path of the field in the file, or the flag.
         field: &'static str,
-        /// What is wrong with it and what would be right.
+        /// What is wrong, and what is valid.
         problem: String,
     },
 }
@@ -141,12 +144,12 @@ impl Config {
         Self::new(file, identity)
     }
 
-    /// Validates what a file said.
+    /// Validates the content of a file.
     ///
     /// # Errors
-    /// The first field that cannot be.
+    /// The first invalid field.
     pub fn new(file: NodeConfig, identity: Identity) -> Result<Self, Error> {
-        // A sidecar registers nowhere and may be nameless.
+        // A sidecar does not register, so it needs no name.
         if matches!(file.mode, file::Mode::Member(_)) {
             check_identity(&identity)?;
         }
@@ -181,8 +184,8 @@ impl Config {
         })
     }
 
-    /// A member that stands alone: no registry, no peers, free ports on loopback. For programs
-    /// that embed a cache, and for tests.
+    /// A member without registry and peers, on free loopback ports. For programs that embed a
+    /// cache, and for tests.
     #[must_use]
     pub fn alone(name: &str, capacity_bytes: u64) -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -194,7 +197,7 @@ impl Config {
                 zone: None,
             },
             cluster: ClusterRef { namespace: "local".into(), name: name.to_owned() },
-            mode: Mode::Member(Member {
+            mode: Mode::Member(MemberConfig {
                 registry: None,
                 placement: Placement::Rendezvous {},
                 main_bytes: capacity_bytes,
@@ -208,7 +211,7 @@ impl Config {
         }
     }
 
-    /// Serving threads: as configured, or one per core.
+    /// Number of serving threads: as configured, or one per core.
     #[must_use]
     pub fn workers(&self) -> usize {
         match self.limits.workers {
@@ -217,7 +220,7 @@ impl Config {
         }
     }
 
-    /// `host:port` under which the others reach a port of this node.
+    /// `host:port` at which the others reach a port of this node.
     #[must_use]
     pub fn advertised(&self, port: u16) -> String {
         match self.identity.advertise_host.parse::<IpAddr>() {
@@ -227,8 +230,8 @@ impl Config {
     }
 }
 
-impl Member {
-    /// Share of the keys that the member wants, relative to the others: its mebibytes.
+impl MemberConfig {
+    /// The member's weight in placement: its capacity in MiB.
     #[must_use]
     pub fn weight(&self) -> u32 {
         let mebibytes = self.main_bytes.saturating_add(self.hot_bytes) / (1024 * 1024);
@@ -247,7 +250,7 @@ fn check_identity(identity: &Identity) -> Result<(), Error> {
     })
 }
 
-fn check_member(member: file::MemberMode) -> Result<Member, Error> {
+fn check_member(member: file::MemberMode) -> Result<MemberConfig, Error> {
     let registry = member.registry;
     require("mode.member.registry.endpoints", !registry.endpoints.is_empty(), || {
         "name at least one URL".into()
@@ -258,7 +261,7 @@ fn check_member(member: file::MemberMode) -> Result<Member, Error> {
             format!("{endpoint:?} must begin with http:// or https://")
         })?;
     }
-    // etcd keeps no lease shorter than its election time-out, about a second.
+    // etcd extends shorter leases to its election timeout, about a second.
     let ttl = registry.lease_ttl_seconds;
     require("mode.member.registry.leaseTtlSeconds", (2..=3600).contains(&ttl), || {
         format!("{ttl} must be 2 to 3600")
@@ -276,8 +279,8 @@ fn check_member(member: file::MemberMode) -> Result<Member, Error> {
         })?;
     }
     let hot_bytes = capacity / 100 * u64::from(percent);
-    Ok(Member {
-        registry: Some(Registry {
+    Ok(MemberConfig {
+        registry: Some(RegistryConfig {
             endpoints: registry.endpoints,
             tls_directory: registry.tls_directory.map(PathBuf::from),
             lease_ttl: Duration::from_secs(ttl),
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_that_is_missing_says_how_to_give_it() {
+    fn the_error_of_a_missing_identity_says_how_to_set_it() {
         let file: NodeConfig = serde_json::from_value(smallest()).expect("valid");
         let nameless = Identity { name: String::new(), ..identity() };
         let text = Config::new(file, nameless).expect_err("nameless").to_string();
@@ -414,8 +417,8 @@ mod tests {
     }
 
     #[test]
-    fn a_sidecar_needs_no_name_but_members() {
-        let nobody = Identity {
+    fn a_sidecar_needs_members_but_no_name() {
+        let nameless = Identity {
             name: String::new(),
             uid: String::new(),
             advertise_host: String::new(),
@@ -424,16 +427,16 @@ mod tests {
         let make = |members: Value| {
             let mut file = smallest();
             file["mode"] = json!({"sidecar": {"members": members}});
-            Config::new(serde_json::from_value(file).expect("fits the schema"), nobody.clone())
+            Config::new(serde_json::from_value(file).expect("fits the schema"), nameless.clone())
         };
         make(json!(["shop-members:7600"])).expect("valid");
         let text = make(json!(["shop-members"])).expect_err("no port").to_string();
         assert_eq!(text, "mode.sidecar.members: \"shop-members\" is not host:port");
-        make(json!([])).expect_err("nobody to ask");
+        make(json!([])).expect_err("no members");
     }
 
     #[test]
-    fn addresses_of_the_sixth_version_are_bracketed() {
+    fn ipv6_addresses_are_bracketed() {
         let mut config = Config::alone("a", 1 << 20);
         config.identity.advertise_host = "fd00::7".into();
         assert_eq!(config.advertised(7600), "[fd00::7]:7600");

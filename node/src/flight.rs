@@ -1,17 +1,18 @@
-//! Single flight: many callers of one key, one piece of work.
+//! Single flight: concurrent callers of one key share one piece of work.
 //!
-//! The work is a task of its own ([`Tasks`]); callers only wait for its outcome. It owns who waits
-//! for what and nothing else: what the work does, and whether its result is kept, is decided by
-//! whoever starts it (the engine's fence judges a result that an invalidation has outdated).
+//! The work runs in a task of its own ([`Tasks`]); callers only wait for its outcome. This module
+//! tracks which caller waits for which work. The caller that starts the work decides what it does
+//! and whether its result is stored (the engine's fence rejects a result that an invalidation
+//! outdated).
 //!
 //! # Guarantees
 //! - Between [`Flights::join`] and the end of the work, every join of the key waits for the same
 //!   outcome, except after [`Flights::forget`].
-//! - The end of the work, be it by result, panic or abort, frees the key: the next join starts
-//!   anew. The key is free before the first waiter hears the outcome.
+//! - The end of the work, whether by result, panic or abort, frees the key: the next join starts
+//!   new work. The key is free before the first waiter gets the outcome.
 //!
 //! # Cancel safety
-//! Dropping a [`Flight`], also that of the caller who started the work, disturbs nobody.
+//! Dropping a [`Flight`] affects no other caller, even if its caller started the work.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,14 +28,14 @@ use tokio::time::{Instant, timeout_at};
 pub struct Flights<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
-    /// Bounded: `join` refuses a further key at `max`.
-    by_key: Mutex<Keys<T>>,
+    /// Never more than `max` keys: `join` refuses further ones.
+    by_key: Mutex<KeyTable<T>>,
     max: usize,
 }
 
-struct Keys<T> {
+struct KeyTable<T> {
     flights: HashMap<Bytes, Started<T>>,
-    /// Number of the latest flight: tells a flight from its successor under one key.
+    /// Number of the latest flight. Distinguishes a flight from its successor under the same key.
     last: u64,
 }
 
@@ -43,7 +44,7 @@ struct Started<T> {
     outcome: watch::Receiver<Option<T>>,
 }
 
-/// A place among those who wait for one outcome.
+/// One caller's wait for an outcome.
 #[derive(Debug)]
 pub struct Flight<T> {
     outcome: watch::Receiver<Option<T>>,
@@ -51,25 +52,25 @@ pub struct Flight<T> {
     pub leader: bool,
 }
 
-/// Why a wait, or a join, brought nothing.
+/// Why a join or a wait failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// As many keys are in flight as may be.
+    /// The number of keys in flight is at its limit.
     #[error("{max} keys are in flight already")]
     Full {
-        /// The bound.
+        /// The limit.
         max: usize,
     },
-    /// The waiter's own deadline passed; the work goes on.
+    /// The caller's deadline passed. The work continues.
     #[error("the deadline passed")]
     Deadline,
-    /// The work ended without an outcome: it panicked, or its runtime stopped.
+    /// The work ended without an outcome because it panicked or its runtime stopped.
     #[error("the work ended without an outcome")]
     Lost,
 }
 
-/// Frees the key and, by dropping the sender, wakes whoever still waits. Runs also when the
-/// work panics or its task is dropped.
+/// Frees the key on drop and, by dropping the sender, wakes the remaining waiters. So this also
+/// happens when the work panics or its task is dropped.
 struct Leader<T> {
     flights: Arc<Inner<T>>,
     key: Bytes,
@@ -78,18 +79,18 @@ struct Leader<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
-    /// No flights; at most `max` keys at a time.
+    /// An empty table for at most `max` keys.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        let by_key = Mutex::new(Keys { flights: HashMap::new(), last: 0 });
+        let by_key = Mutex::new(KeyTable { flights: HashMap::new(), last: 0 });
         Self(Arc::new(Inner { by_key, max }))
     }
 
-    /// Waits for the work of `key` that is in flight, or starts `work` as a task called `name`.
-    /// Returns at once; `work` is called only for a leader, outside the lock.
+    /// Joins the work in flight for `key`, or starts `work` as a task called `name`. Returns at
+    /// once. `work` is called only for a leader, outside the lock.
     ///
     /// # Errors
-    /// [`Error::Full`] when a further key would pass the bound.
+    /// [`Error::Full`] if another key would exceed the limit.
     pub fn join<F>(
         &self,
         key: &[u8],
@@ -107,7 +108,8 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         if by_key.flights.len() >= self.0.max {
             return Err(Error::Full { max: self.0.max });
         }
-        // A copy, because the caller's key is a view that would hold its whole receive buffer.
+        // A copy, because the caller's key may be a slice that keeps its whole receive buffer
+        // alive.
         let key = Bytes::copy_from_slice(key);
         let (sender, outcome) = watch::channel(None);
         by_key.last += 1;
@@ -124,13 +126,13 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         Ok(Flight { outcome, leader: true })
     }
 
-    /// Makes the next join of `key` start anew: the flight's outcome is outdated. Those who wait
-    /// already still get it.
+    /// Detaches the flight of `key`, whose outcome is outdated: the next join starts new work.
+    /// Callers that already wait still get the outcome.
     pub fn forget(&self, key: &[u8]) {
         self.0.by_key.lock().flights.remove(key);
     }
 
-    /// Forgets every flight.
+    /// Detaches every flight.
     pub fn forget_all(&self) {
         self.0.by_key.lock().flights.clear();
     }
@@ -149,13 +151,13 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 }
 
 impl<T: Clone> Flight<T> {
-    /// The outcome of the work, waited for until `deadline`.
+    /// Waits for the outcome of the work until `deadline`.
     ///
     /// # Errors
     /// [`Error::Deadline`] or [`Error::Lost`].
     ///
     /// # Cancel safety
-    /// Safe: the work goes on.
+    /// Safe: the work continues.
     pub async fn outcome(mut self, deadline: Instant) -> Result<T, Error> {
         let waited = timeout_at(deadline, self.outcome.wait_for(Option::is_some)).await;
         let outcome = waited.map_err(|_| Error::Deadline)?.map_err(|_| Error::Lost)?;
@@ -169,7 +171,7 @@ impl<T> Leader<T> {
         self.outcome.send_replace(Some(outcome));
     }
 
-    /// Idempotent; leaves a successor under the same key alone.
+    /// Idempotent. Does not free a successor under the same key.
     fn free(&self) {
         let mut by_key = self.flights.by_key.lock();
         if by_key.flights.get(&self.key).is_some_and(|s| s.number == self.number) {

@@ -1,55 +1,55 @@
-//! Pure: what an entry is worth at a moment, and how long a new one lives.
+//! Pure: what an entry is worth at a given time, and the TTL of a new one.
 //!
-//! It reads no clock, draws no random number and knows no engine: times and numbers are given.
-//! All times are milliseconds on one monotonic clock.
+//! It reads no clock, draws no random number and imports no engine; all of these are arguments. All
+//! times are milliseconds on one monotonic clock.
 
 use larder_proto::contract::Freshness;
 
 /// When an entry was loaded and until when it is fresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// When the origin's answer was stored, ms.
+    /// When the origin's answer was stored.
     pub stored_at_ms: u64,
-    /// Up to here, not included, the entry is fresh, ms.
+    /// The entry is fresh before this time.
     pub fresh_until_ms: u64,
 }
 
-/// What kind of answer an entry holds; "absent" has a life of its own and no stale windows.
+/// The kind of an entry. Absent entries have their own TTL and no stale windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The origin has a value.
     Present,
-    /// The origin said that there is none.
+    /// The origin has no such key.
     Absent,
 }
 
 /// What may be done with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Answer it; so many milliseconds of life are left.
+    /// Answer it.
     Fresh {
-        /// At least 1.
+        /// Time until it is no longer fresh; at least 1.
         remaining_ms: u64,
     },
     /// Answer it, marked stale, and start one reload.
     StaleAndReload,
-    /// Load; answer it, marked stale, only when the load fails.
+    /// Load. Answer it, marked stale, only if the load fails.
     StaleIfError,
-    /// Load; the entry is worth nothing.
+    /// Load. The entry must not be answered.
     Expired,
 }
 
-/// How long a new entry lives.
+/// When a new entry ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
-    /// End of its freshness, ms.
+    /// End of its freshness.
     pub fresh_until_ms: u64,
-    /// End of the last window in which it may be answered at all, ms.
+    /// End of the last window in which it may be answered.
     pub keep_until_ms: u64,
 }
 
-/// Judges an entry by the contract in force now, which may be shorter than the one under which
-/// the entry was stored: a cut of the life holds at once for what is kept already.
+/// Judges an entry by the contract in force now. A shorter TTL than the one under which the entry
+/// was stored applies at once to stored entries.
 #[must_use]
 pub fn judge(times: Times, kind: Kind, contract: &Freshness, now_ms: u64) -> Verdict {
     let life_ms = match kind {
@@ -69,8 +69,8 @@ pub fn judge(times: Times, kind: Kind, contract: &Freshness, now_ms: u64) -> Ver
     }
 }
 
-/// The life of an entry stored now. `ratio` is a random number in `0.0..1.0`: the life is
-/// shortened by that part of the jitter, so that what was loaded together expires apart.
+/// When an entry stored now ends. `ratio` is a random number in `0.0..1.0`: the TTL is shortened by
+/// that share of the jitter, so that entries loaded together do not expire together.
 #[must_use]
 pub fn life(contract: &Freshness, kind: Kind, ratio: f64, now_ms: u64) -> Life {
     let (full_ms, windows_ms) = match kind {
@@ -83,7 +83,7 @@ pub fn life(contract: &Freshness, kind: Kind, ratio: f64, now_ms: u64) -> Life {
     Life { fresh_until_ms, keep_until_ms: fresh_until_ms.saturating_add(windows_ms) }
 }
 
-/// `full_ms` less a share of up to `percent` of it; never 0 unless `full_ms` is.
+/// `full_ms` reduced by `ratio` of `percent` of it. 0 only if `full_ms` is 0.
 fn shortened(full_ms: u64, percent: u32, ratio: f64) -> u64 {
     let most_ms = u128::from(full_ms) * u128::from(percent.min(100)) / 100;
     let most_ms = u64::try_from(most_ms).expect("at most full_ms");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_has_its_own_life_and_no_stale_window() {
+    fn absent_has_its_own_ttl_and_no_stale_window() {
         let times = Times { stored_at_ms: 0, fresh_until_ms: 100 };
         let at = |now_ms| judge(times, Kind::Absent, &CONTRACT, now_ms);
         assert_eq!(at(99), Verdict::Fresh { remaining_ms: 1 });
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_contract_holds_for_what_is_kept_already() {
+    fn a_shorter_ttl_applies_to_stored_entries() {
         let times = Times { stored_at_ms: 0, fresh_until_ms: 60_000 };
         assert_eq!(judge(times, Kind::Present, &CONTRACT, 1_000), Verdict::StaleAndReload);
         let longer = Freshness { ttl_ms: 90_000, ..CONTRACT };
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_without_a_life_is_not_remembered() {
+    fn absent_with_a_ttl_of_zero_is_not_fresh() {
         let contract = Freshness { negative_ttl_ms: 0, ..CONTRACT };
         let kept = life(&contract, Kind::Absent, 0.5, 70);
         assert_eq!(kept, Life { fresh_until_ms: 70, keep_until_ms: 70 });
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn entries_loaded_together_expire_apart() {
-        // 10,000 entries over 10 % of 60 s are 6 seconds: none may hold three times its share.
+        // The jitter spreads 10,000 entries over 6 s; no second may get three times its share.
         let contract = Freshness { ttl_ms: 60_000, ..CONTRACT };
         let mut seconds = [0_u32; 61];
         for i in 0..10_000 {
@@ -173,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn life_is_shortened_by_no_more_than_the_jitter(
+        fn the_ttl_is_shortened_by_no_more_than_the_jitter(
             ttl_ms in 0..u64::MAX / 4,
             percent in 0_u32..=100,
             ratio in 0.0..1.0_f64,
@@ -189,7 +189,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_fresh_past_its_life_or_answered_past_its_windows(
+        fn no_entry_is_fresh_past_its_ttl_or_answered_past_its_windows(
             stored in 0..1_000_000_u64, life_ms in 0..10_000_u64, past in 0..20_000_u64,
         ) {
             let times = Times { stored_at_ms: stored, fresh_until_ms: stored + life_ms };

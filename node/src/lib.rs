@@ -1,21 +1,27 @@
 //! A cache member: as a server, as a sidecar, or embedded in another program.
 //!
 //! # The life of a Get
-//! 1. A door takes it: [`grpc`] or [`http`] decodes, checks nothing but the form, and asks the
-//!    facade, [`cache`].
-//! 2. `cache` judges the key, finds the group and asks the ring ([`peers`]) who owns the key.
-//! 3. Owner here: the engine is asked. [`freshness`] says what the entry is worth: a fresh one is
-//!    the answer, without an await; one past its life may be answered while one reload runs.
-//! 4. Owner elsewhere: a fresh copy in the hot cache is the answer. Else the key joins its
-//!    *forward* flight, whose leader asks the owner in a batch, once: a forwarded request is never
-//!    forwarded again. An owner that does not answer is by-passed, and the key loaded here.
-//! 5. Nothing here: the key joins its *load* flight ([`flight`]). The leader, a task of its own,
-//!    asks the [`origin`] behind its bulkhead and stores the result, unless an invalidation passed
-//!    since it began.
-//! 6. Each waiter keeps its own deadline. `grpc/status.rs` words what went wrong.
+//! 1. A service in [`grpc`] or [`http`] decodes the request, checks its form, and calls [`cache`].
+//! 2. `cache` checks the key, finds the group, and asks the ring in [`peers`] which member owns the
+//!    key.
+//! 3. This member owns the key: the engine looks it up and [`freshness`] decides what the entry is
+//!    worth. A fresh entry is the answer, without an await. An entry past its TTL may be answered
+//!    while one reload runs.
+//! 4. Another member owns the key: a fresh copy in the hot cache is the answer. Otherwise the
+//!    request joins the key's *forward* flight, whose leader sends the key to the owner in a batch.
+//!    A forwarded request is never forwarded again. An owner that does not answer is bypassed, and
+//!    its stand-in answers or loads the key.
+//! 5. There is no usable entry: the request joins the key's *load* flight ([`flight`]). The leader
+//!    is a task of its own. It loads from the [`origin`] behind a bulkhead and stores the result,
+//!    unless an invalidation passed since the load started.
+//! 6. Each request waits until its own deadline. [`status`] maps an error to what the caller sees.
 //!
-//! [`membership`] publishes what the registry says as a View; [`app`] hands it to `peers` (members)
-//! and `cache` (groups). Nothing on the read path asks the registry.
+//! [`membership`] publishes the members and groups of the cluster as a view. [`app`] passes the
+//! members to `peers` and the groups to `cache`. Nothing on the read path asks the registry.
+//!
+//! # Imports
+//! Imports run one way: `app` → `grpc`, `http` → `cache` → `freshness`, `flight`, `peers`, `origin`.
+//! `metrics`, `config` and `membership` import none of these.
 
 pub mod app;
 pub mod args;
@@ -32,3 +38,4 @@ pub mod peers;
 pub mod program;
 mod serve;
 pub mod sidecar;
+pub mod status;

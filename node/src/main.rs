@@ -1,4 +1,4 @@
-//! A cache member or a sidecar as a process: parse, build, spawn, wait, drain.
+//! A cache member or a sidecar as a process.
 
 use std::process::ExitCode;
 

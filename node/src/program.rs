@@ -1,4 +1,4 @@
-//! The program around the library: flags, logs, signals, exit codes.
+//! The process around the library: flags, logs, signals, exit codes.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -12,8 +12,8 @@ use crate::app::{App, Options};
 use crate::args::Args;
 use crate::config::{Config, Identity, Mode};
 
-/// Runs a node until a signal asks it to stop. What is wrong with flags or configuration is told
-/// in one plain line.
+/// Runs a node until a signal stops it. An error in the flags or the configuration is printed as
+/// one plain line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
@@ -47,7 +47,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 enum Failure {
-    /// A port in use, a sidecar's member that is no address.
+    /// A port in use, or an invalid address of a sidecar's member.
     Configuration(anyhow::Error),
     System(anyhow::Error),
 }
@@ -77,13 +77,13 @@ fn serve(config: Config) -> Result<bool, Failure> {
     })
 }
 
-/// The first paragraph of clap's text.
+/// The first paragraph of clap's message, as one line.
 fn one_line(text: &str) -> String {
     let paragraph = text.lines().map(str::trim).take_while(|line| !line.is_empty());
     paragraph.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
 }
 
-#[expect(clippy::print_stderr, reason = "logs may not be set up yet, and a person reads this")]
+#[expect(clippy::print_stderr, reason = "logging may not be initialised, and a person reads this")]
 fn refuse(problem: impl Display) -> ExitCode {
     eprintln!("larder-node: {problem}");
     exit::BAD_CONFIGURATION.into()

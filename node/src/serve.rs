@@ -1,7 +1,8 @@
-//! Serving threads: one current-thread runtime each, with listeners of its own on every port.
+//! Serving threads: each has a current-thread runtime and its own listener on every port.
 //!
-//! The kernel spreads connections over the threads (`SO_REUSEPORT`), and a connection stays on its
-//! thread: a hit crosses none. What a request means is not known here. Start at [`Workers::start`].
+//! The kernel distributes connections over the threads (`SO_REUSEPORT`), and a connection stays on
+//! its thread, so a hit involves one thread only. This module does not interpret requests. Start at
+//! [`Workers::start`].
 
 use std::future::Future;
 use std::io;
@@ -27,42 +28,46 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
-use crate::grpc::Door;
+use crate::grpc::PortService;
 
-/// Connections of one thread on one port.
+/// Most connections of one thread on one port.
 const MAX_CONNECTIONS: usize = 10_000;
-/// After so long a client is asked to connect anew, so that it finds members that came later.
+/// Age at which a client is asked to reconnect, so that it discovers newer members.
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
-/// Ages differ by up to this share, so that clients do not all come back together.
+/// Ages differ by up to this share, so that clients do not all reconnect at once.
 const AGE_JITTER: f64 = 0.2;
-/// Time that requests of a connection past its age are given.
+/// Time for the requests in flight on a connection past its age.
 const AGE_GRACE: Duration = Duration::from_secs(60);
-/// Pings find clients that are gone without a word.
+/// Pings detect clients that vanished without closing their connection.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that does not send its headers is let go.
+/// A client that has not sent its headers by then is disconnected.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Headers of a request; larger ones are refused.
+/// Larger request headers are refused.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// Wait after a failed accept, which mostly means that the process has no descriptor left.
+/// Wait after a failed accept: mostly the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How hard one connection may use us.
+/// Limits of one connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Allowance {
+pub(crate) struct ConnectionLimits {
     streams: u32,
     resets: usize,
+    /// Whether it is closed at [`CONNECTION_AGE`].
     ages: bool,
 }
 
-/// Applications: many connections of little trust.
-pub(crate) const CLIENTS: Allowance = Allowance { streams: 1_000, resets: 64, ages: true };
-/// Members: few connections with everything on them. Source of the resets: a default of 20 broke
-/// peer traffic elsewhere (grpc-rust PR 1401).
-pub(crate) const MEMBERS: Allowance = Allowance { streams: 10_000, resets: 10_000, ages: false };
+/// For applications: many untrusted connections.
+pub(crate) const CLIENTS: ConnectionLimits =
+    ConnectionLimits { streams: 1_000, resets: 64, ages: true };
+/// For members: few connections that carry all traffic. Source of the resets: the default of 20
+/// broke peer traffic in another project (grpc-rust PR 1401).
+pub(crate) const MEMBERS: ConnectionLimits =
+    ConnectionLimits { streams: 10_000, resets: 10_000, ages: false };
 
-/// Serves one listener until its thread is told to stop.
-pub(crate) type Port = Box<dyn FnOnce(Connections) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+/// Serves one listener until its thread stops.
+pub(crate) type ListenerTask =
+    Box<dyn FnOnce(Connections) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// The connections of one thread.
 #[derive(Clone)]
@@ -72,7 +77,7 @@ pub(crate) struct Connections {
     random: Random,
 }
 
-/// The serving threads. Dropped, they stop without grace.
+/// The serving threads. On drop they stop without a grace time.
 pub(crate) struct Workers {
     threads: Vec<(JoinHandle<()>, oneshot::Receiver<()>)>,
     stopping: CancellationToken,
@@ -80,14 +85,14 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// One thread for each entry of `ports`, which lists its ports.
+    /// Starts one thread for each entry of `threads`, which lists its listeners.
     ///
     /// # Errors
-    /// When the system gives no thread or no runtime.
-    pub(crate) fn start(ports: Vec<Vec<Port>>, random: &Random) -> io::Result<Self> {
+    /// If the system cannot create a thread or a runtime.
+    pub(crate) fn start(threads: Vec<Vec<ListenerTask>>, random: &Random) -> io::Result<Self> {
         let (stopping, finished) = (CancellationToken::new(), CancellationToken::new());
         let mut workers = Self { threads: Vec::new(), stopping, finished };
-        for (index, ports) in ports.into_iter().enumerate() {
+        for (index, listeners) in threads.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let connections = Connections {
                 open: TaskTracker::new(),
@@ -100,7 +105,7 @@ impl Workers {
                 thread::Builder::new().name(format!("larder-worker-{index}")).spawn(move || {
                     runtime.block_on(async {
                         tokio::select! {
-                            () = serve(ports, connections) => {}
+                            () = serve(listeners, connections) => {}
                             () = finished.cancelled() => {}
                         }
                     });
@@ -111,8 +116,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Refuses new connections, lets requests in flight end within `grace`, and joins. True if
-    /// all of them ended.
+    /// Refuses new connections, waits up to `grace` for requests in flight, and joins the threads.
+    /// True if every request ended in time.
     pub(crate) async fn stop(mut self, grace: Duration) -> bool {
         self.stopping.cancel();
         let threads = std::mem::take(&mut self.threads);
@@ -120,7 +125,7 @@ impl Workers {
         let all_done = timeout(grace, futures::future::join_all(done)).await.is_ok();
         self.finished.cancel();
         for thread in threads {
-            // Ends at once: everything it runs was finished or is dropped.
+            // Ends at once: its tasks have finished or are dropped.
             if thread.join().is_err() {
                 tracing::error!("serving thread panicked");
             }
@@ -136,17 +141,22 @@ impl Drop for Workers {
     }
 }
 
-async fn serve(ports: Vec<Port>, connections: Connections) {
+async fn serve(listeners: Vec<ListenerTask>, connections: Connections) {
     let open = connections.open.clone();
-    futures::future::join_all(ports.into_iter().map(|port| port(connections.clone()))).await;
+    let tasks = listeners.into_iter().map(|listener| listener(connections.clone()));
+    futures::future::join_all(tasks).await;
     open.close();
     open.wait().await;
 }
 
-/// A port that speaks HTTP/2 only, to gRPC services.
-pub(crate) fn grpc<S>(listener: TcpListener, door: Door<S>, allowance: Allowance) -> Port
+/// Serves gRPC over HTTP/2.
+pub(crate) fn grpc<S>(
+    listener: TcpListener,
+    service: PortService<S>,
+    limits: ConnectionLimits,
+) -> ListenerTask
 where
-    Door<S>: hyper::service::Service<
+    PortService<S>: hyper::service::Service<
             Request<Incoming>,
             Response = Response<Body>,
             Error = std::convert::Infallible,
@@ -158,17 +168,17 @@ where
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(allowance.streams)
+        .max_concurrent_streams(limits.streams)
         .max_header_list_size(MAX_HEADER_BYTES)
-        .max_pending_accept_reset_streams(allowance.resets)
+        .max_pending_accept_reset_streams(limits.resets)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
-    let connect = move |stream| builder.serve_connection(TokioIo::new(stream), door.clone());
-    Box::new(move |connections| Box::pin(accept(listener, connections, allowance, connect)))
+    let connect = move |stream| builder.serve_connection(TokioIo::new(stream), service.clone());
+    Box::new(move |connections| Box::pin(accept(listener, connections, limits, connect)))
 }
 
-/// A port that speaks HTTP/1.1 and HTTP/2, to routes.
-pub(crate) fn web(listener: TcpListener, routes: Router) -> Port {
+/// Serves routes over HTTP/1.1 and HTTP/2.
+pub(crate) fn web(listener: TcpListener, routes: Router) -> ListenerTask {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
@@ -187,7 +197,7 @@ pub(crate) fn web(listener: TcpListener, routes: Router) -> Port {
 async fn accept<C>(
     listener: TcpListener,
     connections: Connections,
-    allowance: Allowance,
+    limits: ConnectionLimits,
     connect: impl Fn(TcpStream) -> C,
 ) where
     C: GracefulConnection<Error: std::fmt::Display + Send> + Send + 'static,
@@ -208,14 +218,15 @@ async fn accept<C>(
         match accepted {
             Ok((stream, _)) if count.load(Ordering::Relaxed) >= MAX_CONNECTIONS => drop(stream),
             Ok((stream, _)) => {
-                // Only costs latency if it fails.
+                // A failure only costs latency.
                 _ = stream.set_nodelay(true);
                 count.fetch_add(1, Ordering::Relaxed);
                 let (count, connection) = (count.clone(), connect(stream));
-                let (stopping, age) = (connections.stopping.clone(), connections.age(allowance));
-                // Not through `Tasks`: its span would be entered at every poll of the hot path.
+                let (stopping, max_age) =
+                    (connections.stopping.clone(), connections.max_age(limits));
+                // Not through `Tasks`, whose span would be entered at every poll of the hot path.
                 connections.open.spawn(async move {
-                    run(connection, stopping, age).await;
+                    run(connection, stopping, max_age).await;
                     count.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -228,8 +239,8 @@ async fn accept<C>(
 }
 
 impl Connections {
-    fn age(&self, allowance: Allowance) -> Duration {
-        if allowance.ages {
+    fn max_age(&self, limits: ConnectionLimits) -> Duration {
+        if limits.ages {
             CONNECTION_AGE.mul_f64(1.0 - AGE_JITTER * self.random.ratio())
         } else {
             Duration::MAX
@@ -237,15 +248,15 @@ impl Connections {
     }
 }
 
-/// One connection, until it ends, or is past its age, or the thread stops.
-async fn run<C>(connection: C, stopping: CancellationToken, age: Duration)
+/// Serves one connection until it ends, reaches its age, or the thread stops.
+async fn run<C>(connection: C, stopping: CancellationToken, max_age: Duration)
 where
     C: GracefulConnection<Error: std::fmt::Display>,
 {
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = sleep(age) => {
+        () = sleep(max_age) => {
             connection.as_mut().graceful_shutdown();
             match timeout(AGE_GRACE, connection.as_mut()).await {
                 Ok(ended) => ended,

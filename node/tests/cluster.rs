@@ -1,7 +1,7 @@
-//! Three members in one process over the embedded registry, asked through their doors.
+//! Three members in one process with the embedded registry, called over their ports.
 //!
-//! Real sockets on loopback and real time: what must happen is polled for with a deadline. Each
-//! test has its own registry, members and origin.
+//! Sockets and time are real: tests poll for a condition with a deadline. Each test has its own
+//! registry, members and origin.
 
 mod cluster {
     mod errors;
@@ -30,7 +30,7 @@ use tonic_health::pb::health_client::HealthClient;
 const GROUP: &str = "students";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_cold_key_asked_by_many_callers_at_every_member_is_loaded_once() {
+async fn one_cold_key_read_by_many_callers_at_every_member_is_loaded_once() {
     let cluster = Cluster::start(3).await;
     cluster.origin.delay_ms.store(50, Ordering::SeqCst);
     for key in ["Tom", "Jack", "Sam", "Ann"] {
@@ -46,7 +46,7 @@ async fn one_cold_key_asked_by_many_callers_at_every_member_is_loaded_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_member_answers_and_says_where_from() {
+async fn any_member_answers_and_explains_the_source() {
     let cluster = Cluster::start(3).await;
     let mut sources = Vec::new();
     for round in 0..2 {
@@ -58,12 +58,17 @@ async fn any_member_answers_and_says_where_from() {
             });
             request.set_timeout(Duration::from_secs(5));
             let answer = cluster.client(member).get(request).await.expect("a value").into_inner();
-            let told = answer.explanation.expect("asked for");
-            assert_eq!(told.owner, cluster.owner(GROUP, "Tom").await);
-            assert_eq!(told.served_by, format!("shop-{member}"));
-            assert!(told.ring_revision > 0 && told.policy == PolicyKind::default().name());
-            assert!(told.remaining_ms > 0 && told.remaining_ms <= 60_000, "{told:?}");
-            sources.push((round, told.served_by == told.owner, told.source()));
+            let explanation = answer.explanation.expect("requested");
+            assert_eq!(explanation.owner, cluster.owner(GROUP, "Tom").await);
+            assert_eq!(explanation.served_by, format!("shop-{member}"));
+            assert!(
+                explanation.ring_revision > 0 && explanation.policy == PolicyKind::default().name()
+            );
+            assert!(
+                explanation.remaining_ms > 0 && explanation.remaining_ms <= 60_000,
+                "{explanation:?}"
+            );
+            sources.push((round, explanation.served_by == explanation.owner, explanation.source()));
         }
     }
     let loaded = sources.iter().filter(|(_, _, source)| *source == Source::Loaded).count();
@@ -77,7 +82,7 @@ async fn any_member_answers_and_says_where_from() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn absent_is_not_found_twice_and_empty_is_a_value() {
+async fn absent_is_loaded_once_and_empty_is_a_value() {
     let cluster = Cluster::start(3).await;
     for member in [0, 0, 1, 2] {
         let absent = get(cluster.client(member), GROUP, "absent").await.expect_err("absent");
@@ -109,7 +114,7 @@ async fn every_error_has_its_own_code() {
     cluster.origin.delay_ms.store(2_000, Ordering::SeqCst);
     for member in 0..3 {
         let began = Instant::now();
-        // Not by a stock client, which would end the call itself.
+        // Not with a stock client, which would enforce the timeout itself.
         let key = format!("slow {member}");
         let code = raw_get(cluster.addresses(member).grpc, GROUP, &key, "100m").await;
         assert_eq!(code, Code::DeadlineExceeded);
@@ -119,7 +124,7 @@ async fn every_error_has_its_own_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_keys_of_all_owners_come_in_one_call_each_with_its_own_outcome() {
+async fn one_call_returns_many_keys_of_all_owners_each_with_its_own_outcome() {
     let cluster = Cluster::start(3).await;
     let names: Vec<String> = (0..98).map(|n| format!("k{n}")).collect();
     let keys = names.iter().map(String::as_str).chain(["absent", "fails"]);
@@ -138,7 +143,7 @@ async fn many_keys_of_all_owners_come_in_one_call_each_with_its_own_outcome() {
         assert_eq!(results[98].outcome(), Outcome::Absent);
         assert_eq!((results[99].outcome(), results[99].code), (Outcome::Error, 14));
     }
-    // A hundred keys travelled in batches, not one by one.
+    // A hundred keys travel in batches, not one by one.
     for peer in ["shop-1", "shop-2"] {
         let series = format!("larder_peer_requests_total{{code=\"ok\",peer=\"{peer}\"}}");
         let batches = cluster.metric(0, &series).await.expect("there");
@@ -158,17 +163,17 @@ async fn many_keys_of_all_owners_come_in_one_call_each_with_its_own_outcome() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invalidation_at_any_member_reaches_the_owner_and_every_copy() {
     let cluster = Cluster::start(3).await;
-    for asked in 0..3 {
+    for caller in 0..3 {
         for member in 0..3 {
             get(cluster.client(member), GROUP, "Tom").await.expect("a value");
         }
         let request =
             InvalidateRequest { group: GROUP.into(), keys: vec![Bytes::from_static(b"Tom")] };
-        let done = cluster.client(asked).invalidate(request).await.expect("done").into_inner();
+        let done = cluster.client(caller).invalidate(request).await.expect("done").into_inner();
         assert_eq!((done.members_reached, done.members_total), (3, 3));
         for member in 0..3 {
             let answer = get(cluster.client(member), GROUP, "Tom").await.expect("a value");
-            assert_eq!(answer.value, format!("Tom {}", asked + 2));
+            assert_eq!(answer.value, format!("Tom {}", caller + 2));
         }
     }
     let whole = InvalidateRequest { group: GROUP.into(), keys: Vec::new() };
@@ -191,13 +196,13 @@ async fn an_edited_group_takes_effect_within_a_second_and_a_deleted_one_is_unkno
         eventually(second, || async { read(member).await.is_ok_and(|a| a.value == "one a/b") })
             .await;
     }
-    // Another origin: its predecessor's values are none of its own.
+    // Another origin: the values of the previous one must not outlive it.
     cluster.put_group("pages", &format!("{origin}/two/{{key}}"), 60_000).await;
     for member in 0..3 {
         eventually(second, || async { read(member).await.is_ok_and(|a| a.value == "two a/b") })
             .await;
     }
-    // A life of nothing: every read asks the origin. The other group keeps its entries.
+    // With a TTL of 0 every read loads. The other group keeps its entries.
     get(cluster.client(0), GROUP, "Tom").await.expect("a value");
     cluster.put_group("pages", &format!("{origin}/count/{{key}}"), 0).await;
     let mut seen = Vec::new();
@@ -221,7 +226,7 @@ async fn an_edited_group_takes_effect_within_a_second_and_a_deleted_one_is_unkno
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_go_on_when_a_member_crashes_and_the_ring_heals_after_its_lease() {
+async fn reads_continue_when_a_member_crashes_and_the_ring_heals_after_its_lease() {
     let mut cluster = Cluster::start(3).await;
     let keys: Vec<String> = (0..60).map(|n| format!("k{n}")).collect();
     for key in &keys {
@@ -232,7 +237,7 @@ async fn reads_go_on_when_a_member_crashes_and_the_ring_heals_after_its_lease() 
     for key in keys.iter().chain(&keys) {
         for member in 0..2 {
             let began = Instant::now();
-            get(cluster.client(member), GROUP, key).await.expect("reads go on");
+            get(cluster.client(member), GROUP, key).await.expect("reads continue");
             slowest = slowest.max(began.elapsed());
         }
     }
@@ -248,7 +253,7 @@ async fn reads_go_on_when_a_member_crashes_and_the_ring_heals_after_its_lease() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_go_on_without_a_fault_while_a_member_drains() {
+async fn no_read_fails_while_a_member_drains() {
     let mut cluster = Cluster::start(3).await;
     let keys: Vec<String> = (0..50).map(|n| format!("k{n}")).collect();
     let (clients, names) = ([cluster.client(0), cluster.client(1)], keys.clone());
@@ -273,14 +278,14 @@ async fn reads_go_on_without_a_fault_while_a_member_drains() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_and_readiness_survive_the_registry() {
+async fn reads_and_readiness_survive_the_loss_of_the_registry() {
     let cluster = Cluster::start(3).await;
     get(cluster.client(0), GROUP, "Tom").await.expect("a value");
     cluster.registry.faults().stall();
     let gone = || async { cluster.metric(0, "larder_registry_connected").await == Some(0.0) };
     eventually(Duration::from_secs(10), gone).await;
     for (member, key) in [(0, "Tom"), (1, "Jack"), (2, "Sam")] {
-        get(cluster.client(member), GROUP, key).await.expect("reads go on");
+        get(cluster.client(member), GROUP, key).await.expect("reads continue");
         let (status, _) = http_get(cluster.addresses(member).admin, "/readyz").await;
         assert_eq!(status, 200);
     }
@@ -292,8 +297,8 @@ async fn reads_and_readiness_survive_the_registry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_members_with_contrary_rings_answer_and_never_wait_for_each_other() {
-    let (a, b) = Cluster::contrary_pair().await;
+async fn two_members_with_conflicting_rings_answer_and_never_wait_for_each_other() {
+    let (a, b) = Cluster::conflicting_pair().await;
     assert_eq!(
         (a.owner(GROUP, "k0").await, b.owner(GROUP, "k0").await),
         ("right".into(), "left".into())
@@ -309,7 +314,7 @@ async fn two_members_with_contrary_rings_answer_and_never_wait_for_each_other() 
     }
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     for key in &keys {
-        assert!(a.origin.loads_of(key) <= 2, "one at each that was asked");
+        assert!(a.origin.loads_of(key) <= 2, "one for each member that was called");
     }
     assert!(a.metric(0, "larder_peer_not_owner_total").await.expect("there") > 0.0);
     assert!(a.metric(0, "larder_ring_view_mismatch_total").await.expect("there") > 0.0);
@@ -321,14 +326,14 @@ async fn two_members_with_contrary_rings_answer_and_never_wait_for_each_other() 
 async fn clients_of_the_groupcache_family_read_over_grpc_and_http() {
     let cluster = Cluster::start(3).await;
     for member in 0..3 {
-        let mut old = GroupCacheClient::new(cluster.channel(member));
+        let mut groupcache = GroupCacheClient::new(cluster.channel(member));
         let ask = |key: &'static str| groupcachepb::GetRequest {
             group: GROUP.into(),
             key: Bytes::from_static(key.as_bytes()),
         };
-        let answer = old.get(ask("Tom")).await.expect("a value").into_inner();
+        let answer = groupcache.get(ask("Tom")).await.expect("a value").into_inner();
         assert_eq!(answer.value, "Tom 1");
-        assert_eq!(old.get(ask("absent")).await.expect_err("absent").code(), Code::NotFound);
+        assert_eq!(groupcache.get(ask("absent")).await.expect_err("absent").code(), Code::NotFound);
 
         let http = cluster.addresses(member).http.expect("a member");
         let (status, body) = http_get(http, "/_cache/students/a%2Fb%20c").await;
@@ -372,7 +377,7 @@ async fn the_gateway_answers_in_json() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_reflection_ring_status_and_metrics_tell_the_truth() {
+async fn health_reflection_ring_status_and_metrics_are_correct() {
     let cluster = Cluster::start(3).await;
     for key in ["Tom", "Tom", "Tom", "absent"] {
         _ = get(cluster.client(0), GROUP, key).await;
@@ -444,7 +449,7 @@ async fn a_sidecar_answers_from_its_near_cache_and_from_the_members() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_member_is_by_passed_and_told_what_it_missed_when_it_wakes() {
+async fn a_frozen_member_is_bypassed_and_drops_what_it_missed_when_it_resumes() {
     let cluster = Cluster::start(2).await;
     let origin = cluster.serve_http_origin().await;
     cluster.put_group("pages", &format!("{origin}/count/{{key}}"), 600_000).await;
@@ -453,26 +458,26 @@ async fn a_frozen_member_is_by_passed_and_told_what_it_missed_when_it_wakes() {
     for key in &keys {
         get(cluster.client(0), "pages", key).await.expect("a value");
     }
-    let mine = {
-        let mut mine = Vec::new();
+    let owned = {
+        let mut owned = Vec::new();
         for key in &keys {
             if cluster.owner("pages", key).await == "shop-2" {
-                mine.push(key.clone());
+                owned.push(key.clone());
             }
         }
-        mine
+        owned
     };
-    assert!(mine.len() > 5, "a third of {}, not {}", keys.len(), mine.len());
-    let before = get(process.client(), "pages", &mine[0]).await.expect("a value").value;
+    assert!(owned.len() > 5, "a third of {}, not {}", keys.len(), owned.len());
+    let before = get(process.client(), "pages", &owned[0]).await.expect("a value").value;
 
     process.freeze();
     let (mut slowest, mut late, frozen) = (Duration::ZERO, 0, Instant::now());
     while frozen.elapsed() < Duration::from_millis(1_500) {
         for key in &keys {
-            // Dropped first, so that a copy does not stand in for the owner.
+            // Dropped first, so that the answer is not a copy.
             cluster.forget_copy(1, "pages", key);
             let began = Instant::now();
-            get(cluster.client(1), "pages", key).await.expect("reads go on");
+            get(cluster.client(1), "pages", key).await.expect("reads continue");
             slowest = slowest.max(began.elapsed());
             late += usize::from(began.elapsed() > Duration::from_millis(200));
         }
@@ -480,16 +485,16 @@ async fn a_frozen_member_is_by_passed_and_told_what_it_missed_when_it_wakes() {
     assert!(slowest < Duration::from_millis(900), "{slowest:?}");
     assert!(late <= 2, "{late} reads waited for the frozen member");
 
-    let key = Bytes::from(mine[0].clone());
+    let key = Bytes::from(owned[0].clone());
     let request = InvalidateRequest { group: "pages".into(), keys: vec![key] };
     let done = cluster.client(0).invalidate(request).await.expect("done").into_inner();
     assert_eq!((done.members_reached, done.members_total), (2, 3));
     process.thaw();
-    let told = || async {
-        let answer = get(process.client(), "pages", &mine[0]).await;
+    let dropped = || async {
+        let answer = get(process.client(), "pages", &owned[0]).await;
         answer.is_ok_and(|answer| answer.value != before)
     };
-    eventually(Duration::from_secs(10), told).await;
+    eventually(Duration::from_secs(10), dropped).await;
     assert_eq!(process.terminate().await, Some(0), "a clean drain");
     let left = || async { cluster.ring_of(0).await.len() == 2 };
     eventually(Duration::from_secs(1), left).await;

@@ -1,5 +1,5 @@
-//! A member whose origin is as busy as it may be: what each kind of client is told, over real
-//! sockets, and what the Rust client makes of it.
+//! A member whose bulkhead is full: the errors that each kind of client gets over real sockets, and
+//! how the Rust client reacts.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// Loads that one slot takes, running and waiting.
+/// Loads that a bulkhead of concurrency 1 admits, running and waiting.
 const PLACES: usize = 17;
 
-/// A member whose only loader waits at a gate.
+/// A member whose only loader waits for permits of `gate`.
 struct Member {
     running: Running,
     gate: Arc<Semaphore>,
@@ -80,11 +80,11 @@ impl Member {
         Client::builder().members([self.addresses().grpc.to_string()]).build().expect("valid")
     }
 
-    /// Lets every load go, and shows that whoever was let in got an answer.
-    async fn open(self) {
+    /// Lets every load finish, and checks that every admitted read got an answer.
+    async fn finish(self) {
         self.gate.add_permits(1_000);
         for read in self.reads {
-            read.await.expect("no panic").expect("it was let in");
+            read.await.expect("no panic").expect("an admitted read");
         }
         self.running.drain().await;
     }
@@ -104,7 +104,7 @@ async fn eventually<F: Future<Output = bool>>(holds: impl Fn() -> F) {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_for_overload_hears_when_to_come_back() {
+async fn a_refusal_for_overload_says_when_to_retry() {
     let member = Member::full().await;
     let status = get(member.channel(), "late".into()).await.expect_err("full");
     assert_eq!(status.code(), Code::ResourceExhausted);
@@ -112,9 +112,9 @@ async fn whoever_is_refused_for_overload_hears_when_to_come_back() {
     let wait_ms: u64 = trailer.to_str().expect("text").parse().expect("milliseconds");
     assert!((20..=4_000).contains(&wait_ms), "{wait_ms}");
     let details = status.get_error_details();
-    let delay = details.retry_info().expect("told").retry_delay;
+    let delay = details.retry_info().expect("in the details").retry_delay;
     assert_eq!(delay.map(|delay| delay.as_millis()), Some(u128::from(wait_ms)));
-    assert_eq!(details.error_info().expect("told").reason, "ORIGIN_BUSY");
+    assert_eq!(details.error_info().expect("in the details").reason, "ORIGIN_BUSY");
 
     let (group, keys) = ("students".into(), vec!["late".into()]);
     let request = GetManyRequest { group, keys, explain: false };
@@ -127,14 +127,15 @@ async fn whoever_is_refused_for_overload_hears_when_to_come_back() {
     for path in ["/api?group=students&key=late", "/_cache/students/late"] {
         let answer = http_get(&format!("{url}{path}")).await;
         assert_eq!(answer.status().as_u16(), 429, "{path}");
-        let seconds = answer.headers().get("retry-after").expect("told").to_str().expect("text");
+        let seconds =
+            answer.headers().get("retry-after").expect("a header").to_str().expect("text");
         assert!((1..=4).contains(&seconds.parse::<u32>().expect("seconds")), "{seconds}");
     }
-    member.open().await;
+    member.finish().await;
 }
 
 #[tokio::test]
-async fn the_rust_client_comes_back_when_it_was_told_to() {
+async fn the_rust_client_retries_after_the_requested_delay() {
     let member = Member::full().await;
     let client = member.client();
     let late = client.clone();
@@ -143,21 +144,21 @@ async fn the_rust_client_comes_back_when_it_was_told_to() {
     member.gate.add_permits(1_000);
     let answer = read.await.expect("no panic").expect("an answer on a later try");
     assert_eq!(answer.value().map(|value| &value[..]), Some(&b"late"[..]));
-    member.open().await;
+    member.finish().await;
 }
 
 #[tokio::test]
-async fn the_rust_client_does_not_wait_for_what_comes_after_its_deadline() {
+async fn the_rust_client_does_not_wait_for_a_retry_after_its_deadline() {
     let member = Member::full().await;
     let limit = Duration::from_millis(400);
     let began = Instant::now();
     let error = member.client().with_timeout(limit).get("students", "late").await;
     let after = match error.expect_err("full") {
-        Error::Overloaded { retry_after: Some(after), .. } => after,
+        Error::Overloaded(answer) => answer.retry_after.expect("a delay"),
         other => panic!("{other:?}"),
     };
-    assert!(after >= limit && began.elapsed() < limit, "told to wait {after:?}");
-    member.open().await;
+    assert!(after >= limit && began.elapsed() < limit, "asked to wait {after:?}");
+    member.finish().await;
 }
 
 /// One GET over HTTP/1.

@@ -1,4 +1,4 @@
-//! A member: its cache, peers, registration and doors.
+//! Builds a member: its cache, peers, membership and ports.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -13,73 +13,77 @@ use larder_proto::v1::peer_server::PeerServer;
 use larder_runtime::tasks::Tasks;
 use tonic::service::Routes;
 
-use super::{Addresses, Core, Listeners, Made, Options, follow};
-use crate::cache::{Cache, Parts};
-use crate::config::{Config, Member};
+use super::follow;
+use super::node::{Addresses, Listeners, ModeParts, NodeCore};
+use super::options::Options;
+use crate::cache::{Cache, CacheDeps};
+use crate::config::{Config, MemberConfig};
 use crate::grpc::admin::AdminService;
 use crate::grpc::cache::CacheService;
 use crate::grpc::groupcache::GroupcacheService;
 use crate::grpc::peer::PeerService;
-use crate::grpc::{Door, common};
+use crate::grpc::{PortService, common_services};
 use crate::http;
 use crate::membership::{self, Membership, MembershipOptions};
 use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
-use crate::peers::{Context, Peers};
-use crate::serve::{self, CLIENTS, MEMBERS, Port};
+use crate::peers::{PeerContext, Peers};
+use crate::serve::{self, CLIENTS, ListenerTask, MEMBERS};
 
-/// Messages that peers send: a batch of the longest keys.
+/// Largest message from a peer: a batch of the longest keys.
 const MAX_PEER_REQUEST_BYTES: usize = 16 * 1024 * 1024;
-/// Between two rounds of housekeeping.
+/// Time between two sweeps of expired entries.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Makes the parts and starts what runs in the background.
-pub(super) fn make(
+/// Builds the parts and starts those that run in the background.
+pub(super) fn build(
     config: &Config,
-    settings: &Member,
+    settings: &MemberConfig,
     options: Options,
-    core: &Core,
+    core: &NodeCore,
     addresses: Addresses,
     listeners: Listeners,
     tasks: &Tasks,
-) -> Made {
+) -> ModeParts {
     let name: Arc<str> = config.identity.name.as_str().into();
-    let ring_metrics = RingMetrics::register(&core.registry);
+    let ring_metrics = RingMetrics::register(&core.metrics);
     let peers = Peers::new(
         settings.placement.clone(),
-        Context {
-            me: name.clone(),
+        PeerContext {
+            member: name.clone(),
             tasks: tasks.clone(),
             random: core.random.clone(),
             metrics: ring_metrics.clone(),
-            patience: Duration::from_millis(config.limits.default_timeout_ms),
-            reporter: OnceLock::new(),
+            load_timeout: Duration::from_millis(config.limits.default_timeout_ms),
+            health_listener: OnceLock::new(),
         },
     );
     let cache = Cache::new(
         settings,
-        Parts {
+        CacheDeps {
             member: name,
             limits: config.limits.clone(),
             clock: core.clock,
             random: core.random.clone(),
             tasks: tasks.clone(),
             peers,
-            metrics: CacheMetrics::register(&core.registry),
+            metrics: CacheMetrics::register(&core.metrics),
         },
     );
-    EngineCollector::register(&core.registry, cache.clone());
+    let figures = cache.clone();
+    EngineCollector::register(&core.metrics, move || figures.figures());
     tasks.spawn("sweep", sweep(cache.clone(), tasks.clone()));
     let membership = join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
-    Made { ports: ports(&cache, core, listeners, ring_metrics), cache: Some(cache), membership }
+    let threads = threads(&cache, core, listeners, ring_metrics);
+    ModeParts { threads, cache: Some(cache), membership }
 }
 
-/// Joins the cluster or, without a registry, a cluster of one.
-#[expect(clippy::too_many_arguments, reason = "the one place where everything meets")]
+/// Joins the cluster. Without a registry the member is the whole cluster.
+#[expect(clippy::too_many_arguments, reason = "composition needs every part")]
 fn join(
     config: &Config,
-    settings: &Member,
+    settings: &MemberConfig,
     options: Options,
-    core: &Core,
+    core: &NodeCore,
     addresses: Addresses,
     cache: &Cache,
     tasks: &Tasks,
@@ -89,7 +93,7 @@ fn join(
     let groups = follow::Groups::new(config, options.groups);
     let Some(registry) = &settings.registry else {
         let alone = BTreeMap::from([(config.identity.name.clone(), registration)]);
-        // Loaders may want a runtime around them when they are made.
+        // Some loaders must be built on a runtime.
         let _runtime = tasks.handle().enter();
         cache.peers().update(1, &alone);
         groups.apply(cache, &BTreeMap::new());
@@ -111,7 +115,10 @@ fn join(
         core.random.clone(),
         core.clock,
     );
-    cache.peers().report_to(membership.reporter());
+    let reporter = membership.reporter();
+    cache.peers().set_health_listener(Box::new(move |member, answered| {
+        if answered { reporter.answered(member) } else { reporter.failed(member) }
+    }));
     let follower = follow::Follower {
         views: membership.views.clone(),
         registered: membership.registered.clone(),
@@ -126,7 +133,7 @@ fn join(
     Some(membership)
 }
 
-fn registration(config: &Config, settings: &Member, addresses: Addresses) -> Registration {
+fn registration(config: &Config, settings: &MemberConfig, addresses: Addresses) -> Registration {
     let advertised = |address: Option<std::net::SocketAddr>| {
         address.map(|address| config.advertised(address.port())).unwrap_or_default()
     };
@@ -144,24 +151,25 @@ fn registration(config: &Config, settings: &Member, addresses: Addresses) -> Reg
     }
 }
 
-/// The doors, one of each for every serving thread.
-fn ports(
+/// The listeners of every serving thread, one for each port.
+fn threads(
     cache: &Cache,
-    core: &Core,
+    core: &NodeCore,
     listeners: Listeners,
     ring_metrics: RingMetrics,
-) -> Vec<Vec<Port>> {
-    let metrics = GrpcMetrics::register(&core.registry);
+) -> Vec<Vec<ListenerTask>> {
+    let metrics = GrpcMetrics::register(&core.metrics);
     let groupcache = GroupcacheService::new(cache.clone(), metrics.clone());
-    let rest: Routes = common(&core.health)
+    let others: Routes = common_services(&core.health)
         .add_service(GroupCacheServer::new(groupcache))
         .add_service(AdminServer::new(AdminService::new(cache.clone(), ring_metrics)))
         .prepare();
     let service = CacheServer::new(CacheService::new(cache.clone(), metrics.clone()));
-    let door = Door::new(service, "/larder.v1.Cache/", rest);
+    let client_port = PortService::new(service, "/larder.v1.Cache/", others);
     let service = PeerServer::new(PeerService::new(cache.clone(), metrics))
         .max_decoding_message_size(MAX_PEER_REQUEST_BYTES);
-    let peer_door = Door::new(service, "/larder.v1.Peer/", common(&core.health).prepare());
+    let others = common_services(&core.health).prepare();
+    let peer_port = PortService::new(service, "/larder.v1.Peer/", others);
     let routes = http::routes(cache.clone());
 
     let Listeners { grpc, peer, http } = listeners;
@@ -170,8 +178,8 @@ fn ports(
         .zip(http)
         .map(|((grpc, peer), http)| {
             vec![
-                serve::grpc(grpc, door.clone(), CLIENTS),
-                serve::grpc(peer, peer_door.clone(), MEMBERS),
+                serve::grpc(grpc, client_port.clone(), CLIENTS),
+                serve::grpc(peer, peer_port.clone(), MEMBERS),
                 serve::web(http, routes.clone()),
             ]
         })

@@ -1,4 +1,4 @@
-//! A sidecar: a client with a near cache behind a member's door.
+//! Builds a sidecar: a client with a near cache behind the gRPC port of a member.
 
 use std::time::Duration;
 
@@ -10,27 +10,29 @@ use larder_proto::v1::cache_server::CacheServer;
 use larder_runtime::ready::Gate;
 use larder_runtime::tasks::Tasks;
 
-use super::{Core, Listeners, Made};
+use super::node::{Listeners, ModeParts, NodeCore};
 use crate::config::Config;
-use crate::grpc::{Door, common};
+use crate::grpc::cache::CacheService;
+use crate::grpc::groupcache::GroupcacheService;
+use crate::grpc::{PortService, common_services};
 use crate::metrics::GrpcMetrics;
 use crate::serve::{self, CLIENTS};
 use crate::sidecar::Sidecar;
 
-/// Between two tries to reach the members at the start.
-const KNOCK_INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two tries to reach the members at the start.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Makes the client and the doors.
+/// Builds the client and the port.
 ///
 /// # Errors
-/// Members that are no addresses.
-pub(super) fn make(
+/// An invalid address of a member.
+pub(super) fn build(
     config: &Config,
     settings: &SidecarMode,
-    core: &Core,
+    core: &NodeCore,
     listeners: Listeners,
     tasks: &Tasks,
-) -> anyhow::Result<Made> {
+) -> anyhow::Result<ModeParts> {
     let timeout = Duration::from_millis(config.limits.default_timeout_ms);
     let mut builder = Client::builder().members(settings.members.clone()).timeout(timeout);
     if settings.near_cache_bytes > 0 && settings.near_cache_ttl_ms > 0 {
@@ -42,28 +44,31 @@ pub(super) fn make(
         builder.build().context("mode.sidecar")?
     };
     let gate = core.ready.gate("members reached");
-    tasks.spawn("knock", knock(client.clone(), gate, tasks.clone()));
+    tasks.spawn("connect", open_once_reached(client.clone(), gate, tasks.clone()));
 
-    let metrics = GrpcMetrics::register(&core.registry);
-    let sidecar = Sidecar::new(client, metrics, timeout, config.limits.max_batch_keys);
-    let rest = common(&core.health).add_service(GroupCacheServer::new(sidecar.clone())).prepare();
-    let door = Door::new(CacheServer::new(sidecar), "/larder.v1.Cache/", rest);
-    let ports = listeners
+    let metrics = GrpcMetrics::register(&core.metrics);
+    let sidecar = Sidecar::new(client, timeout, config.limits.max_batch_keys);
+    let groupcache = GroupcacheService::new(sidecar.clone(), metrics.clone());
+    let others =
+        common_services(&core.health).add_service(GroupCacheServer::new(groupcache)).prepare();
+    let cache = CacheServer::new(CacheService::new(sidecar, metrics));
+    let port = PortService::new(cache, "/larder.v1.Cache/", others);
+    let threads = listeners
         .grpc
         .into_iter()
-        .map(|listener| vec![serve::grpc(listener, door.clone(), CLIENTS)])
+        .map(|listener| vec![serve::grpc(listener, port.clone(), CLIENTS)])
         .collect();
-    Ok(Made { ports, cache: None, membership: None })
+    Ok(ModeParts { threads, cache: None, membership: None })
 }
 
-/// Ready once any member answered; never asks again.
-async fn knock(client: Client, gate: Gate, tasks: Tasks) {
-    let client = client.with_timeout(KNOCK_INTERVAL * 4);
+/// Opens the gate once any member has answered.
+async fn open_once_reached(client: Client, gate: Gate, tasks: Tasks) {
+    let client = client.with_timeout(CONNECT_INTERVAL * 4);
     loop {
         tokio::select! {
             () = tasks.stopping().cancelled() => return,
             answered = client.ring() => if answered.is_ok() { return gate.open() },
         }
-        tokio::time::sleep(KNOCK_INTERVAL).await;
+        tokio::time::sleep(CONNECT_INTERVAL).await;
     }
 }

@@ -1,42 +1,42 @@
-//! An answer to one key, as it travels inside the member. Owns no decision.
+//! The answer to one read, as it travels inside the member. It makes no decisions.
 
 use bytes::Bytes;
 use larder_engine::{Hit, Value};
 use larder_proto::v1::{self, Source};
 
-/// What is known about one key, and how it came here.
+/// The answer for one key, and how this member came by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The value, or that the origin has none.
+    /// The value, or that the origin has no such key.
     pub value: Value,
-    /// How this member came by it; for absent, too ([`Answer::told_source`]).
+    /// How this member came by it, also if absent. See [`Answer::reported_source`].
     pub source: Source,
-    /// Past its life and allowed by the group's freshness.
+    /// Past its TTL, as the group's freshness allows.
     pub stale: bool,
-    /// Milliseconds since it was loaded.
+    /// Time since it was loaded, ms.
     pub age_ms: u64,
-    /// Milliseconds of life left; 0 when stale.
+    /// Time until it is no longer fresh, ms; 0 if stale.
     pub remaining_ms: u64,
-    /// Which load of the owner brought it; a larger number is a later load.
+    /// Number of the owner's load that produced it. A larger number is a later load.
     pub version: u64,
-    /// This member does not own the key in its own ring.
+    /// This member's ring places the key elsewhere.
     pub not_owner: bool,
 }
 
 impl Answer {
-    /// The value; nothing when absent.
+    /// The value; `None` if absent.
     #[must_use]
     pub fn present(&self) -> Option<&Bytes> {
         self.value.present()
     }
 
-    /// The source as an explanation tells it: absent is told as such, wherever it was known.
+    /// The source for an explanation: `ABSENT` for an absent key, wherever that was known from.
     #[must_use]
-    pub fn told_source(&self) -> Source {
+    pub fn reported_source(&self) -> Source {
         if self.value == Value::Absent { Source::Absent } else { self.source }
     }
 
-    /// From an entry that is fresh for another `remaining_ms`. `source` says where it lay.
+    /// From an entry that is fresh for another `remaining_ms`. `source` names its store.
     pub(super) fn fresh(hit: Hit, source: Source, remaining_ms: u64, now_ms: u64) -> Self {
         Self {
             age_ms: now_ms.saturating_sub(hit.stored_at.as_millis()),
@@ -49,12 +49,12 @@ impl Answer {
         }
     }
 
-    /// From an entry past its life.
+    /// From an entry past its TTL.
     pub(super) fn stale(hit: Hit, now_ms: u64) -> Self {
         Self { stale: true, ..Self::fresh(hit, Source::Stale, 0, now_ms) }
     }
 
-    /// From a peer's result. Nothing when it carries an error or an outcome that we do not know.
+    /// From a peer's result. `None` if its outcome is an error or unknown to this version.
     #[must_use]
     pub fn from_peer(result: &v1::FetchResult) -> Option<Self> {
         let value = match result.outcome() {
@@ -62,9 +62,9 @@ impl Answer {
             v1::Outcome::Absent => Value::Absent,
             v1::Outcome::Error | v1::Outcome::Unspecified => return None,
         };
-        // What was near there was far from here.
+        // A hit at the peer, from whichever store, is a hit at the owner from here.
         let source = match result.source() {
-            told @ (Source::Loaded | Source::Stale) => told,
+            source @ (Source::Loaded | Source::Stale) => source,
             Source::Local | Source::Hot | Source::Owner | Source::Absent | Source::Unspecified => {
                 Source::Owner
             }
@@ -80,7 +80,7 @@ impl Answer {
         })
     }
 
-    /// As a result for the peer that asked.
+    /// The result for the peer that asked.
     #[must_use]
     pub fn into_peer(self) -> v1::FetchResult {
         let (outcome, value) = match self.value {
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_crosses_the_wire_with_its_remaining_life() {
+    fn an_answer_keeps_its_remaining_ttl_on_the_wire() {
         let answer = Answer {
             value: Value::Present("630".into()),
             source: Source::Local,
@@ -116,12 +116,12 @@ mod tests {
             version: 7,
             not_owner: false,
         };
-        let there = Answer::from_peer(&answer.clone().into_peer()).expect("an answer");
-        assert_eq!(there, Answer { source: Source::Owner, ..answer });
+        let received = Answer::from_peer(&answer.clone().into_peer()).expect("an answer");
+        assert_eq!(received, Answer { source: Source::Owner, ..answer });
     }
 
     #[test]
-    fn absent_and_empty_stay_apart_on_the_wire() {
+    fn absent_and_empty_remain_distinct_on_the_wire() {
         let base = Answer {
             value: Value::Absent,
             source: Source::Loaded,
@@ -132,9 +132,9 @@ mod tests {
             not_owner: true,
         };
         let empty = Answer { value: Value::Present(Bytes::new()), ..base.clone() };
-        let back = |answer: &Answer| Answer::from_peer(&answer.clone().into_peer());
-        assert_eq!(back(&base).expect("an answer").present(), None);
-        assert_eq!(back(&empty).expect("an answer").present(), Some(&Bytes::new()));
+        let round_trip = |answer: &Answer| Answer::from_peer(&answer.clone().into_peer());
+        assert_eq!(round_trip(&base).expect("an answer").present(), None);
+        assert_eq!(round_trip(&empty).expect("an answer").present(), Some(&Bytes::new()));
     }
 
     #[test]

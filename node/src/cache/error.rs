@@ -1,116 +1,71 @@
-//! Why a read or an invalidation brought no answer. `grpc/status.rs` words these for the wire.
+//! Why a read or an invalidation failed. `status.rs` maps these errors to the wire.
 
 use std::sync::Arc;
 use std::time::Duration;
-
-use tonic::Code;
 
 use crate::origin;
 
 /// Cheap to clone: every waiter of a flight gets one.
 #[derive(Debug, Clone, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages explain the fields")]
 pub enum Error {
-    /// No key.
+    /// The request has an empty key.
     #[error("the key is empty")]
     EmptyKey,
-    /// Longer than configured.
+    /// The key is longer than the configured limit.
     #[error("the key has {bytes} bytes, more than the limit of {max}")]
-    KeyTooLong {
-        /// Its length.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// More keys in one request than configured.
+    KeyTooLong { bytes: usize, max: usize },
+    /// The request has more keys than the configured limit.
     #[error("the request has {keys} keys, more than the limit of {max}")]
-    TooManyKeys {
-        /// How many.
-        keys: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// Nobody described the group.
-    #[error("group {group:?} is unknown here: apply a CacheGroup of this name to the cluster")]
-    UnknownGroup {
-        /// Its name.
-        group: String,
-    },
-    /// The member has not seen the registry yet and cannot know groups or owners.
+    TooManyKeys { keys: usize, max: usize },
+    /// No contract for the group is known.
+    #[error("unknown group {group:?}: apply a CacheGroup of this name to the cluster")]
+    UnknownGroup { group: String },
+    /// The member has not read the registry yet, so it knows neither groups nor owners.
     #[error("the member has not joined the cluster yet")]
     NotJoined,
-    /// As many requests wait as may.
-    #[error("{max} requests wait already")]
-    Overloaded {
-        /// The limit.
-        max: usize,
-    },
-    /// The answers so far fill the response; ask for this key again.
-    #[error("the response is full: ask for this key again")]
+    /// The number of waiting requests, or of keys in flight, is at its limit.
+    #[error("too many requests wait already: the limit is {max}")]
+    Overloaded { max: usize },
+    /// The other answers fill the response.
+    #[error("the response is full: request this key again")]
     ResponseFull,
-    /// The caller's deadline passed; the load goes on.
-    #[error("no answer of {awaited} within the request's deadline")]
-    Deadline {
-        /// Whose answer did not come.
-        awaited: Awaited,
-    },
-    /// The origin failed, and there is nothing that may be answered in its place.
+    /// The caller's deadline passed. The load continues.
+    #[error("{awaited} did not answer within the request's deadline")]
+    Deadline { awaited: Awaited },
+    /// The origin failed, and no entry may be answered in its place.
     #[error("the origin of group {group:?} failed: {source}")]
     Origin {
-        /// The group.
         group: Arc<str>,
-        /// Why.
         #[source]
         source: Arc<origin::Error>,
     },
-    /// The group's origin cannot be used as it is described.
-    #[error("the origin of group {group:?} cannot be used: {problem}")]
-    BrokenGroup {
-        /// The group.
-        group: Arc<str>,
-        /// What is wrong.
-        problem: Arc<str>,
-    },
-    /// The loader panicked; the next read tries again.
+    /// The group's loader could not be built from its contract.
+    #[error("the origin of group {group:?} is misconfigured: {problem}")]
+    BrokenGroup { group: Arc<str>, problem: Arc<str> },
+    /// The loader panicked. The next read tries again.
     #[error("the loader of group {group:?} panicked")]
-    Panicked {
-        /// The group.
-        group: Arc<str>,
-    },
-    /// The origin's value is larger than configured.
+    Panicked { group: Arc<str> },
+    /// The loaded value is larger than the configured limit.
     #[error("the value has {bytes} bytes, more than the limit of {max}")]
-    ValueTooLarge {
-        /// Its length.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The load ended without an outcome: the member is stopping.
+    ValueTooLarge { bytes: usize, max: usize },
+    /// The load ended without a result because the member is stopping.
     #[error("the member is stopping")]
     Stopping,
-    /// The key's owner answered with an error.
+    /// The key's owner returned an error. `code` is its google.rpc.Code number, `reason` its
+    /// `ErrorInfo` reason.
     #[error("{message}")]
-    AtOwner {
-        /// The owner's code.
-        code: Code,
-        /// The owner's text.
-        message: Arc<str>,
-        /// The owner's reason, as `grpc/status.rs` words it.
-        reason: Arc<str>,
-        /// When the owner would like to be asked again.
-        retry_after: Option<Duration>,
-    },
-    /// The key's owner gave no answer, and this member, in its place, failed too.
-    #[error("the key's owner {owner} does not answer; in its place: {source}")]
+    AtOwner { code: i32, message: Arc<str>, reason: Arc<str>, retry_after: Option<Duration> },
+    /// The key's owner gave no answer, and this member failed in its place.
+    #[error("the key's owner {owner} does not answer, and this member failed too: {source}")]
     OwnerSilent {
-        /// The owner.
         owner: Arc<str>,
-        /// Why this member could not stand in.
         #[source]
         source: Box<Error>,
     },
 }
 
-/// Whose answer a read waits for.
+/// What a read waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
     /// This member loads the key.

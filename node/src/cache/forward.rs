@@ -4,126 +4,120 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_engine::{NewEntry, Tick};
-use larder_proto::v1::{FetchResult, Outcome as Wire};
-use tonic::Code;
+use larder_engine::{Fence, NewEntry, Tick};
+use larder_proto::v1::{FetchResult, Outcome};
 
-use super::group::{Group, Outcome};
-use super::load::{Keep, joined_or_full};
-use super::{Answer, Awaited, Cache, Error, Hop, Step, fresh_copy};
+use super::answer::Answer;
+use super::error::{Awaited, Error};
+use super::group::{Group, LoadOutcome};
+use super::load::{StoreAs, joined_or_overloaded};
+use super::shared::Cache;
+use super::wait::{Caller, Lookup, wait_for};
 use crate::flight::Flight;
-use crate::metrics::Where;
-use crate::peers::{Owner, Peer};
+use crate::metrics::LoadTarget;
+use crate::peers::{Owner, Peer, Refusal};
 
-/// Owners that are asked before the key is loaded here: the first, and whoever stands in for it
-/// once it is known not to answer.
+/// Owners asked before the key is loaded here: the first one and, if that does not answer, its
+/// stand-in.
 const OWNERS_ASKED: usize = 2;
 
 impl Cache {
-    /// Joins the question to the key's owner, or asks it.
+    /// Joins the forward flight of a key, or starts it.
     pub(super) fn forward(
         &self,
         group: &Arc<Group>,
         key: &[u8],
-        hop: Hop,
-    ) -> Result<Flight<Outcome>, Error> {
-        assert_eq!(hop, Hop::Client, "a forwarded request is never forwarded again");
+        caller: Caller,
+    ) -> Result<Flight<LoadOutcome>, Error> {
+        assert_eq!(caller, Caller::Application, "a forwarded request is never forwarded again");
         let joined = group.forwards.join(key, &self.0.tasks, "forward", |key| {
             Box::pin(run(self.clone(), group.clone(), key))
         });
-        joined_or_full(joined, group, Where::Peer)
+        joined_or_overloaded(joined, group, LoadTarget::Peer)
     }
 
-    /// Keeps a copy of a peer's answer for a short while, if it may be kept.
-    fn keep_copy(
-        &self,
-        group: &Group,
-        key: &[u8],
-        answer: &Answer,
-        fence: Option<larder_engine::Fence>,
-    ) {
-        let life_ms = answer.remaining_ms.min(self.0.hot_ttl_ms);
+    /// Stores a copy of a peer's answer for a short time, unless the answer is stale.
+    fn store_copy(&self, group: &Group, key: &[u8], answer: &Answer, fence: Option<Fence>) {
+        let ttl_ms = answer.remaining_ms.min(self.0.hot_ttl_ms);
         let (Some(hot), Some(fence)) = (&group.hot, fence) else { return };
-        if answer.stale || life_ms == 0 {
+        if answer.stale || ttl_ms == 0 {
             return;
         }
         let now_ms = self.0.clock.now_ms();
-        let until = Tick::from_millis(now_ms + life_ms);
+        let until = Tick::from_millis(now_ms + ttl_ms);
         let loaded_at = Tick::from_millis(now_ms.saturating_sub(answer.age_ms));
         let entry =
             NewEntry::new(answer.value.clone(), until, until, answer.version).stored_at(loaded_at);
         if let Err(refused) = hot.insert(key, &entry, Some(fence), Tick::from_millis(now_ms)) {
-            tracing::debug!(group = %group.name, kind = refused.kind(), "copy refused");
+            tracing::debug!(group = %group.name, kind = refused.kind(), "copy not stored");
         }
     }
 }
 
-async fn run(cache: Cache, group: Arc<Group>, key: Bytes) -> Outcome {
-    let now_ms = cache.0.clock.now_ms();
-    if let Some(hit) = group.hot.as_ref().and_then(|hot| hot.peek(&key, Tick::from_millis(now_ms)))
-        && let Some(answer) = fresh_copy(hit, now_ms)
-    {
+async fn run(cache: Cache, group: Arc<Group>, key: Bytes) -> LoadOutcome {
+    if let Some(answer) = group.peek_hot_copy(&key, cache.0.clock.now_ms()) {
         return Ok(answer);
     }
-    let mut silent = None;
+    let mut silent_owner = None;
     for _ in 0..OWNERS_ASKED {
-        // Asked anew each time: an owner that did not answer is by-passed from then on.
+        // The ring is asked each time: an owner that did not answer is bypassed from then on.
         let peer = match cache.0.peers.view().owner(&group.name, &key) {
             Owner::There(peer) => peer.clone(),
             Owner::Here => {
-                let outcome = stand_in(&cache, &group, &key, Keep::Owned).await;
-                return after(silent, outcome);
+                let outcome = stand_in(&cache, &group, &key).await;
+                return in_place_of(silent_owner, outcome);
             }
         };
         if let Some(outcome) = ask(&cache, &group, &key, &peer).await {
             return outcome;
         }
-        silent = Some(peer.name().clone());
+        silent_owner = Some(peer.name().clone());
     }
     cache.0.metrics.fallbacks.inc();
-    after(silent, stand_in(&cache, &group, &key, Keep::Short).await)
+    in_place_of(silent_owner, load_unowned(&cache, &group, &key).await)
 }
 
-/// What is told when somebody was asked before and gave no answer.
-fn after(silent: Option<Arc<str>>, outcome: Outcome) -> Outcome {
-    match (silent, outcome) {
+/// Adds to an error that the owner did not answer before.
+fn in_place_of(silent_owner: Option<Arc<str>>, outcome: LoadOutcome) -> LoadOutcome {
+    match (silent_owner, outcome) {
         (Some(owner), Err(source)) => Err(Error::OwnerSilent { owner, source: Box::new(source) }),
         (_, outcome) => outcome,
     }
 }
 
-/// One question to one owner; nothing when it must be answered in its place.
-async fn ask(cache: &Cache, group: &Group, key: &Bytes, peer: &Peer) -> Option<Outcome> {
+/// Asks one owner once. `None` means that this member has to answer in its place.
+async fn ask(cache: &Cache, group: &Group, key: &Bytes, peer: &Peer) -> Option<LoadOutcome> {
     let fence = group.hot.as_ref().map(larder_engine::Group::begin_load);
-    group.metrics.load(Where::Peer);
+    group.metrics.load(LoadTarget::Peer);
     let result = match peer.fetch(&group.name, key).await {
         Ok(result) => result,
         Err(unanswered) => {
-            group.metrics.load_error(Where::Peer);
-            tracing::debug!(peer = %peer.name(), %unanswered, "owner by-passed");
+            group.metrics.load_error(LoadTarget::Peer);
+            tracing::debug!(peer = %peer.name(), %unanswered, "owner bypassed");
             return None;
         }
     };
     if result.not_owner {
         cache.0.metrics.view_mismatch.inc();
     }
-    if result.outcome() == Wire::Error {
-        return refused(group, result);
+    if result.outcome() == Outcome::Error {
+        return owner_error(group, result);
     }
     let answer = Answer::from_peer(&result)?;
-    cache.keep_copy(group, key, &answer, fence);
-    // Whether the owner thinks otherwise is no news for our caller.
+    cache.store_copy(group, key, &answer, fence);
+    // The caller does not care whether the owner's ring agrees.
     Some(Ok(Answer { not_owner: false, ..answer }))
 }
 
-/// An owner's error. One that has not heard of the group yet is no reason to fail a read.
-fn refused(group: &Group, result: FetchResult) -> Option<Outcome> {
-    group.metrics.load_error(Where::Peer);
+/// The outcome of an owner's error. An owner that does not know the group yet must not fail a
+/// read, so that error gives `None`.
+fn owner_error(group: &Group, result: FetchResult) -> Option<LoadOutcome> {
+    group.metrics.load_error(LoadTarget::Peer);
     let retry_after_ms = u64::from(result.retry_after_ms);
-    match Code::from(result.code) {
-        Code::FailedPrecondition => None,
-        Code::DeadlineExceeded => Some(Err(Error::Deadline { awaited: Awaited::Origin })),
-        code => Some(Err(Error::AtOwner {
+    match Refusal::of(&result) {
+        Refusal::NotReady => None,
+        Refusal::TimedOut => Some(Err(Error::Deadline { awaited: Awaited::Origin })),
+        Refusal::Failed(code) => Some(Err(Error::AtOwner {
             code,
             message: result.message.into(),
             reason: result.reason.into(),
@@ -132,21 +126,18 @@ fn refused(group: &Group, result: FetchResult) -> Option<Outcome> {
     }
 }
 
-/// Answers in the owner's place: from what is here, or by a load, which is never forwarded.
-async fn stand_in(cache: &Cache, group: &Arc<Group>, key: &[u8], keep: Keep) -> Outcome {
-    let deadline = cache.default_deadline();
-    if keep == Keep::Owned {
-        let now_ms = cache.0.clock.now_ms();
-        // As for a peer: counted once, by the caller's own wait.
-        return match cache.here(group, key, Hop::Peer, now_ms, false)? {
-            Step::Done(answer) => answer,
-            Step::Wait(wait) => wait.answer(deadline).await,
-        };
+/// Answers as the owner's stand-in, which the ring names: from the main store, or by a load.
+async fn stand_in(cache: &Cache, group: &Arc<Group>, key: &[u8]) -> LoadOutcome {
+    let now_ms = cache.0.clock.now_ms();
+    // As for a peer: the application's own wait counts the read, once.
+    match cache.read_owned(group, key, Caller::Peer, now_ms, false)? {
+        Lookup::Done(answer) => answer,
+        Lookup::Wait(wait) => wait.answer(cache.default_deadline()).await,
     }
-    let flight = cache.load(group, key, keep)?;
-    match flight.outcome(deadline).await {
-        Ok(outcome) => outcome,
-        Err(crate::flight::Error::Deadline) => Err(Error::Deadline { awaited: Awaited::Origin }),
-        Err(_) => Err(Error::Stopping),
-    }
+}
+
+/// Loads a key although the ring names another member, because none of the candidates answered.
+async fn load_unowned(cache: &Cache, group: &Arc<Group>, key: &[u8]) -> LoadOutcome {
+    let flight = cache.load(group, key, StoreAs::StandIn)?;
+    wait_for(flight, cache.default_deadline(), Awaited::Origin).await
 }

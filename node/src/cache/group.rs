@@ -1,82 +1,93 @@
-//! One group as the read path sees it: its entries, its flights, its contract, its loader.
+//! One group: its entries, its flights, its contract and its loader.
 //!
-//! A group is replaced as a whole when its contract changes; entries, counters and, unless the
-//! origin changed, flights are carried over. It never reads the registry.
+//! A group is replaced as a whole when its contract changes. Entries, counters and, unless the
+//! origin changed, flights are kept. A group never reads the registry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_engine::{GroupOptions, PolicyKind};
+use larder_engine::{GroupOptions, Hit, PolicyKind, Tick};
 use larder_proto::contract::{Freshness, Origin, OriginLimits};
+use larder_proto::v1::Source;
 
-use super::{Answer, Error};
+use super::answer::Answer;
+use super::error::Error;
 use crate::flight::Flights;
+use crate::freshness::{self, Kind, Times, Verdict};
 use crate::metrics::GroupMetrics;
 use crate::origin::Loader;
 
-/// While an origin fails, entries that may be answered in its place are, and it is asked again
-/// after so long: one probe an interval, not one a read.
-const REST_MS: u64 = 1_000;
+/// How long a failing origin is not asked again for entries that may be answered stale: one probe
+/// in this time, not one for each read.
+const SUSPENSION_MS: u64 = 1_000;
 
-/// What a group is to be: from a `CacheGroup`, or given by the embedding program.
+/// The desired state of a group, from a `CacheGroup` or from the embedding program.
 #[derive(Clone)]
-pub struct Plan {
+pub struct GroupPlan {
     /// Eviction policy.
     pub policy: PolicyKind,
-    /// How long answers live.
+    /// TTLs and stale windows.
     pub freshness: Freshness,
-    /// How hard the origin may be used.
+    /// Concurrency and time limits of loads.
     pub limits: OriginLimits,
     /// Where values come from.
-    pub origin: Source,
+    pub origin: OriginSource,
 }
 
 /// Where a group's values come from.
 #[derive(Clone)]
-pub enum Source {
-    /// An origin described in the registry.
+pub enum OriginSource {
+    /// An origin described by a contract.
     Described(Origin),
-    /// A loader of the embedding program's.
+    /// A loader of the embedding program.
     Given(Arc<dyn Loader>),
 }
 
-pub(crate) type Outcome = Result<Answer, Error>;
+pub(super) type LoadOutcome = Result<Answer, Error>;
 
 /// A group in use.
-pub(crate) struct Group {
-    pub(crate) name: Arc<str>,
-    pub(crate) plan: Plan,
+pub(super) struct Group {
+    pub(super) name: Arc<str>,
+    pub(super) plan: GroupPlan,
     /// Entries of keys that this member owns.
-    pub(crate) main: larder_engine::Group,
-    /// Copies of other members' entries, short-lived; nothing if the member keeps none.
-    pub(crate) hot: Option<larder_engine::Group>,
-    /// The loader behind its bulkhead, or why there is none.
-    pub(crate) loader: Result<Arc<dyn Loader>, Arc<str>>,
-    /// Loads from the origin. Never waits on `forwards`: that is what makes a circle of members
-    /// that wait for each other impossible.
-    pub(crate) loads: Flights<Outcome>,
-    /// Keys asked of their owners. May wait on `loads`.
-    pub(crate) forwards: Flights<Outcome>,
-    pub(crate) metrics: Arc<GroupMetrics>,
-    /// Until when the origin is left in peace after a failure, ms.
-    resting_until_ms: AtomicU64,
+    pub(super) main: larder_engine::Group,
+    /// Short-lived copies of other members' entries; `None` if the member keeps none.
+    pub(super) hot: Option<larder_engine::Group>,
+    /// The loader behind its bulkhead, or why it could not be built.
+    pub(super) loader: Result<Arc<dyn Loader>, Arc<str>>,
+    /// Loads from the origin. A load never waits for a forward, so members cannot wait for each
+    /// other in a circle.
+    pub(super) loads: Flights<LoadOutcome>,
+    /// Requests to owners. May wait for a load.
+    pub(super) forwards: Flights<LoadOutcome>,
+    pub(super) metrics: Arc<GroupMetrics>,
+    /// End of the suspension after a failed load, ms; 0 if there is none.
+    suspended_until_ms: AtomicU64,
+}
+
+/// What a group keeps when its contract changes.
+pub(super) struct GroupState {
+    pub(super) main: larder_engine::Group,
+    pub(super) hot: Option<larder_engine::Group>,
+    pub(super) loads: Flights<LoadOutcome>,
+    pub(super) forwards: Flights<LoadOutcome>,
+    pub(super) metrics: Arc<GroupMetrics>,
 }
 
 impl Group {
-    pub(crate) fn new(
+    pub(super) fn new(
         name: Arc<str>,
-        plan: Plan,
-        parts: Parts,
+        plan: GroupPlan,
+        state: GroupState,
         loader: Result<Arc<dyn Loader>, Arc<str>>,
     ) -> Self {
-        let Parts { main, hot, loads, forwards, metrics } = parts;
-        let resting_until_ms = AtomicU64::new(0);
-        Self { name, plan, main, hot, loader, loads, forwards, metrics, resting_until_ms }
+        let GroupState { main, hot, loads, forwards, metrics } = state;
+        let suspended_until_ms = AtomicU64::new(0);
+        Self { name, plan, main, hot, loader, loads, forwards, metrics, suspended_until_ms }
     }
 
-    /// What outlives a change of the contract.
-    pub(crate) fn parts(&self) -> Parts {
-        Parts {
+    pub(super) fn state(&self) -> GroupState {
+        GroupState {
             main: self.main.clone(),
             hot: self.hot.clone(),
             loads: self.loads.clone(),
@@ -85,24 +96,45 @@ impl Group {
         }
     }
 
-    /// True while the origin is left in peace after a failure.
-    pub(crate) fn is_resting(&self, now_ms: u64) -> bool {
-        now_ms < self.resting_until_ms.load(Ordering::Relaxed)
+    /// What an entry of the main store is worth under the contract in force.
+    pub(super) fn judge(&self, hit: &Hit, now_ms: u64) -> Verdict {
+        let times = Times {
+            stored_at_ms: hit.stored_at.as_millis(),
+            fresh_until_ms: hit.fresh_until.as_millis(),
+        };
+        let kind = if hit.is_absent() { Kind::Absent } else { Kind::Present };
+        freshness::judge(times, kind, &self.plan.freshness, now_ms)
     }
 
-    pub(crate) fn rest(&self, now_ms: u64) {
-        self.resting_until_ms.store(now_ms + REST_MS, Ordering::Relaxed);
+    /// A fresh copy of another member's entry. Counts as an access for the eviction policy.
+    pub(super) fn hot_copy(&self, key: &[u8], now_ms: u64) -> Option<Answer> {
+        fresh_copy(self.hot.as_ref()?.get(key, Tick::from_millis(now_ms))?, now_ms)
     }
 
-    pub(crate) fn wake(&self) {
-        if self.resting_until_ms.load(Ordering::Relaxed) != 0 {
-            self.resting_until_ms.store(0, Ordering::Relaxed);
+    /// [`Group::hot_copy`] without counting as an access.
+    pub(super) fn peek_hot_copy(&self, key: &[u8], now_ms: u64) -> Option<Answer> {
+        fresh_copy(self.hot.as_ref()?.peek(key, Tick::from_millis(now_ms))?, now_ms)
+    }
+
+    /// True for a while after a failed load.
+    pub(super) fn is_origin_suspended(&self, now_ms: u64) -> bool {
+        now_ms < self.suspended_until_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn suspend_origin(&self, now_ms: u64) {
+        self.suspended_until_ms.store(now_ms + SUSPENSION_MS, Ordering::Relaxed);
+    }
+
+    pub(super) fn resume_origin(&self) {
+        if self.suspended_until_ms.load(Ordering::Relaxed) != 0 {
+            self.suspended_until_ms.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Drops keys (none: all) here, and makes later readers start anew. Fences first: a reader who
-    /// still joins the old flight began before the invalidation was answered.
-    pub(crate) fn drop_keys<K: AsRef<[u8]>>(&self, keys: &[K]) {
+    /// Drops keys (none: all) here and detaches their flights, so that later readers start new
+    /// ones. The stores are fenced first: a reader that still joins the old flight did so before
+    /// the invalidation returned.
+    pub(super) fn drop_keys<K: AsRef<[u8]>>(&self, keys: &[K]) {
         let stores = || std::iter::once(&self.main).chain(&self.hot);
         if keys.is_empty() {
             stores().for_each(larder_engine::Group::clear);
@@ -117,36 +149,33 @@ impl Group {
     }
 }
 
-/// What outlives a change of a group's contract.
-pub(crate) struct Parts {
-    pub(crate) main: larder_engine::Group,
-    pub(crate) hot: Option<larder_engine::Group>,
-    pub(crate) loads: Flights<Outcome>,
-    pub(crate) forwards: Flights<Outcome>,
-    pub(crate) metrics: Arc<GroupMetrics>,
+/// A copy is as fresh as its owner said, until the copy's own TTL ends.
+fn fresh_copy(hit: Hit, now_ms: u64) -> Option<Answer> {
+    let end_ms = hit.fresh_until.as_millis();
+    (now_ms < end_ms).then(|| Answer::fresh(hit, Source::Hot, end_ms - now_ms, now_ms))
 }
 
-impl Plan {
-    /// The engine's part of the plan.
-    pub(crate) fn options(&self) -> GroupOptions {
+impl GroupPlan {
+    /// The part of the plan that the engine implements.
+    pub(super) fn engine_options(&self) -> GroupOptions {
         GroupOptions { policy: self.policy, ..GroupOptions::default() }
     }
 
-    /// True when both get their values from the same place.
-    pub(crate) fn same_origin(&self, other: &Self) -> bool {
+    /// True if both plans load from the same place.
+    pub(super) fn has_same_origin(&self, other: &Self) -> bool {
         match (&self.origin, &other.origin) {
-            (Source::Described(a), Source::Described(b)) => a == b,
-            (Source::Given(a), Source::Given(b)) => Arc::ptr_eq(a, b),
+            (OriginSource::Described(a), OriginSource::Described(b)) => a == b,
+            (OriginSource::Given(a), OriginSource::Given(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
 
-    /// True when nothing would change.
-    pub(crate) fn same(&self, other: &Self) -> bool {
+    /// True if applying `other` would change nothing.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         self.policy == other.policy
             && self.freshness == other.freshness
             && self.limits == other.limits
-            && self.same_origin(other)
+            && self.has_same_origin(other)
     }
 }
 

@@ -1,34 +1,35 @@
-//! What this cache tells about itself: to Admin.Status, to `/metrics` and to its sweeper.
+//! Figures of this cache, for Admin.Status and `/metrics`, and the sweep of expired entries.
 
 use larder_engine::{Curve, GroupStats, HotKey, Swept, Tick, TooYoung};
 
-use super::{Cache, Error};
-use crate::metrics::Outcome;
+use super::error::Error;
+use super::shared::Cache;
+use crate::metrics::{CountedAs, EngineFigures, GroupFigures};
 
-/// Entries that one sweep may remove before it lets others run.
+/// Entries that one sweep may remove before it yields.
 const SWEEP_STEP: usize = 4_096;
 
-/// One group's figures.
+/// Figures of one group.
 #[derive(Debug, Clone)]
 pub struct GroupReport {
-    /// Its name.
+    /// Name of the group.
     pub name: String,
-    /// Its eviction policy.
+    /// Eviction policy.
     pub policy: &'static str,
-    /// Our own entries.
+    /// Entries that this member owns.
     pub main: GroupStats,
-    /// Copies of others' entries.
+    /// Copies of other members' entries.
     pub hot: GroupStats,
-    /// Reads by applications, by outcome.
-    pub gets: [u64; Outcome::COUNT],
-    /// Calls of the origin.
+    /// Reads by applications, by [`CountedAs`].
+    pub gets: [u64; CountedAs::COUNT],
+    /// Loads from the origin.
     pub loads: u64,
-    /// Of these, those that failed.
+    /// Those of `loads` that failed.
     pub load_errors: u64,
 }
 
 impl Cache {
-    /// Every group's figures, by name.
+    /// Figures of every group, sorted by name.
     #[must_use]
     pub fn report(&self) -> Vec<GroupReport> {
         let mut reports: Vec<_> = self
@@ -50,33 +51,42 @@ impl Cache {
         reports
     }
 
-    /// What a group's own entries answer, and would with other memory or under another policy.
-    ///
-    /// # Errors
-    /// [`Error::UnknownGroup`]. Inside, that too little was seen to tell.
-    pub fn curve(&self, group: &str) -> Result<Result<Curve, TooYoung>, Error> {
-        let groups = self.0.groups.load();
-        let found = groups.get(group).ok_or_else(|| self.unknown(group))?;
-        Ok(found.main.curve(Tick::from_millis(self.0.clock.now_ms())))
+    /// What one scrape of `/metrics` shows of the engines.
+    pub(crate) fn figures(&self) -> EngineFigures {
+        let groups = self.report().into_iter().map(|report| GroupFigures {
+            curve: self.curve(&report.name).ok().and_then(Result::ok),
+            name: report.name,
+            main: report.main,
+            hot: report.hot,
+            gets: report.gets,
+        });
+        EngineFigures { groups: groups.collect(), waiting: self.waiting() }
     }
 
-    /// Up to `max` keys of a group that this member is asked for most, the hottest first, be they
-    /// its own or another member's.
+    /// The hit ratio of a group's own entries, now and as predicted for other sizes and policies.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`]. The inner error: too few reads were sampled for a prediction.
+    pub fn curve(&self, group: &str) -> Result<Result<Curve, TooYoung>, Error> {
+        Ok(self.group(group)?.main.curve(Tick::from_millis(self.0.clock.now_ms())))
+    }
+
+    /// Up to `max` of a group's most read keys at this member, the hottest first. Includes keys
+    /// that other members own.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`].
     pub fn hot_keys(&self, group: &str, max: usize) -> Result<Vec<HotKey>, Error> {
-        let groups = self.0.groups.load();
-        let found = groups.get(group).ok_or_else(|| self.unknown(group))?;
+        let group = self.group(group)?;
         let now = Tick::from_millis(self.0.clock.now_ms());
-        let stores = std::iter::once(&found.main).chain(&found.hot);
+        let stores = std::iter::once(&group.main).chain(&group.hot);
         let mut keys: Vec<HotKey> = stores.flat_map(|store| store.hot_keys(now, max)).collect();
         keys.sort_by(|a, b| b.reads_per_second.total_cmp(&a.reads_per_second));
         keys.truncate(max);
         Ok(keys)
     }
 
-    /// Names of the groups, in order.
+    /// Names of the groups, sorted.
     #[must_use]
     pub fn group_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.0.groups.load().keys().map(ToString::to_string).collect();
@@ -84,7 +94,13 @@ impl Cache {
         names
     }
 
-    /// Bytes that entries may use, own and copied.
+    /// Requests that wait for a load or a peer now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.count()
+    }
+
+    /// Bytes that entries may use, owned and copied.
     #[must_use]
     pub fn capacity_bytes(&self) -> u64 {
         self.engines().map(larder_engine::Cache::capacity_bytes).sum()
@@ -96,7 +112,7 @@ impl Cache {
         self.engines().map(larder_engine::Cache::bytes).sum()
     }
 
-    /// Removes what is past its life; true if there is more to do at once.
+    /// Removes expired entries. True if more remain.
     pub(crate) fn sweep(&self) -> bool {
         let now = Tick::from_millis(self.0.clock.now_ms());
         let mut swept = Swept::default();
@@ -107,21 +123,4 @@ impl Cache {
     fn engines(&self) -> impl Iterator<Item = &larder_engine::Cache> {
         std::iter::once(&self.0.main).chain(&self.0.hot)
     }
-}
-
-impl GroupReport {
-    /// Reads answered without a load, of all reads; nothing before the first read.
-    #[must_use]
-    pub fn hit_ratio(&self) -> Option<f64> {
-        hit_ratio(&self.gets)
-    }
-}
-
-/// Reads answered without a load, of all reads; nothing when there was none.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "a ratio needs no last bit")]
-pub fn hit_ratio(gets: &[u64; Outcome::COUNT]) -> Option<f64> {
-    let all: u64 = gets.iter().sum();
-    let hits: u64 = Outcome::ALL.iter().zip(gets).filter(|(o, _)| o.is_hit()).map(|(_, n)| n).sum();
-    (all > 0).then(|| hits as f64 / all as f64)
 }

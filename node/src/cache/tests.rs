@@ -1,31 +1,36 @@
-//! The read path of one member, on a paused clock, with an origin that does as it is told.
+//! The read path of one member, on a paused clock, with a scripted origin.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use larder_engine::{CURVE_PERCENTS, PolicyKind};
-use larder_proto::config::Placement;
+use larder_proto::config::{Limits, Placement};
 use larder_proto::contract::{Freshness, OriginLimits};
 use larder_proto::v1::admin_server::Admin;
-use larder_proto::v1::{CurveRequest, HotKeysRequest};
+use larder_proto::v1::{CurveRequest, HotKeysRequest, Source};
+use larder_runtime::clock::Clock;
+use larder_runtime::random::Random;
+use larder_runtime::tasks::Tasks;
 use prometheus::Registry;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, advance, sleep};
 use tonic::{Code, Request, Response};
 
 use super::*;
+use crate::config;
 use crate::grpc::admin::AdminService;
-use crate::metrics::{EngineCollector, RingMetrics};
+use crate::metrics::{CacheMetrics, EngineCollector, RingMetrics};
 use crate::origin::{self, Loaded};
-use crate::peers::Context;
+use crate::peers::{PeerContext, Peers};
 
-/// What the origin does next.
+/// How the origin behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mood {
+enum Behaviour {
     Works,
-    Says404,
+    HasNoSuchKey,
+    RefusesKey,
     Fails,
     Panics,
     Hangs,
@@ -34,7 +39,7 @@ enum Mood {
 /// An origin whose value is the number of the load.
 struct Origin {
     loads: AtomicUsize,
-    mood: parking_lot::Mutex<Mood>,
+    behaviour: parking_lot::Mutex<Behaviour>,
     delay: Duration,
 }
 
@@ -57,22 +62,22 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
     let tasks = Tasks::new(Handle::current());
     let registry = Registry::new();
     let member: Arc<str> = "shop-0".into();
-    let context = Context {
-        me: member.clone(),
+    let context = PeerContext {
+        member: member.clone(),
         tasks: tasks.clone(),
         random: Random::seeded(1),
         metrics: RingMetrics::register(&registry),
-        patience: Duration::from_secs(5),
-        reporter: OnceLock::new(),
+        load_timeout: Duration::from_secs(5),
+        health_listener: OnceLock::new(),
     };
-    let settings = config::Member {
+    let settings = config::MemberConfig {
         registry: None,
         placement: Placement::Rendezvous {},
         main_bytes: 8 << 20,
         hot_bytes: 1 << 20,
         hot_ttl_ms: 1_000,
     };
-    let parts = Parts {
+    let deps = CacheDeps {
         member,
         limits,
         clock: Clock::start(),
@@ -81,16 +86,16 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
         peers: Peers::new(Placement::Rendezvous {}, context),
         metrics: CacheMetrics::register(&registry),
     };
-    let cache = Cache::new(&settings, parts);
+    let cache = Cache::new(&settings, deps);
     let origin = Arc::new(Origin {
         loads: AtomicUsize::new(0),
-        mood: parking_lot::Mutex::new(Mood::Works),
+        behaviour: parking_lot::Mutex::new(Behaviour::Works),
         delay,
     });
     let asked = origin.clone();
     let loader = Arc::new(origin::from_fn(move |_| load(asked.clone())));
     let rig = Rig { cache, origin, loader, tasks };
-    rig.agree(freshness);
+    rig.apply_contract(freshness);
     rig
 }
 
@@ -99,17 +104,17 @@ fn plain() -> Rig {
 }
 
 impl Rig {
-    /// Puts another contract in force over the same origin.
-    fn agree(&self, freshness: Freshness) {
-        let plan = Plan {
+    /// Applies a contract with the same origin.
+    fn apply_contract(&self, freshness: Freshness) {
+        let plan = GroupPlan {
             policy: PolicyKind::default(),
             freshness,
             limits: OriginLimits { concurrency: 8, timeout_ms: 60_000 },
-            origin: Source::Given(self.loader.clone()),
+            origin: OriginSource::Given(self.loader.clone()),
         };
         self.cache.set_groups(&[("g".to_owned(), plan)].into(), &|plan| match &plan.origin {
-            Source::Given(loader) => Ok(loader.clone()),
-            Source::Described(_) => Err("not here".into()),
+            OriginSource::Given(loader) => Ok(loader.clone()),
+            OriginSource::Described(_) => Err("no described origin in this test".into()),
         });
     }
 
@@ -123,8 +128,8 @@ impl Rig {
         String::from_utf8(answer.present().expect("present").to_vec()).expect("text")
     }
 
-    fn mood(&self, mood: Mood) {
-        *self.origin.mood.lock() = mood;
+    fn set_origin(&self, behaviour: Behaviour) {
+        *self.origin.behaviour.lock() = behaviour;
     }
 
     fn loads(&self) -> usize {
@@ -134,14 +139,15 @@ impl Rig {
 
 async fn load(origin: Arc<Origin>) -> Result<Loaded, origin::Error> {
     let number = origin.loads.fetch_add(1, Ordering::SeqCst) + 1;
-    let mood = *origin.mood.lock();
+    let behaviour = *origin.behaviour.lock();
     sleep(origin.delay).await;
-    match mood {
-        Mood::Works => Ok(Loaded::Value(number.to_string().into())),
-        Mood::Says404 => Ok(Loaded::Absent),
-        Mood::Fails => Err(origin::Error::other("planned")),
-        Mood::Panics => std::panic::resume_unwind(Box::new("planned")),
-        Mood::Hangs => std::future::pending().await,
+    match behaviour {
+        Behaviour::Works => Ok(Loaded::Value(number.to_string().into())),
+        Behaviour::HasNoSuchKey => Ok(Loaded::Absent),
+        Behaviour::RefusesKey => Err(origin::Error::Key),
+        Behaviour::Fails => Err(origin::Error::other("planned")),
+        Behaviour::Panics => std::panic::resume_unwind(Box::new("planned")),
+        Behaviour::Hangs => std::future::pending().await,
     }
 }
 
@@ -150,15 +156,15 @@ async fn pass(ms: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cold_key_is_loaded_once_for_everybody_and_then_a_hit_needs_no_wait() {
+async fn a_cold_key_is_loaded_once_for_all_callers_and_a_hit_needs_no_wait() {
     let rig = plain();
     let reads = (0..100).map(|_| rig.text("k"));
     assert!(futures::future::join_all(reads).await.iter().all(|text| text == "1"));
     assert_eq!(rig.loads(), 1);
-    let Step::Done(Ok(answer)) = rig.cache.get("g", b"k", Hop::Client) else {
+    let Lookup::Done(Ok(answer)) = rig.cache.get("g", b"k", Caller::Application) else {
         panic!("a hit is decided at once");
     };
-    assert_eq!(answer.source, From::Local);
+    assert_eq!(answer.source, Source::Local);
     assert_eq!(answer.remaining_ms, 1_000);
     assert_eq!(rig.cache.waiting(), 0);
 }
@@ -169,27 +175,28 @@ async fn a_stale_entry_is_answered_at_once_while_one_reload_runs() {
     rig.text("k").await;
     pass(1_100).await;
     for _ in 0..50 {
-        let Step::Done(Ok(answer)) = rig.cache.get("g", b"k", Hop::Client) else {
+        let Lookup::Done(Ok(answer)) = rig.cache.get("g", b"k", Caller::Application) else {
             panic!("no slow read");
         };
         assert!(answer.stale);
-        assert_eq!((answer.remaining_ms, answer.told_source()), (0, From::Stale));
+        assert_eq!((answer.remaining_ms, answer.reported_source()), (0, Source::Stale));
     }
     sleep(Duration::from_millis(50)).await;
     assert_eq!((rig.text("k").await.as_str(), rig.loads()), ("2", 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_origin_fails_the_old_entry_stands_in_and_the_origin_is_probed_once_a_second() {
+async fn while_the_origin_fails_the_stale_entry_is_answered_and_the_origin_is_probed_once_a_second()
+{
     let rig = plain();
     rig.text("k").await;
-    rig.mood(Mood::Fails);
+    rig.set_origin(Behaviour::Fails);
     pass(2_000).await;
     let began = Instant::now();
     let (mut reads, before) = (0, rig.loads());
     while began.elapsed() < Duration::from_secs(5) {
-        let answer = rig.read("k").await.expect("the old entry");
-        assert!(answer.stale, "and marked so");
+        let answer = rig.read("k").await.expect("the stale entry");
+        assert!(answer.stale, "marked stale");
         reads += 1;
         sleep(Duration::from_millis(10)).await;
     }
@@ -197,45 +204,57 @@ async fn when_the_origin_fails_the_old_entry_stands_in_and_the_origin_is_probed_
     assert!((4..=6).contains(&probes), "{probes} probes for {reads} reads");
     pass(10_000).await;
     assert!(matches!(rig.read("k").await, Err(Error::Origin { .. })), "past every window");
-    rig.mood(Mood::Works);
+    rig.set_origin(Behaviour::Works);
     pass(1_000).await;
     assert!(!rig.read("k").await.expect("back").stale);
 }
 
 #[tokio::test(start_paused = true)]
-async fn absent_is_remembered_for_its_own_life_and_told_apart_from_empty() {
+async fn a_key_that_the_origin_cannot_take_does_not_suspend_the_origin() {
     let rig = plain();
-    rig.mood(Mood::Says404);
+    rig.text("k").await;
+    rig.set_origin(Behaviour::RefusesKey);
+    pass(2_000).await;
+    let refused = rig.read("..").await;
+    assert!(matches!(refused, Err(Error::Origin { .. })), "{refused:?}");
+    rig.set_origin(Behaviour::Works);
+    assert!(!rig.read("k").await.expect("an answer").stale, "loaded again, not answered stale");
+}
+
+#[tokio::test(start_paused = true)]
+async fn absent_is_cached_for_its_own_ttl() {
+    let rig = plain();
+    rig.set_origin(Behaviour::HasNoSuchKey);
     for _ in 0..2 {
         let answer = rig.read("k").await.expect("an answer");
-        assert_eq!((answer.present(), answer.told_source()), (None, From::Absent));
+        assert_eq!((answer.present(), answer.reported_source()), (None, Source::Absent));
     }
     assert_eq!(rig.loads(), 1);
     pass(301).await;
-    rig.mood(Mood::Works);
+    rig.set_origin(Behaviour::Works);
     assert_eq!(rig.text("k").await, "2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panicking_loader_fails_its_waiters_and_the_key_works_at_once() {
+async fn a_panicking_loader_fails_its_waiters_and_the_next_read_loads_again() {
     let rig = plain();
-    rig.mood(Mood::Panics);
+    rig.set_origin(Behaviour::Panics);
     let (a, b) = tokio::join!(rig.read("k"), rig.read("k"));
     for outcome in [a, b] {
         assert!(matches!(outcome, Err(Error::Panicked { .. })), "{outcome:?}");
     }
-    rig.mood(Mood::Works);
+    rig.set_origin(Behaviour::Works);
     assert_eq!(rig.text("k").await, "2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hanging_loader_keeps_each_waiter_until_his_own_deadline_only() {
+async fn a_hanging_loader_keeps_each_waiter_only_until_its_own_deadline() {
     let rig = plain();
-    rig.mood(Mood::Hangs);
+    rig.set_origin(Behaviour::Hangs);
     let began = Instant::now();
-    let wait = |ms| match rig.cache.get("g", b"k", Hop::Client) {
-        Step::Wait(wait) => wait.answer(began + Duration::from_millis(ms)),
-        Step::Done(answer) => panic!("{answer:?}"),
+    let wait = |ms| match rig.cache.get("g", b"k", Caller::Application) {
+        Lookup::Wait(wait) => wait.answer(began + Duration::from_millis(ms)),
+        Lookup::Done(answer) => panic!("{answer:?}"),
     };
     let (short, long) = tokio::join!(wait(30), wait(400));
     assert!(matches!((short, long), (Err(Error::Deadline { .. }), Err(Error::Deadline { .. }))));
@@ -244,23 +263,23 @@ async fn a_hanging_loader_keeps_each_waiter_until_his_own_deadline_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_begun_before_an_invalidation_is_not_kept_and_not_joined_after_it() {
+async fn a_load_from_before_an_invalidation_is_neither_stored_nor_joined_after_it() {
     let rig = plain();
-    // 1. a load begins; 2. the key is invalidated; 3. a reader comes; 4. the load ends.
-    let old = rig.cache.get("g", b"k", Hop::Client);
+    // 1. a load starts; 2. the key is invalidated; 3. another read starts; 4. the load ends.
+    let old = rig.cache.get("g", b"k", Caller::Application);
     sleep(Duration::from_millis(5)).await;
     let done = rig.cache.invalidate("g", vec![Bytes::from_static(b"k")]).await.expect("known");
     assert_eq!((done.reached, done.total), (1, 1));
-    assert_eq!(rig.text("k").await, "2", "the reader came after the invalidation");
-    let Step::Wait(old) = old else { panic!("cold") };
+    assert_eq!(rig.text("k").await, "2", "the read started after the invalidation");
+    let Lookup::Wait(old) = old else { panic!("cold") };
     let answer = old.answer(rig.cache.default_deadline()).await.expect("its own load");
     assert_eq!(answer.present().expect("present"), "1");
-    assert_eq!(rig.text("k").await, "2", "and the old load is not kept");
+    assert_eq!(rig.text("k").await, "2", "the old load was not stored");
     assert_eq!(rig.loads(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_emptied_group_is_loaded_anew() {
+async fn an_invalidated_group_is_loaded_again() {
     let rig = plain();
     rig.text("a").await;
     rig.text("b").await;
@@ -272,7 +291,8 @@ async fn an_emptied_group_is_loaded_anew() {
 async fn more_waiting_requests_than_the_limit_are_refused_and_start_no_load() {
     let limits = Limits { max_waiting_requests: 2, ..Limits::default() };
     let rig = rig(FRESHNESS, limits, Duration::from_millis(20));
-    let waits: Vec<Step> = (0..2).map(|_| rig.cache.get("g", b"a", Hop::Client)).collect();
+    let waits: Vec<Lookup> =
+        (0..2).map(|_| rig.cache.get("g", b"a", Caller::Application)).collect();
     let refused = rig.read("b").await;
     assert!(matches!(refused, Err(Error::Overloaded { max: 2 })), "{refused:?}");
     drop(waits);
@@ -280,7 +300,7 @@ async fn more_waiting_requests_than_the_limit_are_refused_and_start_no_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_asked_is_refused_with_its_own_error() {
+async fn each_invalid_request_has_its_own_error() {
     let limits = Limits { max_key_bytes: 4, ..Limits::default() };
     let rig = rig(FRESHNESS, limits, Duration::ZERO);
     assert!(matches!(rig.read("").await, Err(Error::EmptyKey)));
@@ -292,31 +312,31 @@ async fn what_cannot_be_asked_is_refused_with_its_own_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_contract_keeps_entries_and_judges_them_by_the_new_one() {
+async fn a_changed_contract_keeps_entries_and_applies_to_them() {
     let rig = plain();
     rig.text("k").await;
     pass(200).await;
-    rig.agree(Freshness { ttl_ms: 100, stale_while_revalidate_ms: 0, ..FRESHNESS });
+    rig.apply_contract(Freshness { ttl_ms: 100, stale_while_revalidate_ms: 0, ..FRESHNESS });
     assert_eq!(rig.text("k").await, "2", "200 ms are too old now");
-    rig.agree(Freshness { ttl_ms: 5_000, ..FRESHNESS });
+    rig.apply_contract(Freshness { ttl_ms: 5_000, ..FRESHNESS });
     let answer = rig.read("k").await.expect("kept");
-    assert_eq!((answer.source, rig.loads()), (From::Local, 2), "the entry was kept");
+    assert_eq!((answer.source, rig.loads()), (Source::Local, 2), "the entry was kept");
     rig.cache.set_groups(&std::collections::BTreeMap::new(), &|_| Err("none".into()));
     assert!(matches!(rig.read("k").await, Err(Error::UnknownGroup { .. })));
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_rounds_of_every_mood_leave_nothing_behind() {
+async fn ten_thousand_reads_with_every_outcome_leave_nothing_behind() {
     let rig = plain();
     for round in 0..10_000_u32 {
-        rig.mood(match round % 4 {
-            0 => Mood::Works,
-            1 => Mood::Fails,
-            2 => Mood::Panics,
-            _ => Mood::Says404,
+        rig.set_origin(match round % 4 {
+            0 => Behaviour::Works,
+            1 => Behaviour::Fails,
+            2 => Behaviour::Panics,
+            _ => Behaviour::HasNoSuchKey,
         });
         let key = (round % 97).to_le_bytes();
-        if let Step::Wait(wait) = rig.cache.get("g", &key, Hop::Client)
+        if let Lookup::Wait(wait) = rig.cache.get("g", &key, Caller::Application)
             && round % 3 == 0
         {
             let early = Instant::now() + Duration::from_millis(u64::from(round % 40));
@@ -328,10 +348,11 @@ async fn ten_thousand_rounds_of_every_mood_leave_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_group_tells_its_curve_and_its_hot_keys_without_values() {
+async fn a_busy_group_reports_its_curve_and_its_hot_keys_without_values() {
     let rig = plain();
     let registry = Registry::new();
-    EngineCollector::register(&registry, rig.cache.clone());
+    let cache = rig.cache.clone();
+    EngineCollector::register(&registry, move || cache.figures());
     let admin = AdminService::new(rig.cache.clone(), RingMetrics::register(&Registry::new()));
     let curve = async |group: &str| {
         admin
@@ -341,12 +362,12 @@ async fn a_busy_group_tells_its_curve_and_its_hot_keys_without_values() {
     };
     let predicted = || {
         let families = registry.gather().into_iter();
-        let ours = families.filter(|family| family.name() == "larder_predicted_hit_ratio");
-        ours.map(|family| family.get_metric().len()).sum::<usize>()
+        let found = families.filter(|family| family.name() == "larder_predicted_hit_ratio");
+        found.map(|family| family.get_metric().len()).sum::<usize>()
     };
-    let young = curve("g").await.expect("known");
-    assert_eq!((young.sampled, young.needed, young.sizes.len()), (0, 1_000, 0));
-    assert_eq!(predicted(), 0, "no figure is better than a guess");
+    let early = curve("g").await.expect("known");
+    assert_eq!((early.sampled, early.needed, early.sizes.len()), (0, 1_000, 0));
+    assert_eq!(predicted(), 0, "no prediction from too few reads");
     for round in 0..3_000_u32 {
         rig.text(if round % 2 == 0 { "hot" } else { "warm" }).await;
         rig.text(&format!("key-{}", round % 20)).await;
@@ -354,10 +375,13 @@ async fn a_busy_group_tells_its_curve_and_its_hot_keys_without_values() {
             rig.cache.sweep();
         }
     }
-    let told = curve("g").await.expect("known");
-    assert_eq!((told.sizes.len(), told.policies.len()), (5, PolicyKind::ALL.len()));
-    assert!(told.actual > 0.9 && told.requests >= 6_000, "{told:?}");
-    assert!(told.sizes.iter().all(|size| (size.hit_ratio - told.actual).abs() < 0.01), "{told:?}");
+    let curve_now = curve("g").await.expect("known");
+    assert_eq!((curve_now.sizes.len(), curve_now.policies.len()), (5, PolicyKind::ALL.len()));
+    assert!(curve_now.actual > 0.9 && curve_now.requests >= 6_000, "{curve_now:?}");
+    assert!(
+        curve_now.sizes.iter().all(|size| (size.hit_ratio - curve_now.actual).abs() < 0.01),
+        "{curve_now:?}"
+    );
     assert_eq!(predicted(), CURVE_PERCENTS.len() + 1);
 
     let hot = admin.hot_keys(Request::new(HotKeysRequest { group: String::new(), limit: 2 })).await;

@@ -1,4 +1,4 @@
-//! The leader's and the waiters' bad days, on a paused clock.
+//! Panics, cancellations, deadlines and limits, on a paused clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn many_callers_share_one_piece_of_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_leaders_cancellation_hurts_nobody() {
+async fn dropping_the_leaders_flight_does_not_cancel_the_work() {
     let (flights, tasks, go) = (Flights::new(8), tasks(), Arc::new(Notify::new()));
     let wait = go.clone();
     let leader = flights.join(b"k", &tasks, "work", |_| async move {
@@ -60,7 +60,7 @@ async fn a_panic_reaches_every_waiter_and_frees_the_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_hangs_keeps_nobody_beyond_his_own_deadline() {
+async fn hanging_work_keeps_no_caller_beyond_its_deadline() {
     let (flights, tasks) = (Flights::<u32>::new(8), tasks());
     let began = Instant::now();
     let hang = |_| std::future::pending();
@@ -75,7 +75,7 @@ async fn work_that_hangs_keeps_nobody_beyond_his_own_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_forgotten_does_not_catch_later_callers_nor_free_its_successor() {
+async fn a_detached_flight_neither_takes_later_callers_nor_frees_its_successor() {
     let (flights, tasks, go) = (Flights::new(8), tasks(), Arc::new(Notify::new()));
     let wait = go.clone();
     let old = flights.join(b"k", &tasks, "work", |_| async move {
@@ -91,13 +91,13 @@ async fn what_is_forgotten_does_not_catch_later_callers_nor_free_its_successor()
     });
     go.notify_one();
     assert_eq!(old.expect("room").outcome(soon()).await, Ok("old"));
-    assert_eq!(flights.len(), 1, "the end of the old flight leaves the new one");
+    assert_eq!(flights.len(), 1, "the end of the old flight does not free the new one");
     hold.notify_one();
     assert_eq!(new.expect("room").outcome(soon()).await, Ok("new"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_further_key_is_refused_at_the_bound_and_a_further_caller_is_not() {
+async fn another_key_is_refused_at_the_limit_and_another_caller_is_not() {
     let (flights, tasks) = (Flights::<u32>::new(1), tasks());
     let hang = |_| std::future::pending();
     let _first = flights.join(b"a", &tasks, "work", hang).expect("room");
@@ -107,17 +107,17 @@ async fn a_further_key_is_refused_at_the_bound_and_a_further_caller_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_rounds_of_every_ending_leave_nothing_behind() {
+async fn ten_thousand_flights_with_every_ending_leave_nothing_behind() {
     let (flights, tasks) = (Flights::new(64), tasks());
     for round in 0_u32..10_000 {
         let key = (round % 7).to_le_bytes();
         let flight = flights.join(&key, &tasks, "work", move |_| async move {
-            // Some wait until the clock, which is paused, has moved on past an early deadline.
+            // Some wait until the paused clock has advanced past an early deadline.
             if round % 3 == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             if round % 5 == 0 {
-                // A panic without ten thousand messages.
+                // A panic that does not print a message.
                 std::panic::resume_unwind(Box::new("planned"));
             }
             round

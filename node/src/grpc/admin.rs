@@ -1,7 +1,6 @@
-//! `larder.v1.Admin`: what the command line, ring-aware clients and dashboards ask of a member.
+//! `larder.v1.Admin`: the service for the command line, ring-aware clients and dashboards.
 
 use larder_engine::{CURVE_PERCENTS, Curve, TooYoung};
-use larder_proto::registry::Registration;
 use larder_proto::v1::admin_server::Admin;
 use larder_proto::v1::{
     CurveRequest, CurveResponse, GroupStatus, HotKey, HotKeysRequest, HotKeysResponse,
@@ -12,15 +11,14 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::cache::{Cache, GroupReport};
-use crate::grpc::status;
-use crate::metrics::{Outcome, RingMetrics};
+use crate::metrics::{CountedAs, RingMetrics};
+use crate::status::ErrorReply;
 
-/// Hot keys of a group that are told unless the caller says how many.
-const HOT_KEYS: u32 = 10;
-/// And at most.
+/// Hot keys of a group unless the caller sets a limit.
+const DEFAULT_HOT_KEYS: u32 = 10;
 const MAX_HOT_KEYS: u32 = 100;
 
-/// The service.
+/// Serves the state of one member.
 #[derive(Clone)]
 pub struct AdminService {
     cache: Cache,
@@ -29,7 +27,7 @@ pub struct AdminService {
 }
 
 impl AdminService {
-    /// Tells about `cache`; the uptime counts from now.
+    /// Serves the state of `cache`. The uptime starts now.
     #[must_use]
     pub fn new(cache: Cache, metrics: RingMetrics) -> Self {
         Self { cache, metrics, started: Instant::now() }
@@ -40,7 +38,8 @@ impl AdminService {
 impl Admin for AdminService {
     async fn ring(&self, _: Request<RingRequest>) -> Result<Response<RingResponse>, Status> {
         let view = self.cache.peers().view();
-        let members = view.registrations().iter().map(|(name, r)| ring_member(name, r));
+        let members =
+            view.registrations().iter().map(|(name, r)| RingMember::from((name.as_str(), r)));
         let placement = serde_json::to_string(self.cache.peers().placement());
         Ok(Response::new(RingResponse {
             revision: view.revision(),
@@ -69,10 +68,9 @@ impl Admin for AdminService {
         &self,
         request: Request<CurveRequest>,
     ) -> Result<Response<CurveResponse>, Status> {
-        let told = self.cache.curve(&request.into_inner().group);
-        let told = told.map_err(|error| status::status(&error))?;
+        let predicted = self.cache.curve(&request.into_inner().group).map_err(ErrorReply::from)?;
         let member = self.cache.member().to_string();
-        Ok(Response::new(CurveResponse { member, ..told.map_or_else(young, curve) }))
+        Ok(Response::new(CurveResponse { member, ..predicted.map_or_else(too_young, curve) }))
     }
 
     async fn hot_keys(
@@ -80,12 +78,11 @@ impl Admin for AdminService {
         request: Request<HotKeysRequest>,
     ) -> Result<Response<HotKeysResponse>, Status> {
         let HotKeysRequest { group, limit } = request.into_inner();
-        let most = if limit == 0 { HOT_KEYS } else { limit.min(MAX_HOT_KEYS) };
+        let max = if limit == 0 { DEFAULT_HOT_KEYS } else { limit.min(MAX_HOT_KEYS) };
         let names = if group.is_empty() { self.cache.group_names() } else { vec![group] };
         let mut keys = Vec::new();
         for name in names {
-            let hot = self.cache.hot_keys(&name, most as usize);
-            let hot = hot.map_err(|error| status::status(&error))?;
+            let hot = self.cache.hot_keys(&name, max as usize).map_err(ErrorReply::from)?;
             keys.extend(hot.into_iter().map(|hot| HotKey {
                 group: name.clone(),
                 key: hot.key.into(),
@@ -93,18 +90,6 @@ impl Admin for AdminService {
             }));
         }
         Ok(Response::new(HotKeysResponse { member: self.cache.member().to_string(), keys }))
-    }
-}
-
-fn ring_member(name: &str, registration: &Registration) -> RingMember {
-    let metadata = &registration.metadata;
-    RingMember {
-        name: name.to_owned(),
-        grpc_address: registration.address.clone(),
-        http_address: metadata.http_address.clone(),
-        peer_address: metadata.peer_address.clone(),
-        weight: metadata.weight,
-        zone: metadata.zone.clone().unwrap_or_default(),
     }
 }
 
@@ -127,21 +112,21 @@ fn curve(curve: Curve) -> CurveResponse {
     }
 }
 
-fn young(young: TooYoung) -> CurveResponse {
-    CurveResponse { sampled: young.sampled, needed: young.needed, ..CurveResponse::default() }
+fn too_young(state: TooYoung) -> CurveResponse {
+    CurveResponse { sampled: state.sampled, needed: state.needed, ..CurveResponse::default() }
 }
 
 fn group(report: &GroupReport) -> GroupStatus {
-    let gets = |outcome: Outcome| report.gets[outcome as usize];
+    let gets = |counted_as: CountedAs| report.gets[counted_as as usize];
     GroupStatus {
         name: report.name.clone(),
         policy: report.policy.to_owned(),
         entries: report.main.entries + report.hot.entries,
         bytes: report.main.bytes + report.hot.bytes,
-        hits: gets(Outcome::HitLocal) + gets(Outcome::HitHot) + gets(Outcome::HitPeer),
-        misses: gets(Outcome::Miss) + gets(Outcome::Error),
+        hits: gets(CountedAs::HitLocal) + gets(CountedAs::HitHot) + gets(CountedAs::HitPeer),
+        misses: gets(CountedAs::Miss) + gets(CountedAs::Error),
         absent: report.main.absent_hits + report.hot.absent_hits,
-        stale: gets(Outcome::Stale),
+        stale: gets(CountedAs::Stale),
         loads: report.loads,
         load_errors: report.load_errors,
         evictions: report.main.evicted + report.main.evicted_absent,

@@ -1,48 +1,42 @@
-//! `groupcachepb.GroupCache`: clients of the older family read through it unchanged.
+//! `groupcachepb.GroupCache`: lets clients of the groupcache family read unchanged.
 
 use larder_engine::Value;
 use larder_proto::groupcachepb::group_cache_server::GroupCache;
 use larder_proto::groupcachepb::{GetRequest, GetResponse};
 use tonic::{Request, Response, Status};
 
-use super::{deadline, status};
-use crate::cache::{Cache, Hop, Step};
+use super::backend::Backend;
 use crate::metrics::{GrpcMetrics, Method};
+use crate::status::absent;
 
-/// The service.
+/// Serves a backend. Its callers take it for a peer of their own ring, which says nothing about
+/// this cluster's owners: they read like applications.
 #[derive(Clone)]
-pub struct GroupcacheService {
-    cache: Cache,
+pub struct GroupcacheService<B> {
+    backend: B,
     metrics: GrpcMetrics,
 }
 
-impl GroupcacheService {
-    /// Serves `cache`.
+impl<B: Backend> GroupcacheService<B> {
+    /// Serves `backend`.
     #[must_use]
-    pub fn new(cache: Cache, metrics: GrpcMetrics) -> Self {
-        Self { cache, metrics }
+    pub fn new(backend: B, metrics: GrpcMetrics) -> Self {
+        Self { backend, metrics }
     }
 
     async fn read(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let (metadata, _, GetRequest { group, key }) = request.into_parts();
-        // To its callers a member is a peer, but not one of our ring: the key may lie elsewhere.
-        let answer = match self.cache.get(&group, &key, Hop::Client) {
-            Step::Done(answer) => answer,
-            Step::Wait(wait) => {
-                wait.answer(deadline(&metadata, self.cache.default_deadline())).await
-            }
-        };
-        match answer.map_err(|error| status::status(&error))?.value {
+        match self.backend.read(&metadata, &group, key, false).await?.value {
             Value::Present(value) => Ok(Response::new(GetResponse { value, minute_qps: 0.0 })),
-            Value::Absent => Err(status::absent()),
+            Value::Absent => Err(absent()),
         }
     }
 }
 
 #[tonic::async_trait]
-impl GroupCache for GroupcacheService {
+impl<B: Backend> GroupCache for GroupcacheService<B> {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let timed = self.metrics.begin(Method::GroupcacheGet);
-        timed.end(self.read(request).await)
+        let timer = self.metrics.begin(Method::GroupcacheGet);
+        timer.end(self.read(request).await)
     }
 }

@@ -1,23 +1,23 @@
-//! `larder.v1.Peer`: what members ask of each other. Nothing here forwards.
+//! `larder.v1.Peer`: the service for other members. Nothing here forwards.
 
 use std::time::Duration;
 
 use larder_proto::v1::peer_server::Peer;
 use larder_proto::v1::{
-    DropRequest, DropResponse, FetchRequest, FetchResponse, FetchResult, Outcome,
+    DropRequest, DropResponse, FetchKey, FetchRequest, FetchResponse, FetchResult,
 };
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
-use super::cache::{all, fits};
-use super::status;
-use crate::cache::{Answer, Cache, Error, Hop, Step};
+use super::response::{ResponseBudget, finish_all};
+use crate::cache::{Answer, Cache, Caller, Error};
 use crate::metrics::{GrpcMetrics, Method};
+use crate::status::ErrorReply;
 
-/// Keys in one batch; a peer sends no more than a few hundred.
+/// Most keys in one batch. A peer sends no more than a few hundred.
 const MAX_KEYS: usize = 10_000;
 
-/// The service.
+/// Serves a member's cache to its peers.
 #[derive(Clone)]
 pub struct PeerService {
     cache: Cache,
@@ -25,32 +25,33 @@ pub struct PeerService {
 }
 
 impl PeerService {
-    /// Serves `cache` to other members.
+    /// Serves `cache`.
     #[must_use]
     pub fn new(cache: Cache, metrics: GrpcMetrics) -> Self {
         Self { cache, metrics }
     }
 
     async fn answer(&self, request: FetchRequest) -> Result<Response<FetchResponse>, Status> {
-        if request.keys.len() > MAX_KEYS {
-            let error = Error::TooManyKeys { keys: request.keys.len(), max: MAX_KEYS };
-            return Err(status::status(&error));
+        let keys = request.keys;
+        if keys.len() > MAX_KEYS {
+            let error = Error::TooManyKeys { keys: keys.len(), max: MAX_KEYS };
+            return Err(ErrorReply::from(error).into());
         }
-        let steps: Vec<Step> = request
-            .keys
-            .iter()
-            .map(|asked| self.cache.get(&asked.group, &asked.key, Hop::Peer))
+        let get = |key: &FetchKey| self.cache.get(&key.group, &key.key, Caller::Peer);
+        let lookups = keys.iter().map(get).collect();
+        let load_time_ms = keys.iter().map(|key| key.timeout_ms).max().unwrap_or(0);
+        let answers = finish_all(lookups, self.deadline(load_time_ms)).await;
+        let mut budget = ResponseBudget::new();
+        let results = answers
+            .into_iter()
+            .map(|answer| result(answer.and_then(|answer| budget.admit(answer))))
             .collect();
-        let patience = request.keys.iter().map(|asked| asked.timeout_ms).max().unwrap_or(0);
-        let answers = all(steps, self.deadline(patience)).await;
-        let mut bytes = 0;
-        let results = answers.into_iter().map(|answer| result(fits(answer, &mut bytes))).collect();
         let ring_revision = self.cache.peers().view().revision();
         Ok(Response::new(FetchResponse { results, ring_revision }))
     }
 
-    fn deadline(&self, patience_ms: u32) -> Instant {
-        match patience_ms {
+    fn deadline(&self, load_time_ms: u32) -> Instant {
+        match load_time_ms {
             0 => self.cache.default_deadline(),
             ms => Instant::now() + Duration::from_millis(ms.into()),
         }
@@ -62,21 +63,15 @@ fn result(answer: Result<Answer, Error>) -> FetchResult {
         Ok(answer) => return answer.into_peer(),
         Err(error) => error,
     };
-    let code = match error {
-        // "Ask again, alone": the peer tells this from an overload.
-        Error::ResponseFull => Code::Aborted,
-        // "Do it yourself": not the origin's failure, but ours.
-        Error::NotJoined | Error::Stopping => Code::FailedPrecondition,
-        _ => status::code(&error),
-    };
-    FetchResult {
-        outcome: Outcome::Error.into(),
-        code: code.into(),
-        message: error.to_string(),
-        reason: status::reason(&error).to_owned(),
-        retry_after_ms: status::retry_after_ms(status::retry_after(&error)),
-        ..FetchResult::default()
+    let mut reply = ErrorReply::from(&error);
+    match error {
+        // The peer asks for this key alone. Distinguishes a full response from an overload.
+        Error::ResponseFull => reply.code = Code::Aborted,
+        // The peer answers in this member's place, because the origin did not fail.
+        Error::NotJoined | Error::Stopping => reply.code = Code::FailedPrecondition,
+        _ => {}
     }
+    reply.into()
 }
 
 #[tonic::async_trait]
@@ -85,14 +80,14 @@ impl Peer for PeerService {
         &self,
         request: Request<FetchRequest>,
     ) -> Result<Response<FetchResponse>, Status> {
-        let timed = self.metrics.begin(Method::Fetch);
-        timed.end(self.answer(request.into_inner()).await)
+        let timer = self.metrics.begin(Method::Fetch);
+        timer.end(self.answer(request.into_inner()).await)
     }
 
     async fn drop(&self, request: Request<DropRequest>) -> Result<Response<DropResponse>, Status> {
-        let timed = self.metrics.begin(Method::Drop);
+        let timer = self.metrics.begin(Method::Drop);
         let DropRequest { from: _, group, keys } = request.into_inner();
         self.cache.drop_copies(&group, &keys);
-        timed.end(Ok(Response::new(DropResponse {})))
+        timer.end(Ok(Response::new(DropResponse {})))
     }
 }

@@ -1,8 +1,8 @@
 //! `GET /api?group=students&key=Tom`: one key as JSON.
 //!
-//! A value that is UTF-8 stands as it is, another one in base64; `encoding` says which. Absent is
-//! 404 with `"found": false`; errors carry the gRPC code's name and the
-//! reason; 429 and 503 say in `Retry-After` when to come back.
+//! A value that is UTF-8 is a JSON string, any other is base64; `encoding` says which. Absent is
+//! 404 with `"found": false`. An error has the name of its gRPC code and its reason; 429 and 503
+//! say in `Retry-After` when to retry.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -14,13 +14,13 @@ use larder_engine::Value;
 use larder_proto::v1::Explanation;
 use serde_json::{Map, json};
 
-use super::{read as read_key, refused, unescape};
+use super::parts::{retry_headers, unescape};
 use crate::cache::{Answer, Cache};
-use crate::grpc::status;
+use crate::status::ErrorReply;
 
-/// What was asked for; keys are bytes, so the query is not read as text.
+/// The query's parameters. Keys are bytes, so the query is not parsed as text.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct ReadQuery {
     group: String,
     key: Vec<u8>,
     explain: bool,
@@ -28,43 +28,44 @@ struct Asked {
 
 /// Serves the route.
 pub(super) async fn read(State(cache): State<Cache>, RawQuery(query): RawQuery) -> Response {
-    let asked = match parse(query.as_deref().unwrap_or_default()) {
-        Ok(asked) => asked,
+    let query = match parse(query.as_deref().unwrap_or_default()) {
+        Ok(query) => query,
         Err(problem) => {
             let body = json!({"error": "InvalidArgument", "message": problem});
             return (StatusCode::BAD_REQUEST, Json(body)).into_response();
         }
     };
-    match read_key(&cache, &asked.group, &asked.key).await {
+    match cache.read(&query.group, &query.key).await {
         Ok(answer) => {
             let explanation =
-                asked.explain.then(|| cache.explain(&asked.group, &asked.key, &answer));
-            found(&asked, &answer, explanation.as_ref()).into_response()
+                query.explain.then(|| cache.explain(&query.group, &query.key, &answer));
+            answer_body(&query, &answer, explanation.as_ref()).into_response()
         }
-        Err(error) => {
-            let mut body = json!({
-                "group": asked.group,
-                "error": format!("{:?}", status::code(&error)),
-                "reason": status::reason(&error),
-                "message": error.to_string(),
-            });
-            if let after @ Some(_) = status::retry_after(&error) {
-                body["retryAfterMs"] = status::retry_after_ms(after).into();
-            }
-            let (status, retry) = refused(&error);
-            (status, retry, Json(body)).into_response()
-        }
+        Err(error) => error_body(&query.group, &ErrorReply::from(error)),
     }
 }
 
-fn found(
-    asked: &Asked,
+fn error_body(group: &str, error: &ErrorReply) -> Response {
+    let mut body = json!({
+        "group": group,
+        "error": format!("{:?}", error.code),
+        "reason": error.reason,
+        "message": error.message,
+    });
+    if error.retry_after.is_some() {
+        body["retryAfterMs"] = error.retry_after_ms().into();
+    }
+    (error.http_status(), retry_headers(error), Json(body)).into_response()
+}
+
+fn answer_body(
+    query: &ReadQuery,
     answer: &Answer,
     explanation: Option<&Explanation>,
 ) -> (StatusCode, Json<serde_json::Value>) {
     let mut body = Map::new();
-    body.insert("group".into(), asked.group.as_str().into());
-    body.insert("key".into(), String::from_utf8_lossy(&asked.key).into());
+    body.insert("group".into(), query.group.as_str().into());
+    body.insert("key".into(), String::from_utf8_lossy(&query.key).into());
     let status = match &answer.value {
         Value::Present(value) => {
             let (text, encoding) = match std::str::from_utf8(value) {
@@ -83,7 +84,7 @@ fn found(
         }
     };
     if let Some(e) = explanation {
-        let told = json!({
+        let explanation = json!({
             "source": e.source().as_str_name().trim_start_matches("SOURCE_"),
             "owner": e.owner,
             "servedBy": e.served_by,
@@ -94,12 +95,12 @@ fn found(
             "stale": e.stale,
             "policy": e.policy,
         });
-        body.insert("explanation".into(), told);
+        body.insert("explanation".into(), explanation);
     }
     (status, Json(body.into()))
 }
 
-fn parse(query: &str) -> Result<Asked, String> {
+fn parse(query: &str) -> Result<ReadQuery, String> {
     let (mut group, mut key, mut explain) = (None, None, false);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -111,11 +112,11 @@ fn parse(query: &str) -> Result<Asked, String> {
             _ => {}
         }
     }
-    let usage = "ask with /api?group=<group>&key=<key>";
+    let usage = "use /api?group=<group>&key=<key>";
     let group = group.ok_or_else(|| format!("no group: {usage}"))?;
     let group = String::from_utf8(group).map_err(|_| "the group's name is not text".to_owned())?;
     let key = key.ok_or_else(|| format!("no key: {usage}"))?;
-    Ok(Asked { group, key, explain })
+    Ok(ReadQuery { group, key, explain })
 }
 
 #[cfg(test)]
@@ -123,14 +124,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_are_read_as_bytes() {
-        let asked = parse("group=students&key=a%2Fb%00%ff+c&explain=true").expect("whole");
-        assert_eq!(asked.key, b"a/b\0\xff c");
-        assert!(asked.explain && asked.group == "students");
+    fn queries_are_parsed_as_bytes() {
+        let query = parse("group=students&key=a%2Fb%00%ff+c&explain=true").expect("complete");
+        assert_eq!(query.key, b"a/b\0\xff c");
+        assert!(query.explain && query.group == "students");
         assert!(parse("key=Tom").expect_err("no group").contains("/api?group="));
         assert!(parse("group=g").expect_err("no key").contains("no key"));
         assert!(
-            parse("group=g&key=").expect("an empty key is the cache's to judge").key.is_empty()
+            parse("group=g&key=")
+                .expect("the cache refuses an empty key, not the parser")
+                .key
+                .is_empty()
         );
     }
 }

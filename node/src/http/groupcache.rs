@@ -1,5 +1,5 @@
-//! `GET /_cache/<group>/<key>`: groupcache's HTTP peer protocol, a protobuf body. Both parts are
-//! percent-escaped and may hold escaped slashes, so the path is taken apart before it is unescaped.
+//! `GET /_cache/<group>/<key>`: groupcache's HTTP peer protocol, with a protobuf body. Both parts
+//! are percent-encoded and may contain encoded slashes, so the path is split before it is decoded.
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -10,32 +10,31 @@ use larder_proto::groupcachepb::GetResponse;
 use larder_proto::names::GROUPCACHE_HTTP_PREFIX;
 use prost::Message;
 
-use super::{read as read_key, refused, unescape};
+use super::parts::{retry_headers, unescape};
 use crate::cache::Cache;
-use crate::grpc::status;
+use crate::status::{ABSENT, ErrorReply};
 
-/// What groupcache's own server says of its bodies.
+/// The content type that groupcache's own server sends.
 const PROTOBUF: &str = "application/x-protobuf";
 
 /// Serves the route.
 pub(super) async fn read(State(cache): State<Cache>, uri: Uri) -> Response {
     let Some((group, key)) = parse(uri.path()) else {
-        let usage = format!("ask with {GROUPCACHE_HTTP_PREFIX}<group>/<key>\n");
+        let usage = format!("use {GROUPCACHE_HTTP_PREFIX}<group>/<key>\n");
         return (StatusCode::BAD_REQUEST, usage).into_response();
     };
-    match read_key(&cache, &group, &key).await {
+    match cache.read(&group, &key).await {
         Ok(answer) => match answer.value {
             Value::Present(value) => {
                 let body = GetResponse { value, minute_qps: 0.0 }.encode_to_vec();
                 ([(CONTENT_TYPE, PROTOBUF)], body).into_response()
             }
-            Value::Absent => {
-                (StatusCode::NOT_FOUND, format!("{}\n", status::absent().message())).into_response()
-            }
+            Value::Absent => (StatusCode::NOT_FOUND, format!("{ABSENT}\n")).into_response(),
         },
         Err(error) => {
-            let (status, retry) = refused(&error);
-            (status, retry, format!("{error}\n")).into_response()
+            let error = ErrorReply::from(error);
+            let body = format!("{}\n", error.message);
+            (error.http_status(), retry_headers(&error), body).into_response()
         }
     }
 }
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escaped_parts_are_taken_apart_before_they_are_unescaped() {
+    fn the_path_is_split_before_its_parts_are_decoded() {
         let both = |group: &str, key: &[u8]| Some((group.to_owned(), key.to_vec()));
         assert_eq!(parse("/_cache/students/Tom"), both("students", b"Tom"));
         assert_eq!(parse("/_cache/a%2Fb/c%2Fd%20e%ff"), both("a/b", b"c/d e\xff"));

@@ -1,9 +1,8 @@
-//! etcd as a [`Registry`]. The only place that imports its client.
+//! etcd as a [`RegistryClient`]. The only file that imports etcd's client.
 //!
-//! Each session is a connection of its own, so a name is looked up anew, a rotated certificate
-//! read anew, and a client that went silent is thrown away. Leases are renewed by one short
-//! stream a beat in place of one long stream, which can stay silent for ever after a restart
-//! (etcdv3/etcd-client#48).
+//! Each session opens its own connection, so names are resolved again, rotated certificates are
+//! read again, and a silent client is discarded. Each renewal of a lease uses a short stream of its
+//! own: one long stream can stay silent forever after a restart (etcdv3/etcd-client#48).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +15,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_runtime::tls;
 
-use super::registry::{Error, Feed, Held, KeyChange, Listing, Registry, Session, Told};
+use super::registry::{
+    Error, Feed, KeyChange, Listing, RegistryClient, Session, StoredValue, WatchMessage,
+};
 
 /// How to reach etcd.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ struct EtcdFeed {
     call_timeout: Duration,
 }
 
-impl Registry for Etcd {
+impl RegistryClient for Etcd {
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, Error>> {
         async move {
             let options = self.options()?;
@@ -54,7 +55,7 @@ impl Registry for Etcd {
 
 impl Etcd {
     fn options(&self) -> Result<ConnectOptions, Error> {
-        // A watch on an etcd that lost its leader ends, so that another endpoint is tried.
+        // Ends a watch on an etcd member without a leader, so that another endpoint is tried.
         let options =
             ConnectOptions::new().with_connect_timeout(self.call_timeout).with_require_leader(true);
         let Some(directory) = &self.tls_directory else { return Ok(options) };
@@ -90,14 +91,14 @@ impl Session for EtcdSession {
     fn keep_alive(&self, lease: i64) -> BoxFuture<'_, Result<bool, Error>> {
         let mut client = self.client.lease_client();
         async move {
-            // The client sends one keep-alive and waits for its answer before it returns.
+            // The client sends one keep-alive and waits for the response before it returns.
             let kept = client.clone();
             let renewed = async move { { kept }.keep_alive(lease).await.map(|_| ()) };
             let what = "keep the lease alive";
             match tokio::time::timeout(self.call_timeout, renewed).await {
                 Ok(Ok(())) => Ok(true),
                 Ok(Err(etcd_client::Error::LeaseKeepAliveError(_))) => {
-                    // Its words are not a contract, so the lease itself is asked about.
+                    // The error's text is not a contract, so query the lease itself.
                     let life = self.call(what, client.time_to_live(lease, None)).await?;
                     Ok(life.ttl() > 0)
                 }
@@ -127,11 +128,11 @@ impl Session for EtcdSession {
         .boxed()
     }
 
-    fn get<'s>(&'s self, key: &'s str) -> BoxFuture<'s, Result<Option<Held>, Error>> {
+    fn get<'s>(&'s self, key: &'s str) -> BoxFuture<'s, Result<Option<StoredValue>, Error>> {
         let mut client = self.client.kv_client();
         async move {
-            let got = self.call("read our key", client.get(key, None)).await?;
-            Ok(got.kvs().first().map(|kv| Held {
+            let got = self.call("read the member's key", client.get(key, None)).await?;
+            Ok(got.kvs().first().map(|kv| StoredValue {
                 value: kv.value().to_vec(),
                 revision: kv.mod_revision().unsigned_abs(),
             }))
@@ -153,7 +154,7 @@ impl Session for EtcdSession {
             let txn = Txn::new()
                 .when([Compare::mod_revision(key, CompareOp::Equal, expected)])
                 .and_then([put]);
-            let done = self.call("write our key", client.txn(txn)).await?;
+            let done = self.call("write the member's key", client.txn(txn)).await?;
             let revision = done.op_responses().iter().find_map(|response| match response {
                 TxnOpResponse::Put(put) => put.header().map(|h| h.revision().unsigned_abs()),
                 _ => None,
@@ -197,10 +198,10 @@ impl Session for EtcdSession {
 }
 
 impl Feed for EtcdFeed {
-    fn next(&mut self) -> BoxFuture<'_, Result<Told, Error>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchMessage, Error>> {
         async move {
             match self.stream.message().await {
-                Ok(Some(response)) => told(&response),
+                Ok(Some(response)) => message(&response),
                 Ok(None) => Err(Error::Ended),
                 Err(source) => Err(Error::Call { what: "watch", source: Box::new(source) }),
             }
@@ -210,28 +211,28 @@ impl Feed for EtcdFeed {
 
     fn request_progress(&mut self) -> BoxFuture<'_, Result<(), Error>> {
         async move {
-            // Waits only while the connection takes nothing more.
-            let what = "take a heartbeat";
+            // Waits only while the connection's send buffer is full.
+            let what = "accept a heartbeat";
             within(self.call_timeout, what, self.stream.request_progress()).await
         }
         .boxed()
     }
 }
 
-fn told(response: &WatchResponse) -> Result<Told, Error> {
+fn message(response: &WatchResponse) -> Result<WatchMessage, Error> {
     let revision = response.header().map_or(0, |header| header.revision().unsigned_abs());
     if response.compact_revision() > 0 {
-        return Ok(Told::Compacted);
+        return Ok(WatchMessage::Compacted);
     }
     if response.canceled() {
         let source = response.cancel_reason().to_owned().into();
         return Err(Error::Call { what: "keep the watch", source });
     }
     if response.created() {
-        return Ok(Told::Began { revision });
+        return Ok(WatchMessage::Began { revision });
     }
     if response.events().is_empty() {
-        return Ok(Told::Progress { revision });
+        return Ok(WatchMessage::Progress { revision });
     }
     let change = |event: &etcd_client::Event| {
         let kv = event.kv()?;
@@ -242,7 +243,7 @@ fn told(response: &WatchResponse) -> Result<Told, Error> {
             revision: kv.mod_revision().unsigned_abs(),
         })
     };
-    Ok(Told::Changes(response.events().iter().filter_map(change).collect()))
+    Ok(WatchMessage::Changes(response.events().iter().filter_map(change).collect()))
 }
 
 async fn within<T>(

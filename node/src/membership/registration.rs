@@ -1,113 +1,118 @@
-//! Keeps our own key in the registry, under a lease that a beat renews.
+//! Maintains this member's key in the registry, under a lease that it renews.
 //!
-//! Never takes a key away from a successor: after the first registration a foreign uid under our
-//! name means that another pod has taken over, and we stay out until the name is free. Races:
+//! It never takes the key from a successor: after the first registration, another uid under this
+//! name means that another pod has taken over, and this one waits until the name is free. Races:
 //!
-//! 1. Our lease runs out while the watch is healthy. The View shows us departed, which wakes the
-//!    beat early; the lease is found gone, a new one is granted and the key written again.
-//! 2. A successor starts while we drain. It overwrites our key under its own lease (first
-//!    registration wins by force), so neither our lease's end nor our farewell, which is written
-//!    only over our own revision, touches it.
-//! 3. Somebody deletes our key by hand. The lease stands; the View wakes the beat, which writes
+//! 1. The lease expires while the watch is healthy. The view shows this member as departed, which
+//!    triggers an early renewal. The renewal finds the lease gone, requests a new one and writes
+//!    the key again.
+//! 2. A successor starts while this member drains. The successor's first registration overwrites
+//!    the key unconditionally, under its own lease. Neither the end of this member's lease nor its
+//!    deregistration, which is conditional on its own revision, affects that key.
+//! 3. The key is deleted by hand. The lease still exists; the view triggers a renewal, which writes
 //!    the key again under the same lease.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
 
 use larder_backoff::Backoff;
 use larder_proto::registry::Registration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::registry::{Error, Held, Session};
-use super::service::{Context, beat};
-use super::{LEAVING, View};
+use super::context::MembershipContext;
+use super::registry::{Error, Session, StoredValue};
+use super::view::{LEAVING, MembershipView};
 
-/// Tries to write a key that others write at the same time.
+/// Attempts to write the key while others write it at the same time.
 const CONTENTION_TRIES: u32 = 5;
 
-/// Keeps one registration.
+/// Maintains one registration.
 pub(super) struct Registrar {
-    context: Context,
+    context: MembershipContext,
     name: String,
     registration: Registration,
     registered: watch::Sender<bool>,
-    farewell: CancellationToken,
-    /// The lease that was granted last, while it may stand.
+    leaving: CancellationToken,
+    /// The last granted lease, unless it is known to be gone.
     lease: Option<i64>,
-    /// The revision at which our key was written last; 0 before the first time.
+    /// Revision at which the key was last written; 0 before the first time.
     written: u64,
-    /// True while another pod holds our name.
+    /// True while another pod holds this name.
     superseded: bool,
 }
 
-/// Where our key is, according to a View.
+/// State of this member's key according to a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Own {
-    /// Ours, or the View is older than our last write.
-    Stands,
-    /// Nobody's, or another pod's.
+enum OwnKey {
+    /// Nothing to do: the key is this member's, or the view predates its last write.
+    InPlace,
+    /// The key is missing, or is another pod's.
     Missing,
 }
 
 impl Registrar {
     pub(super) fn new(
-        context: Context,
+        context: MembershipContext,
         name: String,
         registration: Registration,
         registered: watch::Sender<bool>,
-        farewell: CancellationToken,
+        leaving: CancellationToken,
     ) -> Self {
         let (lease, written, superseded) = (None, 0, false);
-        Self { context, name, registration, registered, farewell, lease, written, superseded }
+        Self { context, name, registration, registered, leaving, lease, written, superseded }
     }
 
-    /// Runs until the farewell is said.
+    /// Runs until the member leaves.
     pub(super) async fn run(mut self) {
-        let farewell = self.farewell.clone();
+        let leaving = self.leaving.clone();
         tokio::select! {
             biased;
-            () = farewell.cancelled() => {}
-            () = self.keep() => {}
+            () = leaving.cancelled() => {}
+            () = self.maintain() => {}
         }
-        if let Err(error) = self.say_farewell().await {
+        if let Err(error) = self.deregister().await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "farewell failed, the lease will run out");
+            tracing::warn!(error, "deregistration failed, the lease will expire");
         }
         self.registered.send_replace(false);
     }
 
-    /// Keeps the registration for ever.
-    async fn keep(&mut self) {
+    /// Never returns.
+    async fn maintain(&mut self) {
         let mut backoff = self.context.backoff();
         loop {
             let Err(error) = self.session(&mut backoff).await;
             let delay = backoff.next_delay(self.context.random.ratio());
-            report(&error, delay);
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                retry_ms = delay.as_millis(),
+                "registration not renewed"
+            );
             tokio::time::sleep(delay).await;
         }
     }
 
-    /// One connection: a beat at once, then one whenever it is due or the View says so.
+    /// One connection. Renews at once, then when the next renewal is due or the view shows that the
+    /// key is missing.
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, Error> {
         let session = self.context.registry.connect().await?;
-        let mut views = self.context.board.views();
+        let mut views = self.context.board.subscribe();
         loop {
-            self.beat(session.as_ref()).await?;
+            self.renew(session.as_ref()).await?;
             backoff.reset();
-            let missing = views.wait_for(|view| self.own(view) == Own::Missing);
-            let woken = tokio::time::timeout(beat(self.context.lease_ttl), missing).await.is_ok();
-            if woken {
-                // What the View says is not repaired faster than this.
+            let missing = views.wait_for(|view| self.own_key(view) == OwnKey::Missing);
+            let interval = self.context.renewal_interval();
+            let is_missing = tokio::time::timeout(interval, missing).await.is_ok();
+            if is_missing {
+                // Limits how often a missing key is rewritten.
                 let delay = backoff.next_delay(self.context.random.ratio());
                 tokio::time::sleep(delay).await;
             }
         }
     }
 
-    /// Makes sure that the lease stands and our key hangs on it.
-    async fn beat(&mut self, session: &dyn Session) -> Result<(), Error> {
+    /// Renews the lease, and makes sure that the key is attached to it.
+    async fn renew(&mut self, session: &dyn Session) -> Result<(), Error> {
         if let Some(lease) = self.lease
             && !session.keep_alive(lease).await?
         {
@@ -115,18 +120,18 @@ impl Registrar {
             self.lease = None;
             self.registered.send_replace(false);
         }
-        let stands = self.lease.is_some()
+        let in_place = self.lease.is_some()
             && self.written > 0
             && !self.superseded
-            && self.own(&self.context.board.view()) == Own::Stands;
-        if stands { Ok(()) } else { self.claim(session).await }
+            && self.own_key(&self.context.board.view()) == OwnKey::InPlace;
+        if in_place { Ok(()) } else { self.claim(session).await }
     }
 
     async fn claim(&mut self, session: &dyn Session) -> Result<(), Error> {
         let key = self.context.keys.member(&self.name);
         for _ in 0..CONTENTION_TRIES {
-            let held = session.get(&key).await?;
-            if held.as_ref().is_some_and(|held| self.is_successor(held)) {
+            let stored = session.get(&key).await?;
+            if stored.as_ref().is_some_and(|stored| self.is_successor(stored)) {
                 return self.step_back(session).await;
             }
             let lease = match self.lease {
@@ -134,7 +139,7 @@ impl Registrar {
                 None => *self.lease.insert(session.grant(self.context.lease_ttl.as_secs()).await?),
             };
             let value = self.value(self.registration.op);
-            let expected = held.map_or(0, |held| held.revision);
+            let expected = stored.map_or(0, |stored| stored.revision);
             if let Some(revision) = session.put_if(&key, value, lease, expected).await? {
                 tracing::info!(revision, "registered");
                 (self.written, self.superseded) = (revision, false);
@@ -145,17 +150,17 @@ impl Registrar {
         Err(Error::Contended)
     }
 
-    /// Another pod holds our name, and we had it before: it came after us.
-    fn is_successor(&self, held: &Held) -> bool {
-        let uid = serde_json::from_slice::<Registration>(&held.value)
+    /// True if another pod holds the name that this member held before: that pod came later.
+    fn is_successor(&self, stored: &StoredValue) -> bool {
+        let uid = serde_json::from_slice::<Registration>(&stored.value)
             .map(|registration| registration.metadata.uid);
-        // A value that nobody can read is nobody's.
+        // An unreadable value belongs to no pod.
         self.written > 0 && uid.is_ok_and(|uid| uid != self.registration.metadata.uid)
     }
 
     async fn step_back(&mut self, session: &dyn Session) -> Result<(), Error> {
         if !self.superseded {
-            tracing::error!(name = self.name, "another pod registered under our name");
+            tracing::error!(name = self.name, "another pod registered under this member's name");
         }
         self.superseded = true;
         self.registered.send_replace(false);
@@ -165,11 +170,11 @@ impl Registrar {
         Ok(())
     }
 
-    async fn say_farewell(&mut self) -> Result<(), Error> {
+    async fn deregister(&mut self) -> Result<(), Error> {
         let Some(lease) = self.lease.take() else { return Ok(()) };
         let session = self.context.registry.connect().await?;
         let key = self.context.keys.member(&self.name);
-        // Only over our own writing: whoever wrote after us keeps the key.
+        // Conditional on this member's own write: a later writer keeps the key.
         session.put_if(&key, self.value(LEAVING), lease, self.written).await?;
         session.revoke(lease).await?;
         tracing::info!("left the cluster");
@@ -181,25 +186,16 @@ impl Registrar {
         serde_json::to_vec(&registration).expect("strings and numbers only")
     }
 
-    fn own(&self, view: &Arc<View>) -> Own {
-        own(view, &self.name, &self.registration.metadata.uid, self.written, self.superseded)
-    }
-}
-
-fn report(error: &Error, delay: Duration) {
-    let error = error as &dyn std::error::Error;
-    tracing::warn!(error, retry_ms = delay.as_millis(), "registration not renewed");
-}
-
-fn own(view: &View, name: &str, uid: &str, written: u64, superseded: bool) -> Own {
-    if view.seen() < written {
-        return Own::Stands;
-    }
-    let standing = view.members.get(name).filter(|_| !view.departed.contains_key(name));
-    match standing {
-        Some(registration) if registration.metadata.uid == uid => Own::Stands,
-        // While we are out on purpose, only a free name is news.
-        Some(_) if superseded => Own::Stands,
-        _ => Own::Missing,
+    fn own_key(&self, view: &MembershipView) -> OwnKey {
+        if view.seen() < self.written {
+            return OwnKey::InPlace;
+        }
+        let is_departed = view.departed.contains_key(&self.name);
+        match view.members.get(&self.name).filter(|_| !is_departed) {
+            Some(held) if held.metadata.uid == self.registration.metadata.uid => OwnKey::InPlace,
+            // A superseded member waits until its name is free.
+            Some(_) if self.superseded => OwnKey::InPlace,
+            _ => OwnKey::Missing,
+        }
     }
 }

@@ -1,19 +1,19 @@
-//! What membership needs of a registry: few calls, so that a simulation can stand in for etcd.
+//! The few calls that membership makes to a registry, so that a simulation can replace etcd.
 //!
-//! Every call has a deadline of the implementation's own and gives an error when it passes.
+//! The implementation gives every call a deadline and returns an error when it passes.
 
 use futures::future::BoxFuture;
 
 /// A registry call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection could be made ready.
-    #[error("the registry cannot be connected to")]
+    /// No connection could be opened.
+    #[error("cannot connect to the registry")]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The certificates for the connection cannot be used.
-    #[error("the registry's certificates cannot be used")]
+    /// The certificates for the connection are unusable.
+    #[error("the certificates for the registry are unusable")]
     Certificates(#[source] larder_runtime::tls::Error),
-    /// A call was answered with an error.
+    /// A call returned an error.
     #[error("the registry failed to {what}")]
     Call {
         /// What was attempted.
@@ -22,38 +22,38 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A call was not answered in time.
+    /// A call timed out.
     #[error("the registry did not {what} in time")]
     Silent {
         /// What was attempted.
         what: &'static str,
     },
-    /// A stream ended.
+    /// The watch stream ended.
     #[error("the registry ended the watch")]
     Ended,
-    /// Others kept changing our key between reading and writing it.
-    #[error("our registration changed while it was written")]
+    /// Others kept changing this member's key between reading and writing it.
+    #[error("this member's registration kept changing while it was written")]
     Contended,
 }
 
-/// A registry, connected to anew for each [`Session`].
-pub trait Registry: Send + Sync + 'static {
+/// Opens connections to a registry, one for each [`Session`].
+pub trait RegistryClient: Send + Sync + 'static {
     /// Opens a session.
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Session>, Error>>;
 }
 
 /// One connection. Dropped after its first error.
 pub trait Session: Send + Sync {
-    /// Grants a lease of `ttl_s` seconds or a little more and gives its id.
+    /// Grants a lease of at least `ttl_s` seconds and returns its id.
     fn grant(&self, ttl_s: u64) -> BoxFuture<'_, Result<i64, Error>>;
-    /// Renews a lease; false when it does not stand any more.
+    /// Renews a lease; false if it no longer exists.
     fn keep_alive(&self, lease: i64) -> BoxFuture<'_, Result<bool, Error>>;
-    /// Ends a lease, also one that does not stand any more.
+    /// Revokes a lease. Not an error if it no longer exists.
     fn revoke(&self, lease: i64) -> BoxFuture<'_, Result<(), Error>>;
     /// Reads one key.
-    fn get<'s>(&'s self, key: &'s str) -> BoxFuture<'s, Result<Option<Held>, Error>>;
-    /// Puts a key under a lease if it was last written at `expected` (0: if it is missing), in
-    /// one step. Gives the new revision, or nothing when it was not so.
+    fn get<'s>(&'s self, key: &'s str) -> BoxFuture<'s, Result<Option<StoredValue>, Error>>;
+    /// Atomically puts a key under a lease if its last write was at revision `expected` (0: if the
+    /// key does not exist). Returns the new revision, or `None` if the condition failed.
     fn put_if<'s>(
         &'s self,
         key: &'s str,
@@ -63,7 +63,7 @@ pub trait Session: Send + Sync {
     ) -> BoxFuture<'s, Result<Option<u64>, Error>>;
     /// Reads every key that begins with `prefix`.
     fn list<'s>(&'s self, prefix: &'s str) -> BoxFuture<'s, Result<Listing, Error>>;
-    /// Watches every key that begins with `prefix`, from `revision` on.
+    /// Watches every key that begins with `prefix`, starting at `revision`.
     fn watch<'s>(
         &'s self,
         prefix: &'s str,
@@ -73,19 +73,19 @@ pub trait Session: Send + Sync {
 
 /// A running watch.
 pub trait Feed: Send {
-    /// The next message. Waits for ever.
+    /// The next message. Waits without a limit.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
-    fn next(&mut self) -> BoxFuture<'_, Result<Told, Error>>;
-    /// Asks for [`Told::Progress`]: the watch's own heartbeat.
+    /// No message is lost.
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchMessage, Error>>;
+    /// Requests [`WatchMessage::Progress`], which serves as the watch's heartbeat.
     fn request_progress(&mut self) -> BoxFuture<'_, Result<(), Error>>;
 }
 
-/// A key with its value.
+/// The value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// The value.
+pub struct StoredValue {
+    /// The bytes as stored.
     pub value: Vec<u8>,
     /// Revision of its last change.
     pub revision: u64,
@@ -94,7 +94,7 @@ pub struct Held {
 /// Everything under a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// Which cluster of registries answered.
+    /// Id of the etcd cluster that answered.
     pub cluster: u64,
     /// The revision at which it was read.
     pub revision: u64,
@@ -104,29 +104,29 @@ pub struct Listing {
 
 /// One message of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// The watch runs; the registry was at this revision.
+pub enum WatchMessage {
+    /// The watch is established.
     Began {
-        /// The registry's revision.
+        /// The registry's revision at that time.
         revision: u64,
     },
     /// Keys changed, in order.
     Changes(Vec<KeyChange>),
-    /// Everything up to this revision was told.
+    /// Every change up to a revision was delivered.
     Progress {
-        /// The registry's revision.
+        /// That revision.
         revision: u64,
     },
-    /// The start of the watch is compacted away: list again.
+    /// The start of the watch was compacted: list again.
     Compacted,
 }
 
 /// One key changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyChange {
-    /// Its name.
+    /// The whole key.
     pub key: Vec<u8>,
-    /// Its value, or nothing when it was deleted.
+    /// The new value; `None` if the key was deleted.
     pub value: Option<Vec<u8>>,
     /// The revision of the change.
     pub revision: u64,

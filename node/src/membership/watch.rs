@@ -1,9 +1,9 @@
-//! Follows the cluster's prefix: list once, watch behind it, resume where the stream broke, list
-//! again when history is gone or another registry answers.
+//! Follows the cluster's prefix: list once, then watch. A broken stream resumes by revision. The
+//! prefix is listed again when history was compacted or another registry answers.
 //!
-//! The watch has its own heartbeat, because a watch whose server died can stay silent for ever:
-//! progress is asked for, and a heartbeat that is not answered before the next one ends the
-//! session. Never drops what is known because the registry is silent.
+//! The watch has its own heartbeat, because a watch whose server died can stay silent forever: it
+//! requests progress, and a heartbeat unanswered when the next one is due ends the session. A
+//! silent registry never removes anything from the view.
 
 use std::time::Duration;
 
@@ -11,39 +11,39 @@ use larder_proto::keys::{Keys, ParsedKey};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-use super::registry::{Error, KeyChange, Listing, Session, Told};
-use super::service::{Context, beat};
-use super::{Entry, Event, Read};
+use super::context::MembershipContext;
+use super::registry::{Error, KeyChange, Listing, Session, WatchMessage};
+use super::view::{Entry, Event, Read};
 
-/// Longest time between two listings. A watch misses nothing, but a registry rebuilt behind our
-/// back under the same id and a higher revision is seen only by looking.
+/// Longest time between two listings. A watch misses no change, but only a listing detects a
+/// registry that was rebuilt under the same id with a higher revision.
 const LISTING_INTERVAL: Duration = Duration::from_secs(300);
-/// How often departed members are judged anew.
-const JUDGE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often departed members are evaluated.
+const EVALUATION_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest time between heartbeats, for long leases.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// Keeps the View up to date.
+/// Keeps the view up to date.
 pub(super) struct Follower {
-    context: Context,
+    context: MembershipContext,
     connected: watch::Sender<bool>,
 }
 
-/// Why a session ended without an error.
-enum Outcome {
-    /// History is gone or contradicts what was seen.
+/// How a session ended without an error.
+enum SessionEnd {
+    /// The history after the last seen revision is gone, or contradicts the view.
     ListAgain,
 }
 
 impl Follower {
-    pub(super) fn new(context: Context, connected: watch::Sender<bool>) -> Self {
+    pub(super) fn new(context: MembershipContext, connected: watch::Sender<bool>) -> Self {
         Self { context, connected }
     }
 
-    /// Runs for ever.
+    /// Never returns.
     pub(super) async fn run(self) {
-        let judge = async {
-            let mut ticks = interval(JUDGE_INTERVAL);
+        let evaluate = async {
+            let mut ticks = interval(EVALUATION_INTERVAL);
             loop {
                 ticks.tick().await;
                 if !self.context.board.view().departed.is_empty() {
@@ -51,7 +51,7 @@ impl Follower {
                 }
             }
         };
-        tokio::join!(self.follow(), judge);
+        tokio::join!(self.follow(), evaluate);
     }
 
     async fn follow(&self) {
@@ -61,20 +61,20 @@ impl Follower {
             let began = Instant::now();
             let ended = self.session(&mut list_first).await;
             self.connected.send_if_modified(|is| std::mem::replace(is, false));
-            // A session that lived for a while starts the backoff again.
+            // A session longer than a lease resets the backoff.
             if began.elapsed() > self.context.lease_ttl {
                 backoff.reset();
             }
             let delay = backoff.next_delay(self.context.random.ratio());
             match ended {
-                Ok(Outcome::ListAgain) => list_first = true,
+                Ok(SessionEnd::ListAgain) => list_first = true,
                 Err(error) => {
                     let view = self.context.board.view();
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         retry_ms = delay.as_millis(),
                         members = view.members.len(),
-                        "registry lost, the last view stays"
+                        "registry connection lost, keeping the last view"
                     );
                 }
             }
@@ -82,8 +82,8 @@ impl Follower {
         }
     }
 
-    /// One connection. Sets `list_first` to false once it listed.
-    async fn session(&self, list_first: &mut bool) -> Result<Outcome, Error> {
+    /// One connection. Clears `list_first` after a listing.
+    async fn session(&self, list_first: &mut bool) -> Result<SessionEnd, Error> {
         let session = self.context.registry.connect().await?;
         if *list_first {
             self.list(session.as_ref()).await?;
@@ -91,25 +91,25 @@ impl Follower {
         }
         let seen = self.context.board.view().seen();
         let mut feed = session.watch(self.context.keys.root(), seen + 1).await?;
-        let period = beat(self.context.lease_ttl).min(MAX_HEARTBEAT);
+        let period = self.context.renewal_interval().min(MAX_HEARTBEAT);
         let mut heartbeat = interval_at(Instant::now() + period, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut listing = interval_at(Instant::now() + LISTING_INTERVAL, LISTING_INTERVAL);
-        let mut asked = false;
+        let mut heartbeat_pending = false;
         loop {
             tokio::select! {
-                told = feed.next() => {
-                    asked = false;
-                    if let Some(outcome) = self.told(told?, seen) {
-                        return Ok(outcome);
+                message = feed.next() => {
+                    heartbeat_pending = false;
+                    if let Some(end) = self.handle(message?, seen) {
+                        return Ok(end);
                     }
                     self.connected.send_if_modified(|is| !std::mem::replace(is, true));
                 }
                 _ = heartbeat.tick() => {
-                    if asked {
+                    if heartbeat_pending {
                         return Err(Error::Silent { what: "answer the watch's heartbeat" });
                     }
-                    asked = true;
+                    heartbeat_pending = true;
                     feed.request_progress().await?;
                 }
                 _ = listing.tick() => self.list(session.as_ref()).await?,
@@ -117,17 +117,21 @@ impl Follower {
         }
     }
 
-    fn told(&self, told: Told, seen: u64) -> Option<Outcome> {
-        match told {
-            // Behind what was seen: a replica that lags, or a registry that began anew.
-            Told::Began { revision } if revision < seen => return Some(Outcome::ListAgain),
-            Told::Began { .. } => {}
-            Told::Compacted => {
-                tracing::info!(seen, "the registry compacted what was missed, listing again");
-                return Some(Outcome::ListAgain);
+    fn handle(&self, message: WatchMessage, seen: u64) -> Option<SessionEnd> {
+        match message {
+            // Older than what was seen: a lagging replica, or a rebuilt registry.
+            WatchMessage::Began { revision } if revision < seen => {
+                return Some(SessionEnd::ListAgain);
             }
-            Told::Progress { revision } => self.context.board.apply(Event::Progressed(revision)),
-            Told::Changes(changes) => {
+            WatchMessage::Began { .. } => {}
+            WatchMessage::Compacted => {
+                tracing::info!(seen, "registry compacted the missed changes, listing again");
+                return Some(SessionEnd::ListAgain);
+            }
+            WatchMessage::Progress { revision } => {
+                self.context.board.apply(Event::Progressed(revision));
+            }
+            WatchMessage::Changes(changes) => {
                 let keys = &self.context.keys;
                 let read = |change: KeyChange| {
                     let entry = read(keys, &change.key, change.value.as_deref())?;
@@ -150,8 +154,8 @@ impl Follower {
     }
 }
 
-/// Reads one key of the registry; nothing for a key that is none of ours.
-pub(super) fn read(keys: &Keys, key: &[u8], value: Option<&[u8]>) -> Option<Entry> {
+/// Parses one key of the registry; `None` for a key that is neither a member nor a group.
+fn read(keys: &Keys, key: &[u8], value: Option<&[u8]>) -> Option<Entry> {
     let key = std::str::from_utf8(key).ok()?;
     match keys.parse(key)? {
         ParsedKey::Member(name) => Some(Entry::Member(name.to_owned(), parse(key, value))),
@@ -164,7 +168,7 @@ fn parse<T: serde::de::DeserializeOwned>(key: &str, value: Option<&[u8]>) -> Rea
     match serde_json::from_slice(value) {
         Ok(value) => Read::Value(Box::new(value)),
         Err(error) => {
-            tracing::warn!(key, %error, "registry value cannot be read, skipped");
+            tracing::warn!(key, %error, "registry value is unreadable, skipped");
             Read::Unreadable
         }
     }

@@ -5,42 +5,42 @@ use prometheus::{
     IntGaugeVec, Registry,
 };
 
-use super::{opts, register};
+use super::register::{opts, register};
 
-/// Upper bounds of the origin's answer times, seconds. Few, because there are as many series a
-/// group.
+/// Upper bounds of the origin's response times, seconds. Few, because each group has as many
+/// series.
 const ORIGIN_BUCKETS: &[f64] = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0];
 
 /// How a read by an application ended: the label `result` of `larder_gets_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// From our own entries.
+pub enum CountedAs {
+    /// Answered from this member's own entries.
     HitLocal,
-    /// From a copy of another member's entry.
+    /// Answered from a copy of another member's entry.
     HitHot,
-    /// From its owner's entries.
+    /// Answered from the owner's entries.
     HitPeer,
-    /// From the origin.
+    /// Loaded from the origin.
     Miss,
-    /// Past its life, and allowed.
+    /// Answered with a value past its TTL, as the group's freshness allows.
     Stale,
-    /// Not at all.
+    /// Failed.
     Error,
 }
 
-/// Whom a load asks: the label `where`.
+/// Where a load goes: the label `where`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Where {
+pub enum LoadTarget {
     /// The group's origin.
     Origin,
     /// The key's owner.
     Peer,
 }
 
-impl Outcome {
-    /// How many there are.
+impl CountedAs {
+    /// Number of variants.
     pub const COUNT: usize = 6;
-    /// All of them, in the order of their numbers.
+    /// The variants, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] =
         [Self::HitLocal, Self::HitHot, Self::HitPeer, Self::Miss, Self::Stale, Self::Error];
 
@@ -57,14 +57,14 @@ impl Outcome {
         }
     }
 
-    /// True when no caller waited for the origin.
+    /// True if the read waited for no load.
     #[must_use]
     pub fn is_hit(self) -> bool {
         matches!(self, Self::HitLocal | Self::HitHot | Self::HitPeer | Self::Stale)
     }
 }
 
-impl Where {
+impl LoadTarget {
     const ALL: [Self; 2] = [Self::Origin, Self::Peer];
 
     fn label(self) -> &'static str {
@@ -75,7 +75,7 @@ impl Where {
     }
 }
 
-/// The area's metrics.
+/// Metrics of the read path. Clones share them.
 #[derive(Clone)]
 pub struct CacheMetrics {
     gets: IntCounterVec,
@@ -85,17 +85,17 @@ pub struct CacheMetrics {
     origin_seconds: HistogramVec,
     origin_inflight: IntGaugeVec,
     shed: IntCounterVec,
-    /// Requests of peers for keys that are not ours in our ring.
+    /// Requests from peers for keys that this member's ring places elsewhere.
     pub not_owner: IntCounter,
-    /// Answers of owners that do not think themselves the owner.
+    /// Answers from owners whose own ring places the key elsewhere.
     pub view_mismatch: IntCounter,
     /// Keys loaded here because neither the owner nor its stand-in answered.
     pub fallbacks: IntCounter,
 }
 
-/// One group's children.
+/// Metrics of one group, with its label resolved.
 pub struct GroupMetrics {
-    gets: [IntCounter; Outcome::COUNT],
+    gets: [IntCounter; CountedAs::COUNT],
     loads: [IntCounter; 2],
     deduped: [IntCounter; 2],
     load_errors: [IntCounter; 2],
@@ -103,7 +103,7 @@ pub struct GroupMetrics {
     origin_inflight: IntGauge,
 }
 
-/// Measures one call of an origin, however it ends.
+/// Measures one call of an origin until it is dropped.
 pub struct OriginCall {
     inflight: IntGauge,
     _timer: HistogramTimer,
@@ -122,74 +122,85 @@ impl CacheMetrics {
         };
         let seconds = HistogramOpts::from(opts(
             "origin_duration_seconds",
-            "Time that the origin took for one load, its time in the queue included.",
+            "Time of one load from the origin, including its time in the queue.",
         ));
         let seconds = seconds.buckets(ORIGIN_BUCKETS.to_vec());
         Self {
-            gets: counters("gets_total", "Keys read by applications.", &["group", "result"]),
-            loads: counters("loads_total", "Loads begun.", &["group", "where"]),
+            gets: counters(
+                "gets_total",
+                "Keys read by applications, by result.",
+                &["group", "result"],
+            ),
+            loads: counters("loads_total", "Loads started.", &["group", "where"]),
             deduped: counters(
                 "loads_deduped_total",
                 "Reads that joined a load already in flight.",
                 &["group", "where"],
             ),
-            load_errors: counters("load_errors_total", "Loads failed.", &["group", "where"]),
+            load_errors: counters("load_errors_total", "Loads that failed.", &["group", "where"]),
             origin_seconds: register(
                 registry,
                 HistogramVec::new(seconds, &["group"]).expect("valid names"),
             ),
             origin_inflight: register(
                 registry,
-                IntGaugeVec::new(opts("origin_inflight", "Loads at the origin now."), &["group"])
-                    .expect("valid names"),
+                IntGaugeVec::new(
+                    opts("origin_inflight", "Loads waiting for the origin now."),
+                    &["group"],
+                )
+                .expect("valid names"),
             ),
-            shed: counters("shed_total", "Reads refused at the edge.", &["reason"]),
+            shed: counters(
+                "shed_total",
+                "Reads refused before any work started, by reason.",
+                &["reason"],
+            ),
             not_owner: counter(
                 "peer_not_owner_total",
-                "Keys that a peer asked for and that are not this member's in its own ring.",
+                "Keys requested by a peer that this member's ring places elsewhere.",
             ),
             view_mismatch: counter(
                 "ring_view_mismatch_total",
-                "Answers of owners that are not the owner in their own ring.",
+                "Answers from owners whose own ring places the key elsewhere.",
             ),
             fallbacks: counter(
                 "owner_fallbacks_total",
-                "Keys loaded here because neither owner nor stand-in answered.",
+                "Keys loaded here because neither the owner nor its stand-in answered.",
             ),
         }
     }
 
-    /// The children of one group.
+    /// The metrics of one group.
     #[must_use]
     pub fn group(&self, name: &str) -> GroupMetrics {
-        let by_place = |vec: &IntCounterVec| {
-            Where::ALL.map(|place| vec.with_label_values(&[name, place.label()]))
+        let by_target = |vec: &IntCounterVec| {
+            LoadTarget::ALL.map(|target| vec.with_label_values(&[name, target.label()]))
         };
         GroupMetrics {
-            gets: Outcome::ALL.map(|o| self.gets.with_label_values(&[name, o.label()])),
-            loads: by_place(&self.loads),
-            deduped: by_place(&self.deduped),
-            load_errors: by_place(&self.load_errors),
+            gets: CountedAs::ALL.map(|result| self.gets.with_label_values(&[name, result.label()])),
+            loads: by_target(&self.loads),
+            deduped: by_target(&self.deduped),
+            load_errors: by_target(&self.load_errors),
             origin_seconds: self.origin_seconds.with_label_values(&[name]),
             origin_inflight: self.origin_inflight.with_label_values(&[name]),
         }
     }
 
-    /// Ends the series of a group that is no more.
+    /// Removes the series of a deleted group.
     pub fn forget_group(&self, name: &str) {
-        for outcome in Outcome::ALL {
-            _ = self.gets.remove_label_values(&[name, outcome.label()]);
+        for counted_as in CountedAs::ALL {
+            _ = self.gets.remove_label_values(&[name, counted_as.label()]);
         }
         for vec in [&self.loads, &self.deduped, &self.load_errors] {
-            for place in Where::ALL {
-                _ = vec.remove_label_values(&[name, place.label()]);
+            for target in LoadTarget::ALL {
+                _ = vec.remove_label_values(&[name, target.label()]);
             }
         }
         _ = self.origin_seconds.remove_label_values(&[name]);
         _ = self.origin_inflight.remove_label_values(&[name]);
     }
 
-    /// A read was refused at the edge, for an error's kind.
+    /// Counts a read that was refused before any work started, under the error's kind.
     pub fn refused(&self, kind: &'static str) {
         self.shed.with_label_values(&[kind]).inc();
     }
@@ -197,23 +208,23 @@ impl CacheMetrics {
 
 impl GroupMetrics {
     /// Counts a read by an application.
-    pub fn count(&self, outcome: Outcome) {
-        self.gets[outcome as usize].inc();
+    pub fn count(&self, counted_as: CountedAs) {
+        self.gets[counted_as as usize].inc();
     }
 
-    /// Counts the begin of a load.
-    pub fn load(&self, place: Where) {
-        self.loads[place as usize].inc();
+    /// Counts a started load.
+    pub fn load(&self, target: LoadTarget) {
+        self.loads[target as usize].inc();
     }
 
-    /// Counts a read that joined a load.
-    pub fn deduped(&self, place: Where) {
-        self.deduped[place as usize].inc();
+    /// Counts a read that joined a load in flight.
+    pub fn deduped(&self, target: LoadTarget) {
+        self.deduped[target as usize].inc();
     }
 
     /// Counts a load that failed.
-    pub fn load_error(&self, place: Where) {
-        self.load_errors[place as usize].inc();
+    pub fn load_error(&self, target: LoadTarget) {
+        self.load_errors[target as usize].inc();
     }
 
     /// Measures a call of the origin until it is dropped.
@@ -226,23 +237,33 @@ impl GroupMetrics {
         }
     }
 
-    /// Reads by applications, by outcome.
+    /// Reads by applications, by [`CountedAs`].
     #[must_use]
-    pub fn gets(&self) -> [u64; Outcome::COUNT] {
+    pub fn gets(&self) -> [u64; CountedAs::COUNT] {
         self.gets.each_ref().map(IntCounter::get)
     }
 
-    /// Calls of the origin.
+    /// Loads from the origin.
     #[must_use]
     pub fn loads(&self) -> u64 {
-        self.loads[Where::Origin as usize].get()
+        self.loads[LoadTarget::Origin as usize].get()
     }
 
-    /// Calls of the origin that failed.
+    /// Loads from the origin that failed.
     #[must_use]
     pub fn load_errors(&self) -> u64 {
-        self.load_errors[Where::Origin as usize].get()
+        self.load_errors[LoadTarget::Origin as usize].get()
     }
+}
+
+/// Reads answered without a load, as a share of all reads; `None` if there were no reads.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a ratio needs no last bit")]
+pub fn hit_ratio(gets: &[u64; CountedAs::COUNT]) -> Option<f64> {
+    let reads: u64 = gets.iter().sum();
+    let counts = CountedAs::ALL.iter().zip(gets);
+    let hits: u64 = counts.filter(|(counted_as, _)| counted_as.is_hit()).map(|(_, n)| n).sum();
+    (reads > 0).then(|| hits as f64 / reads as f64)
 }
 
 impl Drop for OriginCall {
@@ -256,22 +277,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_are_numbered_as_listed() {
-        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, index);
+    fn results_are_numbered_as_listed() {
+        for (index, counted_as) in CountedAs::ALL.into_iter().enumerate() {
+            assert_eq!(counted_as as usize, index);
         }
     }
 
     #[test]
-    fn a_forgotten_group_leaves_no_series() {
+    fn a_deleted_group_leaves_no_series() {
         let registry = Registry::new();
         let metrics = CacheMetrics::register(&registry);
         let group = metrics.group("students");
-        group.count(Outcome::Miss);
+        group.count(CountedAs::Miss);
         drop(group.origin_call());
         assert_eq!(group.gets(), [0, 0, 0, 1, 0, 0]);
         metrics.forget_group("students");
         let left = registry.gather().iter().flat_map(|f| f.get_metric().to_vec()).count();
-        assert_eq!(left, 3, "only what has no group");
+        assert_eq!(left, 3, "only the metrics without a group label");
     }
 }

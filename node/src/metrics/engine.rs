@@ -1,28 +1,50 @@
-//! What the stores hold, gathered when somebody scrapes and never in between.
+//! What the engines hold, read at each scrape and never in between.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use larder_engine::{CURVE_PERCENTS, GroupStats, PolicyKind};
+use larder_engine::{CURVE_PERCENTS, Curve, GroupStats, PolicyKind};
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 use tokio::time::Instant;
 
-use super::{Outcome, opts};
-use crate::cache::{Cache, GroupReport, hit_ratio};
+use super::cache::{CountedAs, hit_ratio};
+use super::register::opts;
 
-/// The hit ratio's gauge looks back so far.
+/// Time over which the gauge of the hit ratio is computed.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Samples a window holds at most, however often somebody scrapes.
+/// Most samples in a window, whatever the scrape interval.
 const MAX_SAMPLES: usize = 64;
 
-type Gets = [u64; Outcome::COUNT];
+type Gets = [u64; CountedAs::COUNT];
 
-/// Collects a cache's figures.
+/// What one scrape reads.
+pub struct EngineFigures {
+    /// Every group.
+    pub groups: Vec<GroupFigures>,
+    /// Requests that wait for a load or a peer.
+    pub waiting: usize,
+}
+
+/// Figures of one group.
+pub struct GroupFigures {
+    /// Name of the group.
+    pub name: String,
+    /// Entries that this member owns.
+    pub main: GroupStats,
+    /// Copies of other members' entries.
+    pub hot: GroupStats,
+    /// Reads by applications since the start.
+    pub gets: [u64; CountedAs::COUNT],
+    /// `None` until enough reads were sampled.
+    pub curve: Option<Curve>,
+}
+
+/// Collects the figures of a cache.
 pub struct EngineCollector {
-    cache: Cache,
+    read: Box<dyn Fn() -> EngineFigures + Send + Sync>,
     items: IntGaugeVec,
     bytes: IntGaugeVec,
     limit: IntGaugeVec,
@@ -31,41 +53,41 @@ pub struct EngineCollector {
     ratio: GaugeVec,
     predicted: GaugeVec,
     waiting: Gauge,
-    /// One scrape at a time, with the samples of the last minute by group.
+    /// Samples of the last minute by group. The lock also serialises scrapes.
     samples: Mutex<BTreeMap<String, VecDeque<(Instant, Gets)>>>,
 }
 
 impl EngineCollector {
-    /// Registers the area.
-    pub fn register(registry: &Registry, cache: Cache) {
+    /// Registers the area. `read` is called at each scrape.
+    pub fn register(registry: &Registry, read: impl Fn() -> EngineFigures + Send + Sync + 'static) {
         let gauges = |name, help| {
             IntGaugeVec::new(opts(name, help), &["group", "type"]).expect("valid names")
         };
         let collector = Self {
-            cache,
-            items: gauges("cache_items", "Entries held, by own (main) and copied (hot)."),
+            read: Box::new(read),
+            items: gauges("cache_items", "Entries held: own (main) and copied (hot)."),
             bytes: gauges("cache_bytes", "Bytes charged to entries."),
             limit: gauges("cache_limit_bytes", "Bytes that the group may use now."),
             evictions: IntCounterVec::new(
-                opts("cache_evictions_total", "Entries that left, by cause."),
+                opts("cache_evictions_total", "Entries removed, by cause."),
                 &["group", "type", "cause"],
             )
             .expect("valid names"),
             refused: IntCounterVec::new(
-                opts("cache_refused_total", "Loaded values not kept, by reason."),
+                opts("cache_refused_total", "Loaded values not stored, by reason."),
                 &["group", "type", "reason"],
             )
             .expect("valid names"),
             ratio: GaugeVec::new(
-                opts("hit_ratio", "Reads answered without a load, of all in the last minute."),
+                opts("hit_ratio", "Share of reads in the last minute answered without a load."),
                 &["group"],
             )
             .expect("valid names"),
             predicted: GaugeVec::new(
                 opts(
                     "predicted_hit_ratio",
-                    "Hit ratio of own entries at so many times the present memory: of the policy \
-                     in force, and at 1 of the best other one. The last minutes.",
+                    "Predicted hit ratio of own entries at a multiple (size) of the present memory, \
+                     for the policy in force; at size 1 also for the best other policy.",
                 ),
                 &["group", "policy", "size"],
             )
@@ -77,11 +99,11 @@ impl EngineCollector {
             .expect("valid names"),
             samples: Mutex::default(),
         };
-        registry.register(Box::new(collector)).expect("registered once, under names of its own");
+        registry.register(Box::new(collector)).expect("registered once in a registry");
     }
 
-    fn set(&self, report: &GroupReport, kind: &str, stats: &GroupStats) {
-        let labels = [report.name.as_str(), kind];
+    fn set(&self, group: &str, kind: &str, stats: &GroupStats) {
+        let labels = [group, kind];
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.items.with_label_values(&labels).set(whole(stats.entries));
         self.bytes.with_label_values(&labels).set(whole(stats.bytes));
@@ -94,18 +116,15 @@ impl EngineCollector {
         ];
         let reasons = [("fenced", stats.refused_fenced), ("too_large", stats.refused_too_large)];
         for (vec, counts) in [(&self.evictions, &causes[..]), (&self.refused, &reasons[..])] {
-            // Series appear with their first event, so that a member has few.
+            // A series is created with its first event, so that a member has few.
             for &(label, count) in counts.iter().filter(|(_, count)| *count > 0) {
                 vec.with_label_values(&[labels[0], labels[1], label]).inc_by(count);
             }
         }
     }
-}
 
-impl EngineCollector {
-    /// Six series at most; none while the group is too young to tell.
-    fn predict(&self, group: &str) {
-        let Ok(Ok(curve)) = self.cache.curve(group) else { return };
+    /// Sets six series at most.
+    fn set_predictions(&self, group: &str, curve: &Curve) {
         let set = |policy: PolicyKind, size: &str, hit_ratio| {
             self.predicted.with_label_values(&[group, policy.name(), size]).set(hit_ratio);
         };
@@ -137,7 +156,7 @@ impl Collector for EngineCollector {
     #[expect(clippy::cast_precision_loss, reason = "a gauge of small counts")]
     fn collect(&self) -> Vec<MetricFamily> {
         let mut samples = self.samples.lock();
-        // Built anew each time: removed groups leave no series, and counters are set, not added.
+        // Rebuilt at each scrape: deleted groups leave no series, and counters start at zero.
         for vec in [&self.items, &self.bytes, &self.limit] {
             vec.reset();
         }
@@ -145,18 +164,20 @@ impl Collector for EngineCollector {
         self.refused.reset();
         self.ratio.reset();
         self.predicted.reset();
-        let (reports, now) = (self.cache.report(), Instant::now());
-        samples.retain(|name, _| reports.iter().any(|report| report.name == *name));
-        for report in &reports {
-            self.set(report, "main", &report.main);
-            self.set(report, "hot", &report.hot);
-            self.predict(&report.name);
-            let window = samples.entry(report.name.clone()).or_default();
-            if let Some(ratio) = hit_ratio(&within_window(window, now, report.gets)) {
-                self.ratio.with_label_values(&[&report.name]).set(ratio);
+        let (EngineFigures { groups, waiting }, now) = ((self.read)(), Instant::now());
+        samples.retain(|name, _| groups.iter().any(|group| group.name == *name));
+        for group in &groups {
+            self.set(&group.name, "main", &group.main);
+            self.set(&group.name, "hot", &group.hot);
+            if let Some(curve) = &group.curve {
+                self.set_predictions(&group.name, curve);
+            }
+            let window = samples.entry(group.name.clone()).or_default();
+            if let Some(ratio) = hit_ratio(&within_window(window, now, group.gets)) {
+                self.ratio.with_label_values(&[&group.name]).set(ratio);
             }
         }
-        self.waiting.set(self.cache.waiting() as f64);
+        self.waiting.set(waiting as f64);
         [
             self.items.collect(),
             self.bytes.collect(),
@@ -171,13 +192,13 @@ impl Collector for EngineCollector {
     }
 }
 
-/// Adds a sample and tells what was counted since the oldest one of the last minute; the first
-/// sample of a group stands for its start.
+/// Adds a sample and returns the counts since the oldest sample of the last minute. The window of a
+/// new group starts at zero.
 fn within_window(window: &mut VecDeque<(Instant, Gets)>, now: Instant, gets: Gets) -> Gets {
     if window.is_empty() {
-        window.push_back((now, [0; Outcome::COUNT]));
+        window.push_back((now, [0; CountedAs::COUNT]));
     }
-    // One sample older than the window stays: the window reaches back to it.
+    // Keeps one sample older than the window, as the start of the window.
     while window.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) {
         window.pop_front();
     }
@@ -193,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ratio_looks_back_one_minute() {
+    fn the_ratio_covers_the_last_minute() {
         let (start, mut window) = (Instant::now(), VecDeque::new());
         let at = |seconds| start + Duration::from_secs(seconds);
         let gets = |hits, misses| [hits, 0, 0, misses, 0, 0];

@@ -1,4 +1,4 @@
-//! gRPC calls under the names of the Go middleware, so that existing dashboards work.
+//! gRPC calls, under the metric names of the Go middleware so that existing dashboards work.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use prometheus::{
 use std::time::Instant;
 use tonic::Code;
 
-use super::register;
+use super::register::register;
 
-/// Upper bounds of a call's time, seconds.
+/// Upper bounds of a call's duration, seconds.
 const BUCKETS: &[f64] = &[0.0001, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0];
 /// gRPC's codes are 0 to 16.
 const CODES: usize = 17;
 
-/// The methods that are counted.
+/// A measured method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// `larder.v1.Cache/Get`.
@@ -57,14 +57,14 @@ struct MethodMetrics {
     method: Method,
     started: IntCounter,
     handled_ok: IntCounter,
-    /// The other codes' children, made when first met.
+    /// Counters of the other codes, created on first use.
     handled: Mutex<[Option<IntCounter>; CODES]>,
     vec: IntCounterVec,
     seconds: Histogram,
 }
 
-/// One call from its start; measured when it ends, also when its caller went away.
-pub struct Timed<'m> {
+/// Measures one call from its start until it is dropped.
+pub struct CallTimer<'m> {
     metrics: &'m MethodMetrics,
     began: Instant,
     code: Code,
@@ -76,15 +76,15 @@ impl GrpcMetrics {
     pub fn register(registry: &Registry) -> Self {
         let labels = ["grpc_service", "grpc_method"];
         let started =
-            IntCounterVec::new(Opts::new("grpc_server_started_total", "Calls begun."), &labels);
+            IntCounterVec::new(Opts::new("grpc_server_started_total", "Calls started."), &labels);
         let started = register(registry, started.expect("valid names"));
         let handled = IntCounterVec::new(
-            Opts::new("grpc_server_handled_total", "Calls ended, by code."),
+            Opts::new("grpc_server_handled_total", "Calls completed, by code."),
             &["grpc_service", "grpc_method", "grpc_code"],
         );
         let handled = register(registry, handled.expect("valid names"));
         let seconds = HistogramVec::new(
-            HistogramOpts::new("grpc_server_handling_seconds", "Time of a call.")
+            HistogramOpts::new("grpc_server_handling_seconds", "Duration of a call.")
                 .buckets(BUCKETS.to_vec()),
             &labels,
         );
@@ -102,24 +102,24 @@ impl GrpcMetrics {
         })))
     }
 
-    /// Begins to measure a call. One that ends without [`Timed::end`] was cancelled.
+    /// Starts to measure a call. It counts as cancelled unless [`CallTimer::end`] is called.
     #[must_use]
-    pub fn begin(&self, method: Method) -> Timed<'_> {
+    pub fn begin(&self, method: Method) -> CallTimer<'_> {
         let metrics = &self.0[method as usize];
         metrics.started.inc();
-        Timed { metrics, began: Instant::now(), code: Code::Cancelled }
+        CallTimer { metrics, began: Instant::now(), code: Code::Cancelled }
     }
 }
 
-impl Timed<'_> {
-    /// Ends the call with a result.
+impl CallTimer<'_> {
+    /// Ends the call with `result`, whose code is counted.
     pub fn end<T>(mut self, result: Result<T, tonic::Status>) -> Result<T, tonic::Status> {
         self.code = result.as_ref().err().map_or(Code::Ok, tonic::Status::code);
         result
     }
 }
 
-impl Drop for Timed<'_> {
+impl Drop for CallTimer<'_> {
     fn drop(&mut self) {
         self.metrics.seconds.observe(self.began.elapsed().as_secs_f64());
         self.metrics.count(self.code);
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_counted_by_its_code_and_one_that_is_dropped_as_cancelled() {
+    fn a_call_counts_under_its_code_and_a_dropped_one_as_cancelled() {
         let registry = Registry::new();
         let metrics = GrpcMetrics::register(&registry);
         metrics.begin(Method::Get).end(Ok(())).expect("ok");

@@ -1,45 +1,45 @@
-//! The ring, the registry and the peers.
+//! Metrics of the ring, the registry and the peers.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Registry,
 };
 
-use super::{opts, register};
+use super::register::{opts, register};
 
-/// Upper bounds of a peer's answer times, seconds.
+/// Upper bounds of a peer's response times, seconds.
 const PEER_BUCKETS: &[f64] = &[0.0005, 0.002, 0.01, 0.05, 0.2, 0.5];
 
-/// The area's metrics.
+/// The area's metrics. Clones share them.
 #[derive(Clone)]
 pub struct RingMetrics {
-    /// Members in the ring.
+    /// Members in the ring, the departed included.
     pub members: IntGauge,
-    /// Revision of the registry from which the ring was made.
+    /// Registry revision from which the ring was built.
     pub revision: IntGauge,
-    /// 1 while the registry answers.
+    /// 1 while the watch on the registry is alive.
     pub registry_connected: IntGauge,
-    /// Life of our lease, seconds.
+    /// TTL of this member's lease.
     pub lease_ttl_seconds: IntGauge,
-    /// Times that a peer was found not to answer.
+    /// Times that a peer stopped answering.
     pub peers_down: IntCounter,
-    /// When the View changed last, seconds since 1970.
+    /// When the membership view last changed, as a Unix time.
     pub last_event_seconds: IntGauge,
-    /// Invalidations that a peer did not confirm.
+    /// Invalidations that a peer did not confirm in time.
     pub drops_missed: IntCounter,
     held: [IntGauge; 2],
     requests: IntCounterVec,
     seconds: HistogramVec,
 }
 
-/// One peer's children.
+/// Metrics of one peer, with its label resolved.
 #[derive(Clone)]
 pub struct PeerMetrics {
-    /// Batches answered.
+    /// Batches that the peer answered.
     pub ok: IntCounter,
-    /// Batches not answered.
+    /// Batches that the peer did not answer.
     pub failed: IntCounter,
-    /// Time of a batch, seconds.
+    /// Response time of a batch, seconds.
     pub seconds: Histogram,
 }
 
@@ -54,7 +54,7 @@ impl RingMetrics {
             register(registry, IntCounter::with_opts(opts(name, help)).expect("valid names"))
         };
         let seconds =
-            HistogramOpts::from(opts("peer_duration_seconds", "Time of a peer's answer."))
+            HistogramOpts::from(opts("peer_duration_seconds", "Response time of a peer."))
                 .buckets(PEER_BUCKETS.to_vec());
         let held = IntGaugeVec::new(
             opts("ring_held_info", "1 while members without a lease are kept, by reason."),
@@ -65,13 +65,16 @@ impl RingMetrics {
             held: ["shrink_guard", "grace"].map(|reason| held.with_label_values(&[reason])),
             last_event_seconds: gauge(
                 "registry_last_event_timestamp_seconds",
-                "When something changed in the registry last.",
+                "When the registry last changed, as a Unix time.",
             ),
             members: gauge("ring_members", "Members in the ring."),
-            revision: gauge("ring_revision", "Registry revision from which the ring was made."),
-            registry_connected: gauge("registry_connected", "1 while the registry answers."),
-            lease_ttl_seconds: gauge("lease_ttl_seconds", "Life of this member's lease."),
-            peers_down: counter("peers_down_total", "Times that a peer was found silent."),
+            revision: gauge("ring_revision", "Registry revision from which the ring was built."),
+            registry_connected: gauge(
+                "registry_connected",
+                "1 while the watch on the registry is alive.",
+            ),
+            lease_ttl_seconds: gauge("lease_ttl_seconds", "TTL of this member's lease."),
+            peers_down: counter("peers_down_total", "Times that a peer stopped answering."),
             drops_missed: counter(
                 "peer_drops_missed_total",
                 "Invalidations that a peer did not confirm in time.",
@@ -79,7 +82,7 @@ impl RingMetrics {
             requests: register(
                 registry,
                 IntCounterVec::new(
-                    opts("peer_requests_total", "Batches sent to a peer, by outcome."),
+                    opts("peer_requests_total", "Batches sent to a peer, by result."),
                     &["peer", "code"],
                 )
                 .expect("valid names"),
@@ -91,14 +94,14 @@ impl RingMetrics {
         }
     }
 
-    /// Tells why members without a lease are kept: because too many vanished at once for the
-    /// registry to be believed, and because some still answer.
-    pub fn hold(&self, distrusted: bool, departed: bool) {
+    /// Sets the reasons for which members without a lease are kept: the shrink guard distrusts the
+    /// registry, and some members are in their grace time.
+    pub fn set_held(&self, distrusted: bool, departed: bool) {
         self.held[0].set(distrusted.into());
         self.held[1].set(departed.into());
     }
 
-    /// The children of one peer, known by its ordinal's name.
+    /// The metrics of one peer. `name` is its StatefulSet ordinal's, so the label values are few.
     #[must_use]
     pub fn peer(&self, name: &str) -> PeerMetrics {
         PeerMetrics {
@@ -108,7 +111,7 @@ impl RingMetrics {
         }
     }
 
-    /// Ends the series of a peer that left.
+    /// Removes the series of a peer that left.
     pub fn forget_peer(&self, name: &str) {
         for code in ["ok", "failed"] {
             _ = self.requests.remove_label_values(&[name, code]);

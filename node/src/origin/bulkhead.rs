@@ -1,7 +1,7 @@
-//! The wall between a member and an origin: so many loads at a time, so many waiting, so long.
+//! Limits the loads of one origin: how many run, how many wait, and for how long.
 //!
-//! A slow origin costs its own group's loads their time and nobody else anything. Who is refused
-//! hears when to come back: when half of those who wait now will have been served.
+//! A slow origin delays the loads of its own group only. A refusal says when to retry: when
+//! about half of the loads that wait now will be done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,15 +13,16 @@ use larder_proto::contract::OriginLimits;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::{Error, Loaded, Loader};
+use super::error::Error;
+use super::loader::{Loaded, Loader};
 
-/// Loads that may wait for each one that may run; more are refused at once.
+/// Loads that may wait, for each one that may run. Beyond that they are refused at once.
 const WAITING_PER_SLOT: u32 = 16;
-/// Bounds of what a refusal says: below, coming back costs more than waiting; above, a caller
-/// would learn too late that the origin is quick again.
+/// Bounds of the retry delay. Below them a retry costs more than waiting; above them a caller would
+/// notice too late that the origin has recovered.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
-/// Refusals in a row are told times that differ, so that not all come back at once: each so many
-/// parts longer than the first of so many.
+/// Spreads retries: of this many consecutive refusals, the nth asks for a delay n/SPREAD longer
+/// than the first.
 const SPREAD: u32 = 8;
 
 /// A loader with limits.
@@ -39,7 +40,7 @@ pub struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// Puts `inner` behind `limits`. A concurrency of 0 counts as 1.
+    /// Limits `inner`. A concurrency of 0 counts as 1.
     #[must_use]
     pub fn new(inner: Arc<dyn Loader>, limits: &OriginLimits) -> Self {
         let concurrency = limits.concurrency.max(1);
@@ -51,7 +52,7 @@ impl Bulkhead {
             slots: Semaphore::new(slots),
             concurrency,
             limit,
-            // Until the first load has ended, nobody knows.
+            // An estimate until the first load has ended.
             mean_us: AtomicU64::new(micros(limit) / 8),
             refusals: AtomicU32::new(0),
         }
@@ -66,8 +67,9 @@ impl Bulkhead {
         Error::Busy { concurrency: self.concurrency, retry_after }
     }
 
-    /// Each load counts an eighth. Racing loads may lose one another's share; no harm.
-    fn took(&self, time: Duration) {
+    /// Updates the mean, with a weight of one eighth. Concurrent updates may get lost, which only
+    /// makes the mean a little older.
+    fn record(&self, time: Duration) {
         let mean = self.mean_us.load(Ordering::Relaxed);
         self.mean_us.store(mean - mean / 8 + micros(time) / 8, Ordering::Relaxed);
     }
@@ -97,7 +99,7 @@ impl Loader for Bulkhead {
             let _slot = waited.map_err(|_| self.busy())?.expect("never closed");
             let began = Instant::now();
             let loaded = timeout(self.limit, self.inner.load(key)).await;
-            self.took(began.elapsed());
+            self.record(began.elapsed());
             loaded.unwrap_or_else(|_| {
                 let timeout_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
                 Err(Error::TimedOut { timeout_ms, pending: self.inner.pending() })
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_loads_run_than_may_and_no_more_wait() {
+    async fn running_and_waiting_loads_stay_within_their_limits() {
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (count, peak) = (Arc::clone(&running), Arc::clone(&most));
         let slow = from_fn(move |_| {
@@ -170,13 +172,13 @@ mod tests {
             matches!(hung, Err(Error::TimedOut { timeout_ms: 500, pending: None })),
             "{hung:?}"
         );
-        // The one behind it waited as long as it may, or got the slot at that moment.
+        // The other load waited up to the limit, or got the slot at that moment.
         assert!(matches!(waited, Ok(Loaded::Absent) | Err(Error::Busy { .. })), "{waited:?}");
         assert_eq!(bulkhead.load(b"k").await.expect("free again"), Loaded::Absent);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_refused_hears_when_half_of_those_before_him_are_served() {
+    async fn a_refusal_asks_for_a_retry_when_half_of_the_waiting_loads_are_done() {
         let slow = from_fn(|_| async {
             tokio::time::sleep(Duration::from_millis(40)).await;
             Ok(Loaded::Absent)
@@ -186,17 +188,17 @@ mod tests {
             bulkhead.load(b"k").await.expect("room");
         }
         let results = join_all((0..100).map(|_| bulkhead.load(b"k"))).await;
-        let hints: Vec<Duration> = results
+        let delays: Vec<Duration> = results
             .iter()
             .filter_map(|result| match result {
                 Err(Error::Busy { retry_after, .. }) => Some(*retry_after),
                 _ => None,
             })
             .collect();
-        // 8 of the 16 before them take 40 ms each; hints differ by up to 7 eighths.
+        // 8 of the 16 waiting loads take 40 ms each; the delays differ by up to 7 eighths.
         let (least, most) = (Duration::from_millis(300), Duration::from_millis(640));
-        assert!(hints.len() >= 83, "{}", hints.len());
-        assert!(hints.iter().all(|hint| (least..most).contains(hint)), "{hints:?}");
-        assert!(hints.iter().collect::<std::collections::HashSet<_>>().len() >= 8, "{hints:?}");
+        assert!(delays.len() >= 83, "{}", delays.len());
+        assert!(delays.iter().all(|delay| (least..most).contains(delay)), "{delays:?}");
+        assert!(delays.iter().collect::<std::collections::HashSet<_>>().len() >= 8, "{delays:?}");
     }
 }

@@ -1,12 +1,12 @@
-//! The folder with one file per credential. A file may come late and change at any time, as the
+//! The folder with one file per credential. A file may appear late and change at any time, as the
 //! files of a mounted Secret do.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::error::Error;
 
-/// The credentials folder. Shows no credential by `Debug`.
+/// The credentials folder. Its `Debug` form contains no credential.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     directory: PathBuf,
@@ -22,7 +22,7 @@ impl Credentials {
     /// Reads a credential, without surrounding white space.
     ///
     /// # Errors
-    /// The file is missing or unreadable, or its name would leave the folder.
+    /// The file is missing or unreadable, or its name points outside the folder.
     pub fn read(&self, file: &str) -> Result<String, Error> {
         let read = || {
             let path = self.path(file)?;
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_is_read_without_its_line_end_and_only_from_the_folder() {
+    fn a_credential_is_trimmed_and_read_only_from_the_folder() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("inner")).expect("a folder");
         std::fs::write(folder.path().join("outer.url"), "secret\n").expect("written");

@@ -1,6 +1,6 @@
 //! Values from an HTTP server: 200 is the value, 404 is absent, anything else is an error.
 //!
-//! Redirects are not followed: they would let the origin send members anywhere.
+//! Redirects are not followed: they would let the origin direct members to any host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +12,22 @@ use larder_proto::contract::{HttpOrigin, OriginLimits};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use reqwest::{Client, StatusCode, Url};
 
-use super::{Error, Loaded, Loader};
+use super::error::Error;
+use super::loader::{Loaded, Loader};
 
-/// Stands for the key in a template.
+/// Replaced by the key in a template.
 const PLACEHOLDER: &str = "{key}";
-/// Everything but RFC 3986's unreserved characters.
+/// All but RFC 3986's unreserved characters.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Connections that are idle longer are closed.
-const IDLE: Duration = Duration::from_secs(90);
+/// Connections idle for longer are closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Loads keys by GET.
+/// Loads keys by HTTP GET.
 #[derive(Debug)]
 pub struct HttpLoader {
     client: Client,
     template: String,
-    /// Parts of the path that a URL of this template has, whatever the key.
+    /// Number of path segments of every URL of this template.
     path_segments: usize,
     /// Host and port.
     place: String,
@@ -34,23 +35,23 @@ pub struct HttpLoader {
 }
 
 impl HttpLoader {
-    /// A loader of what `origin` describes. Connects to nothing yet.
+    /// A loader for `origin`. It does not connect yet.
     ///
     /// # Errors
-    /// The template is no `http` or `https` URL with `{key}` in its path or query.
+    /// The template is not an `http` or `https` URL with `{key}` in its path or query.
     pub fn new(
         origin: &HttpOrigin,
         limits: &OriginLimits,
         max_value_bytes: usize,
     ) -> Result<Self, Error> {
         let template = origin.url_template.clone();
-        let Checked { path_segments, place } = check(&template)?;
+        let CheckedTemplate { path_segments, place } = check(&template)?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls())
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_millis(limits.timeout_ms))
             .pool_max_idle_per_host(limits.concurrency as usize)
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Template { problem: error.to_string() })?;
@@ -59,9 +60,9 @@ impl HttpLoader {
 
     fn url(&self, key: &[u8]) -> Result<Url, Error> {
         let url = Url::parse(&expand(&self.template, key)).map_err(|_| Error::Key)?;
-        // A key of dots would be read as a step up or down the path, also when escaped.
-        let steps = key == b"." || segments(&url) != self.path_segments;
-        if steps { Err(Error::Key) } else { Ok(url) }
+        // URL parsing resolves `.` and `..` as path steps, even percent-encoded.
+        let changes_path = key == b"." || segments(&url) != self.path_segments;
+        if changes_path { Err(Error::Key) } else { Ok(url) }
     }
 
     async fn get(&self, key: &[u8]) -> Result<Loaded, Error> {
@@ -72,7 +73,10 @@ impl HttpLoader {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(Loaded::Absent),
-            status => return Err(Error::Status { status: status.as_u16() }),
+            status => {
+                let place = self.place.clone();
+                return Err(Error::Status { place, status: status.as_u16() });
+            }
         }
         let max = self.max_value_bytes;
         let announced = response.content_length().unwrap_or(0);
@@ -92,7 +96,8 @@ impl HttpLoader {
         Ok(Loaded::Value(Bytes::from(value)))
     }
 
-    /// The cause alone: the rest holds the URL, which may carry a password or a key.
+    /// Keeps the root cause only: the rest of the text has the URL, which may contain a password or
+    /// a key.
     fn failed(&self, error: reqwest::Error) -> Error {
         let is_connect = error.is_connect();
         let error = error.without_url();
@@ -100,12 +105,8 @@ impl HttpLoader {
         while let Some(source) = cause.source() {
             cause = source;
         }
-        let problem = cause.to_string();
-        if is_connect {
-            Error::Connect { place: self.place.clone(), problem }
-        } else {
-            Error::Ask { problem }
-        }
+        let (place, problem) = (self.place.clone(), cause.to_string());
+        if is_connect { Error::Connect { place, problem } } else { Error::Ask { place, problem } }
     }
 }
 
@@ -115,14 +116,13 @@ impl Loader for HttpLoader {
     }
 }
 
-/// What every URL of a template has in common.
-struct Checked {
+/// What all URLs of a template have in common.
+struct CheckedTemplate {
     path_segments: usize,
     place: String,
 }
 
-/// Checks a template.
-fn check(template: &str) -> Result<Checked, Error> {
+fn check(template: &str) -> Result<CheckedTemplate, Error> {
     let refuse = |problem: &str| Err(Error::Template { problem: problem.to_owned() });
     if !template.contains(PLACEHOLDER) {
         return refuse("it has no {key}");
@@ -136,14 +136,14 @@ fn check(template: &str) -> Result<Checked, Error> {
         return refuse("its scheme is neither http nor https");
     }
     if one.authority() != other.authority() {
-        return refuse("{key} stands in its host or user");
+        return refuse("{key} is in its host or user");
     }
     if (one.path(), one.query()) == (other.path(), other.query()) {
-        return refuse("{key} stands neither in its path nor in its query");
+        return refuse("{key} is neither in its path nor in its query");
     }
     let port = one.port_or_known_default().unwrap_or_default();
     let place = format!("{}:{port}", one.host_str().unwrap_or_default());
-    Ok(Checked { path_segments: segments(&one), place })
+    Ok(CheckedTemplate { path_segments: segments(&one), place })
 }
 
 fn expand(template: &str, key: &[u8]) -> String {
@@ -154,7 +154,7 @@ fn segments(url: &Url) -> usize {
     url.path_segments().map_or(0, Iterator::count)
 }
 
-/// The web's own roots, compiled in: an image from scratch has no others.
+/// The public web's root certificates, compiled in: an image built from scratch has none.
 fn tls() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

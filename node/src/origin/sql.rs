@@ -1,4 +1,4 @@
-//! Values from a row of a SQL database: PostgreSQL, MySQL or SQLite, told apart by the URL.
+//! Values from a row of a SQL database: PostgreSQL, MySQL or SQLite, selected by the URL's scheme.
 //!
 //! The key is always a bound parameter. The value is the first column of the first row:
 //!
@@ -7,12 +7,12 @@
 //! | no row, or NULL | absent |
 //! | `bytea`, `BLOB`, text, JSON | its bytes |
 //! | PostgreSQL, any other type | the server's own text form (`value::text`) |
-//! | MySQL, integers, floats, decimals | decimal text; dates: cast them in the query |
+//! | MySQL, integers, floats, decimals | decimal text; dates must be cast in the query |
 //! | SQLite, `INTEGER`, `REAL` | decimal text |
 //!
-//! A key that the parameter's type cannot hold (`abc` for an integer, bytes that are no UTF-8 for
-//! a text) has no row, so it is absent, without an error of the database. The credential is read
-//! again when its file changes; TLS is asked for in the URL (`sslmode=verify-full`).
+//! A key that the parameter's type cannot represent (`abc` for an integer, invalid UTF-8 for text)
+//! has no row, so it is absent and not an error. The credential is read again when its file
+//! changes. The URL enables TLS (`sslmode=verify-full`).
 
 mod connections;
 mod mysql;
@@ -33,16 +33,18 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use self::mysql::MySqlSource;
-use self::postgres::PostgresSource;
-use self::sqlite::SqliteSource;
+use self::mysql::MySql;
+use self::postgres::Postgres;
+use self::sqlite::Sqlite;
 use self::statement::Statement;
-use super::{Credentials, Error, Loaded, Loader};
+use super::credentials::Credentials;
+use super::error::Error;
+use super::loader::{Loaded, Loader};
 
-/// How often the credential's file is looked at while loads come.
-const RECHECK: Duration = Duration::from_secs(1);
+/// How often the credential's file is checked for changes while loads run.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Loads keys by a query.
+/// Loads keys by a SQL query.
 pub struct SqlLoader {
     statement: Statement,
     url_file: String,
@@ -56,17 +58,17 @@ pub struct SqlLoader {
 struct Current {
     url: String,
     checked: Instant,
-    source: Arc<Source>,
+    database: Arc<Database>,
 }
 
-enum Source {
-    Postgres(PostgresSource),
-    MySql(MySqlSource),
-    Sqlite(SqliteSource),
+enum Database {
+    Postgres(Postgres),
+    MySql(MySql),
+    Sqlite(Sqlite),
 }
 
-impl Source {
-    /// Opens a connection and lets the server read the query.
+impl Database {
+    /// Opens a connection and prepares the query.
     async fn warm(&self) -> Result<(), Error> {
         match self {
             Self::Postgres(postgres) => postgres.warm().await,
@@ -77,7 +79,7 @@ impl Source {
 }
 
 impl SqlLoader {
-    /// A loader of what `origin` describes. Connects to nothing yet.
+    /// A loader for `origin`. It does not connect yet.
     ///
     /// # Errors
     /// The query does not have exactly one parameter.
@@ -97,60 +99,60 @@ impl SqlLoader {
         })
     }
 
-    /// The database to ask, anew when the credential changed. The file is small and in memory, so
-    /// it is read under the lock: two loads never connect twice.
-    fn source(&self) -> Result<Arc<Source>, Error> {
+    /// The database of the current credential. The file is small and in memory, so it is read under
+    /// the lock, which keeps concurrent loads from opening the database twice.
+    fn database(&self) -> Result<Arc<Database>, Error> {
         let mut current = self.current.lock();
         if let Some(current) = current.as_mut()
-            && current.checked.elapsed() >= RECHECK
+            && current.checked.elapsed() >= CHECK_INTERVAL
         {
             current.checked = Instant::now();
             match self.credentials.read(&self.url_file) {
                 Ok(url) if url == current.url => {}
                 Ok(url) => {
                     // The old connections close when their last load is done.
-                    current.source = Arc::new(self.open(&url)?);
+                    current.database = Arc::new(self.open(&url)?);
                     current.url = url;
-                    tracing::info!(file = self.url_file, "credential changed, connecting anew");
+                    tracing::info!(file = self.url_file, "credential changed, reconnecting");
                 }
-                // Half-written or taken away: what worked until now may work on.
-                Err(error) => tracing::warn!(%error, "credential not checked"),
+                // Half-written or removed: the previous credential may still work.
+                Err(error) => tracing::warn!(%error, "cannot check the credential for changes"),
             }
         }
         if let Some(current) = &*current {
-            return Ok(Arc::clone(&current.source));
+            return Ok(Arc::clone(&current.database));
         }
         let url = self.credentials.read(&self.url_file)?;
-        let source = Arc::new(self.open(&url)?);
+        let database = Arc::new(self.open(&url)?);
         let checked = Instant::now();
-        *current = Some(Current { url, checked, source: Arc::clone(&source) });
-        Ok(source)
+        *current = Some(Current { url, checked, database: Arc::clone(&database) });
+        Ok(database)
     }
 
-    fn open(&self, url: &str) -> Result<Source, Error> {
+    fn open(&self, url: &str) -> Result<Database, Error> {
         let refuse = |problem| Error::Url { file: self.url_file.clone(), problem };
         let (scheme, _) = url.split_once(':').ok_or_else(|| refuse("it is not a URL"))?;
         let (statement, limits) = (&self.statement, &self.limits);
         match scheme {
-            "postgres" | "postgresql" => PostgresSource::open(url, statement, limits)
-                .map(Source::Postgres)
+            "postgres" | "postgresql" => Postgres::open(url, statement, limits)
+                .map(Database::Postgres)
                 .ok_or_else(|| refuse("it is not a PostgreSQL URL")),
-            "mysql" | "mariadb" => MySqlSource::open(url, statement, limits)
-                .map(Source::MySql)
+            "mysql" | "mariadb" => MySql::open(url, statement, limits)
+                .map(Database::MySql)
                 .ok_or_else(|| refuse("it is not a MySQL URL")),
-            "sqlite" => SqliteSource::open(url, statement, limits)
-                .map(Source::Sqlite)
+            "sqlite" => Sqlite::open(url, statement, limits)
+                .map(Database::Sqlite)
                 .ok_or_else(|| refuse("it is not a SQLite URL")),
             _ => Err(refuse("its scheme is none of postgres, mysql and sqlite")),
         }
     }
 
-    async fn ask(&self, key: &[u8]) -> Result<Loaded, Error> {
-        let source = self.source()?;
-        let value = match &*source {
-            Source::Postgres(postgres) => postgres.load(key).await?,
-            Source::MySql(mysql) => mysql.load(key).await?,
-            Source::Sqlite(sqlite) => sqlite.load(key).await?,
+    async fn query(&self, key: &[u8]) -> Result<Loaded, Error> {
+        let database = self.database()?;
+        let value = match &*database {
+            Database::Postgres(postgres) => postgres.load(key).await?,
+            Database::MySql(mysql) => mysql.load(key).await?,
+            Database::Sqlite(sqlite) => sqlite.load(key).await?,
         };
         match value {
             None => Ok(Loaded::Absent),
@@ -164,29 +166,29 @@ impl SqlLoader {
 
 impl Loader for SqlLoader {
     fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>> {
-        self.ask(key).boxed()
+        self.query(key).boxed()
     }
 
     fn warm(&self) {
-        let warmed = self.source().map(|source| {
+        let warmed = self.database().map(|database| {
             let tasks = Tasks::new(Handle::current());
             tasks.spawn("warm", async move {
-                if let Err(error) = source.warm().await {
-                    tracing::warn!(%error, "an origin's first loads will fail");
+                if let Err(error) = database.warm().await {
+                    tracing::warn!(%error, "the first loads of an origin will fail");
                 }
             });
         });
         if let Err(error) = warmed {
-            tracing::warn!(%error, "an origin's first loads will fail");
+            tracing::warn!(%error, "the first loads of an origin will fail");
         }
     }
 
     fn pending(&self) -> Option<String> {
-        let source = self.current.lock().as_ref()?.source.clone();
-        match &*source {
-            Source::Postgres(postgres) => postgres.pending(),
-            Source::MySql(mysql) => mysql.pending(),
-            Source::Sqlite(_) => None,
+        let database = self.current.lock().as_ref()?.database.clone();
+        match &*database {
+            Database::Postgres(postgres) => postgres.pending(),
+            Database::MySql(mysql) => mysql.pending(),
+            Database::Sqlite(_) => None,
         }
     }
 }
@@ -195,11 +197,6 @@ impl std::fmt::Debug for SqlLoader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SqlLoader").field("url_file", &self.url_file).finish_non_exhaustive()
     }
-}
-
-/// A value that cannot be taken from its row.
-fn unreadable(error: impl std::fmt::Display) -> Error {
-    Error::Ask { problem: error.to_string() }
 }
 
 #[cfg(test)]

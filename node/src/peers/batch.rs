@@ -1,9 +1,9 @@
-//! Keys for one peer gather while a call is in flight, and go together in the next.
+//! Batches the keys for one peer: keys collect while a call is in flight and share the next call.
 //!
-//! A key that needs a load at its owner must not hold up the hits of its batch. So a batch asks
-//! with little patience: what the owner cannot answer at once it answers with DEADLINE_EXCEEDED
-//! and goes on loading; such a key is then asked for again in a call of its own, which joins the
-//! owner's flight and may take its time.
+//! A key that its owner must load would delay the hits of its batch. So a batch gives the owner
+//! little time: for a key that is not answered by then the owner returns DEADLINE_EXCEEDED and
+//! keeps loading. That key is requested again in a call of its own, which joins the owner's flight
+//! and may take as long as a load.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,78 +14,90 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 
-use super::peer::{ANSWER_LIMIT, Link, Unanswered};
+use super::link::{ANSWER_TIMEOUT, Link};
 
-/// Most keys in one batch.
 const MAX_KEYS: usize = 256;
-/// Batches in flight to one peer; keys gather while there are as many.
+/// Batches in flight to one peer. At the limit further keys collect.
 const MAX_CALLS: usize = 32;
-/// A call that takes longer than this no longer makes keys wait for its end.
-const GATHER: Duration = Duration::from_millis(1);
-/// What a batch gives its owner for keys that it has to load.
-const IMPATIENCE: Duration = Duration::from_millis(10);
+/// How long keys collect while a call is in flight.
+const COLLECT_TIME: Duration = Duration::from_millis(1);
+/// Time that a batch gives the owner for keys that it has to load.
+const BATCH_LOAD_TIME: Duration = Duration::from_millis(10);
 
-type Reply = Result<FetchResult, Unanswered>;
-
-/// One key that somebody waits for.
-pub(super) struct Want {
-    pub(super) group: Arc<str>,
-    pub(super) key: Bytes,
-    pub(super) reply: oneshot::Sender<Reply>,
+/// A peer gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The peer has not answered lately and is bypassed.
+    #[error("the peer is bypassed")]
+    Down,
+    /// The queue of keys for the peer is at its limit.
+    #[error("the peer's queue is full")]
+    Full,
+    /// The call failed or timed out.
+    #[error("the peer did not answer")]
+    Failed,
 }
 
-/// Sends what is wanted until the peer is dropped or the node stops.
-pub(super) async fn drive(mut wants: mpsc::Receiver<Want>, link: Arc<Link>) {
+/// A key that a caller waits for.
+pub(super) struct PendingKey {
+    pub(super) group: Arc<str>,
+    pub(super) key: Bytes,
+    pub(super) reply: oneshot::Sender<Result<FetchResult, Unanswered>>,
+}
+
+/// Sends queued keys until the queue closes or the node stops.
+pub(super) async fn drive(mut queue: mpsc::Receiver<PendingKey>, link: Arc<Link>) {
     let stopping = link.context.tasks.stopping().clone();
     let calls = Arc::new(Semaphore::new(MAX_CALLS));
     loop {
         let mut batch = Vec::new();
         let permit = calls.clone().acquire_owned().await.expect("never closed");
         tokio::select! {
-            count = wants.recv_many(&mut batch, MAX_KEYS) => if count == 0 { return },
+            count = queue.recv_many(&mut batch, MAX_KEYS) => if count == 0 { return },
             () = stopping.cancelled() => return,
         }
         let call = link.context.tasks.spawn("batch", send(batch, link.clone(), permit));
-        // Whichever comes first: the end of this call, or the end of our patience with it.
-        _ = timeout(GATHER, call).await;
+        // The next batch starts when this call ends or COLLECT_TIME is over.
+        _ = timeout(COLLECT_TIME, call).await;
     }
 }
 
-async fn send(batch: Vec<Want>, link: Arc<Link>, permit: OwnedSemaphorePermit) {
+async fn send(batch: Vec<PendingKey>, link: Arc<Link>, permit: OwnedSemaphorePermit) {
     let began = Instant::now();
-    let keys = batch.iter().map(|want| want.asked(IMPATIENCE)).collect();
-    let answers = call(&link, keys, ANSWER_LIMIT).await;
+    let keys = batch.iter().map(|pending| pending.request(BATCH_LOAD_TIME)).collect();
+    let answers = call(&link, keys, ANSWER_TIMEOUT).await;
     link.metrics.seconds.observe(began.elapsed().as_secs_f64());
     drop(permit);
     match answers {
         Some(results) if results.len() == batch.len() => {
             link.metrics.ok.inc();
-            for (want, result) in batch.into_iter().zip(results) {
-                if needs_patience(&result) {
+            for (pending, result) in batch.into_iter().zip(results) {
+                if must_ask_alone(&result) {
                     let loading = Code::from(result.code) == Code::DeadlineExceeded;
-                    link.context.tasks.spawn("patient", ask_alone(want, loading, link.clone()));
+                    let alone = ask_alone(pending, loading, link.clone());
+                    link.context.tasks.spawn("fetch alone", alone);
                 } else {
-                    _ = want.reply.send(Ok(result));
+                    _ = pending.reply.send(Ok(result));
                 }
             }
         }
         _ => {
             link.metrics.failed.inc();
-            link.down();
-            batch.into_iter().for_each(|want| _ = want.reply.send(Err(Unanswered::Failed)));
+            link.mark_down();
+            batch.into_iter().for_each(|pending| _ = pending.reply.send(Err(Unanswered::Failed)));
         }
     }
 }
 
-/// Asks for one key with all the time that a load may take, or until the peer goes silent. If the
-/// owner was `loading` it when it was asked before, the answer is that load's, also when it had
-/// ended by the time of this call and the owner takes it for a hit.
-async fn ask_alone(want: Want, loading: bool, link: Arc<Link>) {
-    let patience = link.context.patience;
-    let asked = call(&link, vec![want.asked(patience)], patience + ANSWER_LIMIT);
+/// Requests one key with the time limit of a load, or until the peer goes down. `loading` means
+/// that the owner was loading the key when the batch asked. Then the answer counts as loaded even
+/// if the load has ended by now and the owner reports a hit.
+async fn ask_alone(pending: PendingKey, loading: bool, link: Arc<Link>) {
+    let load_timeout = link.context.load_timeout;
+    let keys = vec![pending.request(load_timeout)];
     let results = tokio::select! {
-        results = asked => results,
-        () = link.health.went_down() => None,
+        results = call(&link, keys, load_timeout + ANSWER_TIMEOUT) => results,
+        () = link.health.wait_until_down() => None,
     };
     let reply = match results.as_deref() {
         Some([result]) => {
@@ -97,14 +109,14 @@ async fn ask_alone(want: Want, loading: bool, link: Arc<Link>) {
         }
         _ => Err(Unanswered::Failed),
     };
-    _ = want.reply.send(reply);
+    _ = pending.reply.send(reply);
 }
 
-/// One call; nothing when the peer did not answer it. A connection that broke is tried once more:
-/// a peer that retires old connections is not a silent one.
+/// One call; `None` if the peer did not answer it. A broken connection gets one more try: a peer
+/// may retire an old connection without being down.
 async fn call(link: &Link, keys: Vec<FetchKey>, limit: Duration) -> Option<Vec<FetchResult>> {
     let request = FetchRequest {
-        from: link.context.me.to_string(),
+        from: link.context.member.to_string(),
         ring_revision: u64::try_from(link.context.metrics.revision.get()).unwrap_or(0),
         keys,
     };
@@ -125,23 +137,23 @@ async fn call(link: &Link, keys: Vec<FetchKey>, limit: Duration) -> Option<Vec<F
     timeout(limit, calls).await.ok().flatten()
 }
 
-/// A status that this side made of a broken connection.
+/// A status that the client side made from a transport error.
 fn is_broken(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
-/// The owner is still loading, or its response was full.
-fn needs_patience(result: &FetchResult) -> bool {
+/// The owner is still loading the key, or its response was full.
+fn must_ask_alone(result: &FetchResult) -> bool {
     result.outcome() == Outcome::Error
         && matches!(Code::from(result.code), Code::DeadlineExceeded | Code::Aborted)
 }
 
-impl Want {
-    fn asked(&self, patience: Duration) -> FetchKey {
+impl PendingKey {
+    fn request(&self, load_time: Duration) -> FetchKey {
         FetchKey {
             group: self.group.to_string(),
             key: self.key.clone(),
-            timeout_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+            timeout_ms: u32::try_from(load_time.as_millis()).unwrap_or(u32::MAX),
         }
     }
 }

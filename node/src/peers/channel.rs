@@ -5,20 +5,21 @@ use std::time::Duration;
 use larder_proto::v1::peer_client::PeerClient;
 use tonic::transport::{Channel, Endpoint, Error};
 
-/// A connection that is not made in this time counts as a peer that does not answer.
+/// A peer that accepts no connection within this time counts as not answering.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
-/// Pings find a peer that is gone without a word while calls wait.
+/// Pings detect a peer that vanished without closing its connection.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// A batch's answers are cut at [`super::peer::BATCH_BYTES`] by the peer that sends them; one more
-/// value of the largest size may stand on top.
-const MAX_MESSAGE_BYTES: usize = 4 * super::peer::BATCH_BYTES;
+/// gRPC's common receive limit. The sending peer cuts a batch of results below it.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Leaves room for one more value of the largest size and for framing.
+const MAX_MESSAGE_BYTES: usize = 4 * BATCH_BYTES;
 
-/// A client of `address` (`host:port`) that connects when it is first used, and again after a
-/// broken connection. Needs a runtime around it.
+/// A client of `address` (`host:port`). It connects on first use and reconnects after a failure.
+/// Must be called on a runtime.
 ///
 /// # Errors
-/// An address that cannot be one.
+/// `address` is not a valid authority.
 pub(super) fn open(address: &str) -> Result<PeerClient<Channel>, Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)

@@ -1,13 +1,13 @@
-//! Whether a peer answers. A lease says that it should; only answers say that it does.
+//! Whether a peer answers. A lease promises it; only an answer proves it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-/// Up until the first call without an answer; up again after a probe was answered.
+/// Up until the first unanswered call; up again after an answered probe.
 #[derive(Debug)]
 pub(super) struct Health {
-    /// The same as `changes` holds; read on every forward.
+    /// Mirrors `changes`; read on every forward.
     up: AtomicBool,
     changes: watch::Sender<bool>,
 }
@@ -21,21 +21,21 @@ impl Health {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// True for the caller who turned it down, and who has to see to its recovery.
-    pub(super) fn down(&self) -> bool {
+    /// True for the caller that turned it down: that caller starts the probe.
+    pub(super) fn mark_down(&self) -> bool {
         let turned = self.up.swap(false, Ordering::Relaxed);
         self.changes.send_replace(false);
         turned
     }
 
-    pub(super) fn up(&self) {
+    pub(super) fn mark_up(&self) {
         self.up.store(true, Ordering::Relaxed);
         self.changes.send_replace(true);
     }
 
-    /// Returns when the peer is down.
-    pub(super) async fn went_down(&self) {
-        // The sender is ours, so it is not gone.
+    /// Returns once the peer is down.
+    pub(super) async fn wait_until_down(&self) {
+        // `self` owns the sender, so the channel cannot close.
         _ = self.changes.subscribe().wait_for(|up| !up).await;
     }
 }
@@ -47,10 +47,10 @@ mod tests {
     #[tokio::test]
     async fn only_one_caller_turns_a_peer_down() {
         let health = Health::new();
-        assert!(health.down());
-        assert!(!health.down());
-        health.went_down().await;
-        health.up();
-        assert!(health.is_up() && health.down());
+        assert!(health.mark_down());
+        assert!(!health.mark_down());
+        health.wait_until_down().await;
+        health.mark_up();
+        assert!(health.is_up() && health.mark_down());
     }
 }

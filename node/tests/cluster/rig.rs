@@ -1,4 +1,4 @@
-//! A cluster to be asked: members, registry, and an origin that counts.
+//! A cluster under test: members, registry, and an origin that counts its loads.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -18,7 +18,7 @@ use larder_proto::config::{
     SidecarMode,
 };
 use larder_proto::contract::{
-    Freshness, GroupContract, HttpOrigin, Origin as Described, OriginLimits,
+    Freshness, GroupContract, HttpOrigin, Origin as OriginContract, OriginLimits,
 };
 use larder_proto::keys::Keys;
 use larder_proto::registry::{Metadata, Registration};
@@ -35,10 +35,10 @@ use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-/// A lease of a test's member: as short as etcd grants.
+/// TTL of the members' leases: the shortest that etcd grants.
 const LEASE_SECONDS: u64 = 2;
 
-/// Counts what it is asked for. The value of a key is its text and the number of the load.
+/// Counts its loads. The value of a key is its text and the number of its load.
 pub(crate) struct Origin {
     loads: Mutex<HashMap<Bytes, usize>>,
     pub(crate) delay_ms: AtomicU64,
@@ -53,7 +53,7 @@ pub(crate) struct Cluster {
     keys: Keys,
 }
 
-/// A member as a process of its own.
+/// A member in a process of its own.
 pub(crate) struct Process {
     child: tokio::process::Child,
     channel: Channel,
@@ -73,7 +73,7 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to stop, and tells its exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub(crate) async fn terminate(mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         let exit = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
@@ -83,7 +83,7 @@ impl Process {
     fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id().expect("running")).expect("a process id");
         let pid = Pid::from_raw(id).expect("a process id");
-        kill_process(pid, signal).expect("our own child");
+        kill_process(pid, signal).expect("a child process");
     }
 }
 
@@ -116,7 +116,7 @@ impl Origin {
 }
 
 impl Cluster {
-    /// Members `shop-0`, `shop-1`, ... that all know each other.
+    /// Starts members `shop-0`, `shop-1`, ... and waits until all have the whole ring.
     pub(crate) async fn start(members: usize) -> Self {
         let mut cluster = Self::empty(Origin::new());
         for index in 0..members {
@@ -132,9 +132,9 @@ impl Cluster {
         cluster
     }
 
-    /// Two members of which each believes that the other owns every key: each has a registry of
-    /// its own, in which the other weighs a hundred million times as much.
-    pub(crate) async fn contrary_pair() -> (Self, Self) {
+    /// Two members whose rings each give every key to the other: each has its own registry, in
+    /// which the other has a hundred million times its weight.
+    pub(crate) async fn conflicting_pair() -> (Self, Self) {
         let origin = Origin::new();
         let (mut a, mut b) = (Self::empty(origin.clone()), Self::empty(origin));
         a.add("left", 8 << 20);
@@ -200,7 +200,7 @@ impl Cluster {
         App::build(config, options).expect("free ports").spawn().expect("threads")
     }
 
-    /// A member as a process of its own.
+    /// Starts a member in a process of its own.
     pub(crate) async fn start_process(&self, name: &str) -> Process {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("node.json");
@@ -231,12 +231,12 @@ impl Cluster {
         eventually(Duration::from_secs(20), whole).await;
         let ring = AdminClient::new(self.channel(0)).ring(RingRequest {}).await.expect("a ring");
         let members = ring.into_inner().members;
-        let me = members.into_iter().find(|member| member.name == name).expect("there");
-        let channel = self.channel_to(me.grpc_address.parse().expect("an address"));
+        let member = members.into_iter().find(|member| member.name == name).expect("there");
+        let channel = self.channel_to(member.grpc_address.parse().expect("an address"));
         Process { child, channel, _folder: folder }
     }
 
-    /// Drops a member's copy of a key, as time would.
+    /// Drops a member's copy of a key, as if it had expired.
     pub(crate) fn forget_copy(&self, member: usize, group: &str, key: &str) {
         let cache = self.members[member].as_ref().expect("alive").cache().expect("a member");
         cache.drop_copies(group, &[Bytes::copy_from_slice(key.as_bytes())]);
@@ -272,7 +272,7 @@ impl Cluster {
         CacheClient::new(self.channel(member))
     }
 
-    /// Ends a member as a crash would: no farewell.
+    /// Stops a member without draining it, as in a crash.
     pub(crate) fn crash(&mut self, member: usize) {
         drop(self.take(member));
     }
@@ -288,7 +288,7 @@ impl Cluster {
         members.into_iter().map(|member| member.name).collect()
     }
 
-    /// Who owns a key in the first member's ring.
+    /// Owner of a key in the first member's ring.
     pub(crate) async fn owner(&self, group: &str, key: &str) -> String {
         let cache = self.members[0].as_ref().expect("alive").cache().expect("a member");
         let answer = cache.read(group, key.as_bytes()).await.expect("an answer");
@@ -306,7 +306,7 @@ impl Cluster {
     pub(crate) async fn put_group(&self, name: &str, url_template: &str, ttl_ms: u64) {
         let contract = GroupContract {
             policy: "Lru".into(),
-            origin: Described::Http(HttpOrigin { url_template: url_template.into() }),
+            origin: OriginContract::Http(HttpOrigin { url_template: url_template.into() }),
             freshness: Freshness {
                 ttl_ms,
                 jitter_percent: 0,
@@ -348,9 +348,11 @@ impl Cluster {
         etcd_client::Client::connect([self.registry.endpoint()], None).await.expect("connected")
     }
 
-    /// An origin over HTTP: `/one/K` and `/two/K` answer `one K` and `two K`, `/count/K` counts.
+    /// An origin over HTTP: `/one/K` and `/two/K` answer `one K` and `two K`, `/count/K` counts, and
+    /// `/status/N` answers with status N.
     pub(crate) async fn serve_http_origin(&self) -> String {
         use axum::extract::Path;
+        use axum::http::StatusCode;
         use axum::routing::get;
         let listener = tokio::net::TcpListener::bind(loopback()).await.expect("loopback");
         let address = listener.local_addr().expect("bound");
@@ -358,9 +360,11 @@ impl Cluster {
         let router = axum::Router::new().route(
             "/{what}/{key}",
             get(move |Path((what, key)): Path<(String, String)>| async move {
+                let ok = |body: String| (StatusCode::OK, body);
                 match what.as_str() {
-                    "count" => format!("count {}", count.fetch_add(1, Ordering::SeqCst)),
-                    what => format!("{what} {key}"),
+                    "count" => ok(format!("count {}", count.fetch_add(1, Ordering::SeqCst))),
+                    "status" => (key.parse().expect("a status"), String::new()),
+                    what => ok(format!("{what} {key}")),
                 }
             }),
         );
@@ -392,7 +396,7 @@ impl Cluster {
         }
     }
 
-    /// Drains whoever is left, all at once, then the registry.
+    /// Drains the remaining members at the same time, then stops the registry.
     pub(crate) async fn stop(self) {
         let members = self.members.into_iter().flatten();
         futures::future::join_all(members.map(Running::drain)).await;
@@ -415,7 +419,7 @@ pub(crate) async fn get(
     client.get(request).await.map(tonic::Response::into_inner)
 }
 
-/// Polls until it holds, and panics after `limit`.
+/// Polls until `holds` returns true. Panics after `limit`.
 pub(crate) async fn eventually<F: Future<Output = bool>>(limit: Duration, holds: impl Fn() -> F) {
     let end = Instant::now() + limit;
     while !holds().await {
@@ -437,7 +441,7 @@ pub(crate) async fn http_get(address: SocketAddr, path: &str) -> (u16, Vec<u8>) 
     (status, body.to_vec())
 }
 
-/// One Get over bare HTTP/2 with a time limit that only the server knows of; the code it answers.
+/// One Get over plain HTTP/2 with a timeout that only the server enforces. Returns the code.
 pub(crate) async fn raw_get(address: SocketAddr, group: &str, key: &str, timeout: &str) -> Code {
     let message = GetRequest {
         group: group.into(),

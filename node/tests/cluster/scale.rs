@@ -1,4 +1,4 @@
-//! Members come and go under a client that follows the ring.
+//! Members join and leave while a client that follows the ring reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,12 +11,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::rig::{Cluster, eventually};
 use crate::GROUP;
 
-/// Reads a second, over as many keys as are read in one.
+/// Reads per second, and number of keys.
 const RATE: u32 = 300;
 
-/// What reads saw: how many there were, the slowest, and what those that failed said.
+/// Results of the reads.
 #[derive(Debug, Default)]
-struct Seen {
+struct ReadStats {
     reads: usize,
     slowest: Duration,
     failures: Vec<String>,
@@ -34,7 +34,7 @@ async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
 
     cluster.add("shop-3", 8 << 20);
     eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 4 }).await;
-    // Until the client has been with the new member, the ring it knows is the old one.
+    // The client has the new ring only once it reads from the new member.
     let served = || async {
         let hits = cluster.metric(3, r#"larder_gets_total{group="students",result="hit_local"}"#);
         hits.await.is_some_and(|hits| hits > 100.0)
@@ -47,16 +47,16 @@ async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
     eventually(Duration::from_secs(10), more).await;
 
     stop.store(true, Ordering::Relaxed);
-    let seen = reader.await.expect("no panic");
-    assert_eq!(seen.failures, Vec::<String>::new());
-    assert!(seen.reads > 500 && seen.slowest < Duration::from_secs(1), "{seen:?}");
+    let stats = reader.await.expect("no panic");
+    assert_eq!(stats.failures, Vec::<String>::new());
+    assert!(stats.reads > 500 && stats.slowest < Duration::from_secs(1), "{stats:?}");
     cluster.stop().await;
 }
 
-async fn read(client: Client, stop: Arc<AtomicBool>, asked: Arc<AtomicU32>) -> Seen {
+async fn read(client: Client, stop: Arc<AtomicBool>, asked: Arc<AtomicU32>) -> ReadStats {
     let mut pace = interval(Duration::from_secs(1) / RATE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let (mut running, mut seen) = (JoinSet::new(), Seen::default());
+    let (mut running, mut stats) = (JoinSet::new(), ReadStats::default());
     for number in 0_u32.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -71,9 +71,9 @@ async fn read(client: Client, stop: Arc<AtomicBool>, asked: Arc<AtomicU32>) -> S
         });
     }
     for (took, failure) in running.join_all().await {
-        seen.reads += 1;
-        seen.slowest = seen.slowest.max(took);
-        seen.failures.extend(failure);
+        stats.reads += 1;
+        stats.slowest = stats.slowest.max(took);
+        stats.failures.extend(failure);
     }
-    seen
+    stats
 }

@@ -1,11 +1,11 @@
-//! Members that join, leave, and lose their registry in every way it can be lost.
+//! Members that join, leave, and lose their registry in every possible way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, GetOptions, PutOptions};
-use larder_node::membership::{self, Membership, MembershipOptions, View};
+use larder_node::membership::{self, Membership, MembershipOptions, MembershipView};
 use larder_proto::keys::Keys;
 use larder_proto::registry::{Metadata, Registration};
 use larder_runtime::clock::Clock;
@@ -54,7 +54,11 @@ fn join(name: &str, uid: &str, address: std::net::SocketAddr) -> Membership {
     membership::start(options, &tasks, Random::seeded(1), Clock::start())
 }
 
-async fn until(views: &watch::Receiver<Arc<View>>, what: &str, holds: impl Fn(&View) -> bool) {
+async fn until(
+    views: &watch::Receiver<Arc<MembershipView>>,
+    what: &str,
+    holds: impl Fn(&MembershipView) -> bool,
+) {
     let mut views = views.clone();
     let waited = tokio::time::timeout(PATIENCE, views.wait_for(|view| holds(view))).await.is_ok();
     let last = Arc::clone(&views.borrow());
@@ -76,8 +80,8 @@ async fn three(address: std::net::SocketAddr) -> [Membership; 3] {
     members
 }
 
-/// Watches a member's ring and remembers its smallest size.
-fn smallest_ring(views: &watch::Receiver<Arc<View>>) -> Arc<AtomicUsize> {
+/// Tracks the smallest size of a member's ring.
+fn smallest_ring(views: &watch::Receiver<Arc<MembershipView>>) -> Arc<AtomicUsize> {
     let smallest = Arc::new(AtomicUsize::new(usize::MAX));
     let (seen, mut views) = (Arc::clone(&smallest), views.clone());
     tokio::spawn(async move {
@@ -98,15 +102,15 @@ async fn registered_keys(client: &mut Client) -> Vec<(String, i64)> {
     got.kvs().iter().map(named).collect()
 }
 
-/// Waits until so many members' keys stand.
+/// Waits until `wanted` members are registered.
 async fn keys_become(client: &mut Client, wanted: usize) {
-    let become_so = async {
+    let reached = async {
         while registered_keys(client).await.len() != wanted {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, become_so).await;
-    assert!(waited.is_ok(), "never {wanted} keys of members");
+    let waited = tokio::time::timeout(PATIENCE, reached).await;
+    assert!(waited.is_ok(), "never {wanted} registered members");
 }
 
 async fn members_join_and_leave(backend: Backend) {
@@ -114,11 +118,11 @@ async fn members_join_and_leave(backend: Backend) {
     let began = Instant::now();
     one.leave().await;
     for member in [&zero, &two] {
-        let gone = |view: &View| !view.members.contains_key("shop-1");
+        let gone = |view: &MembershipView| !view.members.contains_key("shop-1");
         until(&member.views, "the third out of the ring", gone).await;
-        assert!(member.views.borrow().departed.is_empty(), "a farewell needs no grace");
+        assert!(member.views.borrow().departed.is_empty(), "deregistering skips the grace time");
     }
-    assert!(began.elapsed() < TTL, "a farewell does not wait for the lease");
+    assert!(began.elapsed() < TTL, "deregistering does not wait for the lease to expire");
     let mut client = backend.client().await;
     assert_eq!(registered_keys(&mut client).await.len(), 2);
 }
@@ -142,14 +146,14 @@ async fn contracts_arrive_within_a_second_and_bad_values_change_nothing(backend:
     until(&member.views, "no group", |view| view.groups.is_empty()).await;
 }
 
-async fn when_every_lease_is_revoked_the_ring_stays_and_all_register_again(backend: Backend) {
+async fn when_every_lease_is_revoked_the_ring_is_kept_and_all_register_again(backend: Backend) {
     let members = three(backend.address()).await;
     let smallest = members.each_ref().map(|member| smallest_ring(&member.views));
     let mut client = backend.client().await;
     let before = registered_keys(&mut client).await;
     let began = Instant::now();
     for lease in client.leases().await.expect("up").leases() {
-        client.lease_revoke(lease.id()).await.expect("it stands");
+        client.lease_revoke(lease.id()).await.expect("the lease exists");
     }
     let again = async {
         loop {
@@ -164,7 +168,7 @@ async fn when_every_lease_is_revoked_the_ring_stays_and_all_register_again(backe
     tokio::time::timeout(PATIENCE, again).await.expect("registered again");
     assert!(began.elapsed() < TTL, "within a lease: {:?}", began.elapsed());
     for member in &members {
-        until(&member.views, "nobody departed", |view| view.departed.is_empty()).await;
+        until(&member.views, "no departed member", |view| view.departed.is_empty()).await;
         is(&member.registered, true, "registered").await;
     }
     for smallest in smallest {
@@ -183,8 +187,8 @@ async fn a_cut_watch_resumes_by_revision_and_lists_again_after_a_compaction(back
     proxy.cut();
     is(&member.connected, false, "connected").await;
     client.put(keys().group("missed"), CONTRACT, None).await.expect("up");
-    proxy.mend();
-    until(&member.views, "what was missed", |view| view.groups.contains_key("missed")).await;
+    proxy.restore();
+    until(&member.views, "the missed group", |view| view.groups.contains_key("missed")).await;
     assert_eq!(member.views.borrow().counts.listings, 1, "resumed, not listed");
     is(&member.connected, true, "connected").await;
 
@@ -193,15 +197,15 @@ async fn a_cut_watch_resumes_by_revision_and_lists_again_after_a_compaction(back
     client.delete(keys().group("old"), None).await.expect("up");
     let put = client.put(keys().group("new"), CONTRACT, None).await.expect("up");
     client.compact(put.header().expect("a header").revision(), None).await.expect("up");
-    assert_eq!(member.views.borrow().groups.len(), 2, "the last view stays meanwhile");
-    proxy.mend();
+    assert_eq!(member.views.borrow().groups.len(), 2, "the last view is kept in the meantime");
+    proxy.restore();
     until(&member.views, "the new group", |view| view.groups.contains_key("new")).await;
     let view = Arc::clone(&member.views.borrow());
-    assert!(!view.groups.contains_key("old"), "what was deleted behind the compaction is gone");
+    assert!(!view.groups.contains_key("old"), "the group deleted before the compaction is gone");
     assert_eq!((view.counts.listings, view.counts.rebuilds), (2, 0));
 }
 
-async fn a_silent_registry_is_noticed_and_changes_nothing(backend: Backend) {
+async fn a_silent_registry_is_detected_and_changes_nothing(backend: Backend) {
     let proxy = Proxy::to(backend.address()).await;
     let member = join("shop-0", "uid-0", proxy.address);
     until(&member.views, "itself", |view| view.members.len() == 1).await;
@@ -210,19 +214,19 @@ async fn a_silent_registry_is_noticed_and_changes_nothing(backend: Backend) {
     let began = Instant::now();
     proxy.freeze();
     is(&member.connected, false, "connected").await;
-    // Heartbeats come every third of a lease; two and some time for a loaded machine.
+    // Two heartbeats, each a third of a lease, and a margin for a loaded machine.
     assert!(began.elapsed() < TTL, "{:?}", began.elapsed());
     let mut client = backend.client().await;
     keys_become(&mut client, 0).await;
     assert_eq!(member.views.borrow().members, members);
-    proxy.mend();
+    proxy.restore();
     is(&member.connected, true, "connected").await;
     keys_become(&mut client, 1).await;
     until(&member.views, "itself", |view| view.departed.is_empty()).await;
     assert_eq!(member.views.borrow().members, members);
 }
 
-async fn a_killed_registry_that_comes_back_changes_nothing(mut backend: Backend) {
+async fn a_killed_and_restarted_registry_changes_nothing(mut backend: Backend) {
     let members = three(backend.address()).await;
     let smallest = members.each_ref().map(|member| smallest_ring(&member.views));
     backend.client().await.put(keys().group("g"), CONTRACT, None).await.expect("up");
@@ -243,7 +247,7 @@ async fn a_killed_registry_that_comes_back_changes_nothing(mut backend: Backend)
     }
 }
 
-async fn a_registry_rebuilt_from_nothing_is_filled_again(mut backend: Backend) {
+async fn a_rebuilt_empty_registry_is_filled_again(mut backend: Backend) {
     let members = three(backend.address()).await;
     let smallest = members.each_ref().map(|member| smallest_ring(&member.views));
     let mut client = backend.client().await;
@@ -257,9 +261,9 @@ async fn a_registry_rebuilt_from_nothing_is_filled_again(mut backend: Backend) {
     let mut client = backend.client().await;
     keys_become(&mut client, 3).await;
     for member in &members {
-        let settled = |view: &View| view.counts.rebuilds == 1 && view.departed.is_empty();
+        let settled = |view: &MembershipView| view.counts.rebuilds == 1 && view.departed.is_empty();
         until(&member.views, "the new registry", settled).await;
-        assert_eq!(member.views.borrow().groups.len(), 1, "nobody said that the group is gone");
+        assert_eq!(member.views.borrow().groups.len(), 1, "no deletion of the group was seen");
     }
     client.delete(keys().group("g"), None).await.expect("up");
     client.put(keys().group("h"), CONTRACT, None).await.expect("up");
@@ -276,7 +280,9 @@ async fn a_dying_pod_never_removes_its_successor(backend: Backend) {
     is(&first.registered, true, "the first").await;
     let second = join("shop-0", "second", backend.address());
     let holds = |uid: &'static str| {
-        move |view: &View| view.members.get("shop-0").is_some_and(|r| r.metadata.uid == uid)
+        move |view: &MembershipView| {
+            view.members.get("shop-0").is_some_and(|r| r.metadata.uid == uid)
+        }
     };
     until(&second.views, "the successor's key", holds("second")).await;
     is(&second.registered, true, "the second").await;
@@ -290,7 +296,8 @@ async fn a_dying_pod_never_removes_its_successor(backend: Backend) {
     assert_eq!(registered_keys(&mut client).await.len(), 0);
 }
 
-/// A key that somebody deleted by hand comes back; one that somebody wrote by hand stays theirs.
+/// A key deleted by hand is written again. A key overwritten by hand is left alone while its lease
+/// exists.
 async fn a_deleted_key_is_written_again(backend: Backend) {
     let member = join("shop-0", "uid-0", backend.address());
     is(&member.registered, true, "registered").await;
@@ -304,11 +311,11 @@ async fn a_deleted_key_is_written_again(backend: Backend) {
     let options = PutOptions::new().with_lease(lease);
     client.put(keys().member("shop-0"), foreign, Some(options)).await.expect("up");
     is(&member.registered, false, "superseded").await;
-    client.lease_revoke(lease).await.expect("it stands");
+    client.lease_revoke(lease).await.expect("the lease exists");
     is(&member.registered, true, "free again").await;
 }
 
-/// Each scenario against the embedded registry, and against etcd where one is named.
+/// Runs each scenario against the embedded registry, and against etcd if one is configured.
 macro_rules! scenarios {
     ($($scenario:ident)*) => {
         mod embedded {
@@ -332,11 +339,11 @@ macro_rules! scenarios {
 scenarios! {
     members_join_and_leave
     contracts_arrive_within_a_second_and_bad_values_change_nothing
-    when_every_lease_is_revoked_the_ring_stays_and_all_register_again
+    when_every_lease_is_revoked_the_ring_is_kept_and_all_register_again
     a_cut_watch_resumes_by_revision_and_lists_again_after_a_compaction
-    a_silent_registry_is_noticed_and_changes_nothing
-    a_killed_registry_that_comes_back_changes_nothing
-    a_registry_rebuilt_from_nothing_is_filled_again
+    a_silent_registry_is_detected_and_changes_nothing
+    a_killed_and_restarted_registry_changes_nothing
+    a_rebuilt_empty_registry_is_filled_again
     a_dying_pod_never_removes_its_successor
     a_deleted_key_is_written_again
 }

@@ -4,9 +4,9 @@ use larder_node::origin::{Error, Loaded};
 use sqlx::{AssertSqlSafe, MySqlPool};
 
 use super::service;
-use super::sql::{Credential, deaf, instead, parts, value};
+use super::sql::{Credential, parts, replace_part, unused_address, value};
 
-/// A database of its own in the server, dropped at the end.
+/// A database of its own in the server. The test drops it at the end.
 struct Database {
     name: String,
     pool: MySqlPool,
@@ -15,13 +15,13 @@ struct Database {
 }
 
 impl Database {
-    /// Nothing when no server is named.
+    /// `None` if no server is configured.
     async fn new(name: &str, setup: &[&str]) -> Option<Self> {
         let url = service("LARDER_MYSQL")?;
         let name = format!("larder_{name}_{}", std::process::id());
-        let (server, _) = url.rsplit_once('/').expect("LARDER_MYSQL names a database");
+        let (server, _) = url.rsplit_once('/').expect("LARDER_MYSQL has the name of a database");
         let create = format!("CREATE DATABASE {name} CHARACTER SET utf8mb4");
-        let pool = MySqlPool::connect(&url).await.expect("LARDER_MYSQL names a server");
+        let pool = MySqlPool::connect(&url).await.expect("LARDER_MYSQL is the URL of a server");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&pool).await.expect("a new database");
         pool.close().await;
         let url = format!("{server}/{name}");
@@ -32,7 +32,7 @@ impl Database {
         Some(Self { name, pool, credential: Credential::new(&url), url })
     }
 
-    /// Loads one key with a query of its own.
+    /// Loads one key with one query.
     async fn load(&self, query: &str, key: impl AsRef<[u8]>) -> Result<Loaded, Error> {
         self.credential.loader(query, 1, 5_000).load(key.as_ref()).await
     }
@@ -90,7 +90,7 @@ async fn mysql_values_of_every_type_become_bytes() {
 }
 
 #[tokio::test]
-async fn mysql_keys_are_data_whatever_they_hold() {
+async fn mysql_keys_of_any_content_are_data() {
     let setup = [
         "CREATE TABLE t (name VARCHAR(99), id BIGINT UNIQUE, raw VARBINARY(99))",
         "INSERT INTO t VALUES ('Zoë', 42, X'FF00'), ('Tom', 7, X'00')",
@@ -104,11 +104,11 @@ async fn mysql_keys_are_data_whatever_they_hold() {
     ] {
         let query = format!("SELECT name FROM t WHERE {column} = $1;");
         assert_eq!(database.load(&query, key).await.expect(column), value("Zoë"), "{column}");
-        for stranger in
+        for unknown in
             ["x' OR 'a' = 'a", "' OR 1=1 -- ", "\\' OR 1=1 #", "'; DROP TABLE t; --", "$1"]
         {
-            let loaded = database.load(&query, stranger).await.expect(stranger);
-            assert_eq!(loaded, Loaded::Absent, "{column} = {stranger}");
+            let loaded = database.load(&query, unknown).await.expect(unknown);
+            assert_eq!(loaded, Loaded::Absent, "{column} = {unknown}");
         }
     }
     let twice = "SELECT name FROM t WHERE id = $1 OR name = $1 ORDER BY id";
@@ -119,22 +119,22 @@ async fn mysql_keys_are_data_whatever_they_hold() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_mysql_database_is_told_and_its_password_is_not() {
+async fn an_error_says_what_is_wrong_with_a_mysql_database_without_its_password() {
     let setup = ["CREATE TABLE t (k TEXT)"];
     let Some(database) = Database::new("wrong", &setup).await else { return };
     let (user, password, place) = parts(&database.url);
-    let (good, nobody) = ("SELECT k FROM t WHERE k = ?", deaf().await.to_string());
-    let at = |old: &str, new: &str| Credential::new(&instead(&database.url, old, new));
-    for (credential, query, kind, words) in [
-        (at(place, &nobody), good, "connect", format!("{nobody}: connection refused")),
+    let (good, unused) = ("SELECT k FROM t WHERE k = ?", unused_address().await.to_string());
+    let at = |old: &str, new: &str| Credential::new(&replace_part(&database.url, old, new));
+    for (credential, query, expected_kind, expected_text) in [
+        (at(place, &unused), good, "connect", format!("{unused}: connection refused")),
         (at(password, "hunter2"), good, "login", format!("Access denied for user '{user}'")),
         (at(&database.name, "nowhere"), good, "login", "Unknown database 'nowhere'".into()),
         (at("", ""), "SELECT k FROM nowhere WHERE k = ?", "query", "nowhere' doesn't exist".into()),
         (at("", ""), "SELECT nothing FROM t WHERE k = ?", "query", "column 'nothing'".into()),
     ] {
-        let (told, text) = credential.failure(query).await;
-        assert_eq!(told, kind, "{text}");
-        assert!(text.contains(&words), "{text}");
+        let (kind, text) = credential.failure(query).await;
+        assert_eq!(kind, expected_kind, "{text}");
+        assert!(text.contains(&expected_text), "{text}");
         assert!(!text.contains("hunter2") && !text.contains(password), "{text}");
     }
     database.drop().await;

@@ -12,23 +12,23 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::sql::{Credential, deaf, instead, parts, value};
+use super::sql::{Credential, parts, replace_part, unused_address, value};
 use super::{PATIENCE, service};
 
-/// A schema of its own in the server, dropped at the end.
+/// A schema of its own in the server. The test drops it at the end.
 struct Schema {
     name: String,
     pool: PgPool,
-    /// With this schema in its path.
+    /// Selects this schema.
     url: String,
     credential: Credential,
 }
 
 impl Schema {
-    /// Nothing when no server is named.
+    /// `None` if no server is configured.
     async fn new(name: &str, setup: &str) -> Option<Self> {
         let url = service("LARDER_POSTGRES")?;
-        let pool = PgPool::connect(&url).await.expect("LARDER_POSTGRES names a server");
+        let pool = PgPool::connect(&url).await.expect("LARDER_POSTGRES is the URL of a server");
         let name = format!("larder_{name}_{}", std::process::id());
         let setup = format!("CREATE SCHEMA {name}; SET search_path TO {name}; {setup};");
         sqlx::raw_sql(AssertSqlSafe(setup)).execute(&pool).await.expect("a new schema");
@@ -42,7 +42,7 @@ impl Schema {
         self.credential.loader(query, concurrency, 5_000)
     }
 
-    /// Loads one key with a query of its own.
+    /// Loads one key with one query.
     async fn load(&self, query: &str, key: &[u8]) -> Result<Loaded, Error> {
         self.loader(query, 1).load(key).await
     }
@@ -53,28 +53,29 @@ impl Schema {
     }
 }
 
-/// A way to the server that lets connections through one by one, when it is told to.
-struct Door {
+/// A TCP proxy to the server that passes one connection for each permit.
+struct GatedProxy {
     address: String,
-    open: Arc<Semaphore>,
-    knocks: Arc<AtomicUsize>,
+    permits: Arc<Semaphore>,
+    /// Connections to the proxy so far.
+    connections: Arc<AtomicUsize>,
 }
 
-impl Door {
+impl GatedProxy {
     async fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound").to_string();
-        let (open, knocks) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (server, door, count) = (server.to_owned(), open.clone(), knocks.clone());
+        let (permits, connections) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (server, gate, count) = (server.to_owned(), permits.clone(), connections.clone());
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                door.acquire().await.expect("never closed").forget();
+                gate.acquire().await.expect("never closed").forget();
                 let mut far = TcpStream::connect(&server).await.expect("up");
                 tokio::spawn(async move { copy_bidirectional(&mut near, &mut far).await });
             }
         });
-        Self { address, open, knocks }
+        Self { address, permits, connections }
     }
 }
 
@@ -130,16 +131,16 @@ async fn keys_of_every_type_find_their_row() {
     ] {
         let query = format!("SELECT name FROM t WHERE {column} = $1;");
         assert_eq!(schema.load(&query, key).await.expect(column), value("Zoë"), "{column}");
-        for stranger in ["", "x' OR 'a' = 'a", "99999999999999999999", "2026-02-31", "$1"] {
-            let loaded = schema.load(&query, stranger.as_bytes()).await.expect(stranger);
-            assert_eq!(loaded, Loaded::Absent, "{column} = {stranger}");
+        for unknown in ["", "x' OR 'a' = 'a", "99999999999999999999", "2026-02-31", "$1"] {
+            let loaded = schema.load(&query, unknown.as_bytes()).await.expect(unknown);
+            assert_eq!(loaded, Loaded::Absent, "{column} = {unknown}");
         }
         let loaded = schema.load(&query, b"\xfe\0").await.expect("no such key");
         assert_eq!(loaded, Loaded::Absent, "{column}");
     }
     let twice = "SELECT name FROM t WHERE id = $1 OR wide = $1";
     assert_eq!(schema.load(twice, b"42").await.expect("a row"), value("Zoë"));
-    // A primary key's index serves a key of another type.
+    // The cast form of the query still uses the index of the column.
     let explain = "EXPLAIN SELECT name FROM t WHERE id = ((42::text)::int4)";
     let plan: Vec<(String,)> = {
         let set = format!("SET enable_seqscan = off; SET search_path TO {}", schema.name);
@@ -174,7 +175,7 @@ async fn an_origin_can_only_read() {
 }
 
 #[tokio::test]
-async fn no_more_connections_are_opened_than_loads_may_run() {
+async fn there_are_no_more_connections_than_concurrent_loads() {
     let Some(schema) = Schema::new("pool", "").await else { return };
     let query = "SELECT (SELECT count(*) FROM pg_stat_activity
             WHERE application_name = current_setting('application_name'))
@@ -182,7 +183,7 @@ async fn no_more_connections_are_opened_than_loads_may_run() {
     let loader = schema.loader(query, 3);
     let keys: Vec<String> = (0..30).map(|n| n.to_string()).collect();
     let (deadline, mut most) = (Instant::now() + PATIENCE, 0);
-    // Connections take their time to open; those that are there serve meanwhile.
+    // Connections open slowly; those that are open serve in the meantime.
     while most < 3 {
         assert!(Instant::now() < deadline, "{most} connections at most");
         let loads = join_all(keys.iter().map(|key| loader.load(key.as_bytes()))).await;
@@ -197,7 +198,7 @@ async fn no_more_connections_are_opened_than_loads_may_run() {
 }
 
 #[tokio::test]
-async fn loads_go_on_after_the_server_dropped_its_connections() {
+async fn loads_continue_after_the_server_dropped_its_connections() {
     let Some(schema) = Schema::new("drops", "").await else { return };
     let loader = schema.loader("SELECT 'v' WHERE $1 = 'k'", 2);
     assert_eq!(loader.load(b"k").await.expect("a row"), value("v"));
@@ -218,13 +219,13 @@ async fn loads_go_on_after_the_server_dropped_its_connections() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_database_is_told_and_its_password_is_not() {
+async fn an_error_says_what_is_wrong_with_a_database_without_its_password() {
     let Some(schema) = Schema::new("wrong", "CREATE TABLE t (k text)").await else { return };
     let (user, password, place) = parts(&schema.url);
-    let (good, nobody) = ("SELECT k FROM t WHERE k = $1", deaf().await.to_string());
-    let at = |old: &str, new: &str| Credential::new(&instead(&schema.url, old, new));
-    for (credential, query, kind, words) in [
-        (at(place, &nobody), good, "connect", format!("{nobody}: connection refused")),
+    let (good, unused) = ("SELECT k FROM t WHERE k = $1", unused_address().await.to_string());
+    let at = |old: &str, new: &str| Credential::new(&replace_part(&schema.url, old, new));
+    for (credential, query, expected_kind, expected_text) in [
+        (at(place, &unused), good, "connect", format!("{unused}: connection refused")),
         (at(password, "hunter2"), good, "login", format!("failed for user \"{user}\"")),
         (at("/postgres", "/nowhere"), good, "login", "database \"nowhere\" does not".into()),
         (
@@ -240,35 +241,35 @@ async fn what_is_wrong_with_a_database_is_told_and_its_password_is_not() {
             "column \"nothing\" does not exist".into(),
         ),
     ] {
-        let (told, text) = credential.failure(query).await;
-        assert_eq!(told, kind, "{text}");
-        assert!(text.contains(&words), "{text}");
+        let (kind, text) = credential.failure(query).await;
+        assert_eq!(kind, expected_kind, "{text}");
+        assert!(text.contains(&expected_text), "{text}");
         assert!(!text.contains("hunter2") && !text.contains(password), "{text}");
     }
-    // How long a resolver takes to say so is not ours: the host is named either way.
+    // A resolver may answer or time out; the error names the host either way.
     let (_, text) = at(place, "no-such-host.invalid:5432").failure(good).await;
     assert!(text.contains("no connection to no-such-host.invalid:5432"), "{text}");
     schema.drop().await;
 }
 
 #[tokio::test]
-async fn a_connection_that_opens_slowly_outlives_the_loads_that_wait_for_it() {
+async fn a_slowly_opening_connection_outlives_the_loads_that_wait_for_it() {
     let Some(schema) = Schema::new("slow", "").await else { return };
     let (_, _, place) = parts(&schema.url);
-    let door = Door::to(place).await;
-    let credential = Credential::new(&instead(&schema.url, place, &door.address));
+    let proxy = GatedProxy::to(place).await;
+    let credential = Credential::new(&replace_part(&schema.url, place, &proxy.address));
     let loader = credential.loader("SELECT 'v' WHERE $1 = 'k'", 1, 50);
     for _ in 0..5 {
         let error = loader.load(b"k").await.expect_err("not connected yet");
-        let text = format!("no connection to {} was made within 50 ms", door.address);
+        let text = format!("no connection to {} was made within 50 ms", proxy.address);
         assert_eq!(error.to_string(), text);
     }
-    door.open.add_permits(1);
+    proxy.permits.add_permits(1);
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = loader.load(b"k").await {
         assert!(Instant::now() < deadline, "{error}");
     }
-    assert_eq!(door.knocks.load(Ordering::SeqCst), 1, "all loads waited for one connection");
+    assert_eq!(proxy.connections.load(Ordering::SeqCst), 1, "all loads waited for one connection");
     schema.drop().await;
 }
 
@@ -292,7 +293,7 @@ async fn a_warm_loader_has_its_connection_before_the_first_load() {
 }
 
 #[tokio::test]
-async fn an_abandoned_query_keeps_its_place_until_the_server_is_done_with_it() {
+async fn an_abandoned_query_keeps_its_connection_until_the_server_has_finished() {
     let Some(schema) = Schema::new("abandoned", "").await else { return };
     let query = "SELECT 'v' FROM (SELECT pg_sleep(CASE $1 WHEN 'slow' THEN 1 ELSE 0 END)) AS s";
     let loader = schema.credential.loader(query, 1, 300);
@@ -306,7 +307,7 @@ async fn an_abandoned_query_keeps_its_place_until_the_server_is_done_with_it() {
     while loader.load(b"k").await.is_err() {
         let counted = sqlx::query_scalar::<_, i64>(busy).bind(&schema.name);
         let connections = counted.fetch_one(&schema.pool).await.expect("a count");
-        assert!(connections <= 1, "the server works for one load at most");
+        assert!(connections <= 1, "the server runs one query at most");
         refused += 1;
         assert!(Instant::now() < deadline, "the connection is usable again");
     }

@@ -1,65 +1,65 @@
-//! A wire that a test can cut, or freeze with its connections open.
+//! A TCP proxy that a test can cut, or freeze with its connections open.
 
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What the wire does.
+/// State of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wire {
-    Whole,
-    /// Connections end and new ones are closed at once.
+enum Link {
+    Up,
+    /// Connections are closed, new ones at once.
     Cut,
-    /// Connections stay open and carry nothing.
+    /// Connections stay open and pass no bytes.
     Frozen,
 }
 
 /// A TCP proxy on loopback.
 pub(super) struct Proxy {
     pub(super) address: SocketAddr,
-    wire: watch::Sender<Wire>,
+    link: watch::Sender<Link>,
 }
 
 impl Proxy {
     pub(super) async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
-        let wire = watch::Sender::new(Wire::Whole);
-        let states = wire.subscribe();
+        let link = watch::Sender::new(Link::Up);
+        let states = link.subscribe();
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.expect("loopback");
-                tokio::spawn(carry(stream, target, states.clone()));
+                tokio::spawn(relay(stream, target, states.clone()));
             }
         });
-        Self { address, wire }
+        Self { address, link }
     }
 
     pub(super) fn cut(&self) {
-        self.wire.send_replace(Wire::Cut);
+        self.link.send_replace(Link::Cut);
     }
 
     pub(super) fn freeze(&self) {
-        self.wire.send_replace(Wire::Frozen);
+        self.link.send_replace(Link::Frozen);
     }
 
-    pub(super) fn mend(&self) {
-        self.wire.send_replace(Wire::Whole);
+    pub(super) fn restore(&self) {
+        self.link.send_replace(Link::Up);
     }
 }
 
-/// Carries bytes while the wire is whole. Copying is dropped while it is frozen: bytes under way
-/// may be lost then, as no connection outlives a freeze.
-async fn carry(mut near: TcpStream, target: SocketAddr, mut states: watch::Receiver<Wire>) {
-    if *states.borrow_and_update() == Wire::Cut {
+/// Passes bytes while the proxy is up. Freezing drops the copy, which may lose bytes in flight: no
+/// connection survives a freeze.
+async fn relay(mut near: TcpStream, target: SocketAddr, mut states: watch::Receiver<Link>) {
+    if *states.borrow_and_update() == Link::Cut {
         return;
     }
     let Ok(mut far) = TcpStream::connect(target).await else { return };
-    let whole = *states.borrow() == Wire::Whole;
+    let is_up = *states.borrow() == Link::Up;
     tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut near, &mut far), if whole => {}
-        _ = states.wait_for(|wire| *wire != Wire::Whole) => {}
+        _ = tokio::io::copy_bidirectional(&mut near, &mut far), if is_up => {}
+        _ = states.wait_for(|link| *link != Link::Up) => {}
     }
-    let _ = states.wait_for(|wire| *wire != Wire::Frozen).await;
+    let _ = states.wait_for(|link| *link != Link::Frozen).await;
 }

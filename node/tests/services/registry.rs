@@ -10,13 +10,13 @@ use larder_runtime::tasks::Tasks;
 
 use super::{PATIENCE, service};
 
-/// One of the two.
+/// The embedded registry or an etcd.
 pub(super) enum Backend {
     Embedded(EmbeddedRegistry),
     Etcd(Etcd),
 }
 
-/// A real etcd on loopback; it is killed when it is dropped.
+/// A real etcd on loopback, killed on drop.
 pub(super) struct Etcd {
     binary: String,
     client_port: u16,
@@ -34,7 +34,7 @@ impl Backend {
         Self::Embedded(EmbeddedRegistry::start(listener, options, &tasks).expect("a tokio runtime"))
     }
 
-    /// Nothing when no etcd is named.
+    /// `None` if no etcd is configured.
     pub(super) async fn etcd() -> Option<Self> {
         Etcd::start().await.map(Self::Etcd)
     }
@@ -50,8 +50,8 @@ impl Backend {
         connect(self.address()).await.expect("the registry is up")
     }
 
-    /// Kills it and starts it again with what it had on disk. The embedded one, which has no
-    /// disk, only ends its streams.
+    /// Kills it and restarts it with its data. The embedded registry, which has no disk, only ends
+    /// its streams.
     pub(super) async fn restart(&mut self) {
         match self {
             Self::Embedded(running) => running.faults().drop_streams(),
@@ -63,7 +63,7 @@ impl Backend {
         }
     }
 
-    /// Loses everything and starts again, as the operator rebuilds a dead etcd.
+    /// Restarts it without its data, as when the operator rebuilds a dead etcd.
     pub(super) async fn rebuild(&mut self) {
         match self {
             Self::Embedded(running) => running.faults().lose_all_data(),
@@ -78,7 +78,7 @@ impl Backend {
 }
 
 impl Etcd {
-    /// Nothing when no etcd is named.
+    /// `None` if no etcd is configured.
     pub(super) async fn start() -> Option<Self> {
         let binary = service("LARDER_ETCD")?;
         let folder = tempfile::tempdir().expect("a folder");
@@ -98,9 +98,9 @@ impl Etcd {
     }
 
     fn stop(&mut self) {
-        // Killed, not asked: nothing may depend on a clean end.
-        self.process.kill().expect("our own process");
-        self.process.wait().expect("our own process");
+        // Killed: nothing may depend on a clean shutdown.
+        self.process.kill().expect("a child process");
+        self.process.wait().expect("a child process");
     }
 
     async fn ready(&self) {
@@ -143,7 +143,7 @@ fn spawn(binary: &str, client_port: u16, peer_port: u16, folder: &std::path::Pat
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("LARDER_ETCD names an etcd")
+        .expect("LARDER_ETCD is the path of an etcd")
 }
 
 fn free_port() -> u16 {

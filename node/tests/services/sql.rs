@@ -1,4 +1,4 @@
-//! What the tests of both SQL databases have in common.
+//! What the tests of both SQL databases share.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Credential {
         Credentials::new(self.0.path())
     }
 
-    /// What a load is told that fails, as kind and text.
+    /// Kind and text of the error of a load that must fail.
     pub(super) async fn failure(&self, query: &str) -> (&'static str, String) {
         let error = self.loader(query, 1, 2_000).load(b"k").await.expect_err(query);
         (error.kind(), error.to_string())
@@ -37,9 +37,9 @@ pub(super) fn value(bytes: impl AsRef<[u8]>) -> Loaded {
     Loaded::Value(bytes::Bytes::copy_from_slice(bytes.as_ref()))
 }
 
-/// The URL with another part in place of the first `old`.
-pub(super) fn instead(url: &str, old: &str, new: &str) -> String {
-    assert!(url.contains(old), "the URL has its part {old:?}");
+/// `url` with its first `old` replaced by `new`.
+pub(super) fn replace_part(url: &str, old: &str, new: &str) -> String {
+    assert!(url.contains(old), "the URL contains {old:?}");
     url.replacen(old, new, 1)
 }
 
@@ -51,8 +51,8 @@ pub(super) fn parts(url: &str) -> (&str, &str, &str) {
     (user, password, rest.split(['/', '?']).next().expect("a host"))
 }
 
-/// A port of loopback where nothing listens.
-pub(super) async fn deaf() -> std::net::SocketAddr {
+/// A loopback address on which nothing listens.
+pub(super) async fn unused_address() -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     listener.local_addr().expect("bound")
 }

@@ -1,4 +1,4 @@
-//! Against a small server on loopback.
+//! The loader against a small server on loopback.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::*;
 
 const LIMITS: OriginLimits = OriginLimits { concurrency: 4, timeout_ms: 2_000 };
 
-/// Answers with the path that it saw, or as the path's name says.
+/// Answers with the requested path, or as the path's name says.
 async fn serve() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -52,21 +52,21 @@ async fn answers_become_values_absences_and_errors() {
         let loader = &loader;
         async move { loader.load(key.as_bytes()).await.expect_err("neither 200 nor 404") }
     };
-    assert!(matches!(status("broken").await, Error::Status { status: 503 }));
-    assert!(matches!(status("moved").await, Error::Status { status: 307 }));
+    assert!(matches!(status("broken").await, Error::Status { status: 503, .. }));
+    assert!(matches!(status("moved").await, Error::Status { status: 307, .. }));
     assert!(matches!(status("big").await, Error::TooLarge { max: 1_000 }));
     assert!(matches!(status("chunked").await, Error::TooLarge { max: 1_000 }));
 }
 
 #[tokio::test]
-async fn a_key_never_leaves_its_place_in_the_url() {
+async fn a_key_cannot_change_the_rest_of_the_url() {
     let base = serve().await;
     let loader = loader(format!("{base}/users/{{key}}")).expect("a good template");
     let seen = loader.load("a/b?c#d%e ü".as_bytes()).await.expect("200");
     assert_eq!(seen, Loaded::Value("/users/a%2Fb%3Fc%23d%25e%20%C3%BC".into()));
     assert_eq!(loader.load(b"\xff\0").await.expect("200"), Loaded::Value("/users/%FF%00".into()));
     for key in [".", ".."] {
-        let error = loader.load(key.as_bytes()).await.expect_err("a step");
+        let error = loader.load(key.as_bytes()).await.expect_err("a path step");
         assert!(matches!(error, Error::Key), "{key}");
     }
     assert_eq!(loader.load(b"...").await.expect("200"), Loaded::Value("/users/...".into()));
@@ -76,7 +76,7 @@ async fn a_key_never_leaves_its_place_in_the_url() {
 }
 
 #[test]
-fn templates_are_checked_where_they_are_written() {
+fn invalid_templates_are_refused_with_the_reason() {
     for (template, problem) in [
         ("http://o/k", "{key}"),
         ("o/{key}", "not a URL"),
@@ -91,9 +91,9 @@ fn templates_are_checked_where_they_are_written() {
 }
 
 #[tokio::test]
-async fn errors_never_carry_the_url() {
+async fn errors_never_contain_the_url() {
     let template = "http://user:hunter2@127.0.0.1:1/{key}".to_owned();
-    let error = loader(template).expect("good").load(b"k").await.expect_err("nobody listens");
+    let error = loader(template).expect("good").load(b"k").await.expect_err("nothing listens");
     assert_eq!(error.kind(), "connect");
     let mut text = format!("{error:?}");
     let mut cause: &dyn std::error::Error = &error;

@@ -1,16 +1,15 @@
-//! The connections to one database: a pool of `bb8`, which opens them in tasks of their own.
+//! The connections to one database: a `bb8` pool, which opens each connection in its own task.
 //!
-//! Not sqlx's own pool. That one opens a connection inside the load that needs it, so a member
-//! that is slow to connect aborts and repeats its connects for ever; it asks a server that refuses
-//! connections again until the time is over, and then tells only that time was over; and it asks
-//! the server once more before every use.
+//! sqlx's own pool does not fit. It opens a connection inside the load that needs it, so loads that
+//! time out abort and repeat a slow connect forever. It retries a refused connect until the time is
+//! over and then reports only a timeout. And it pings the server before every use.
 //!
 //! # Guarantees
-//! - Never more than `max` connections, with those that are being opened and those that still
-//!   finish a query that nobody waits for.
-//! - An opening goes on when its load has ended, and serves the next. It ends within
-//!   [`CONNECT_LIMIT`].
-//! - An opening that fails tells its cause to every load that waits for one.
+//! - Never more than `max` connections, including those that are being opened and those that still
+//!   run the query of an abandoned load.
+//! - Opening a connection continues when its load has ended, and serves the next load. It ends
+//!   within [`CONNECT_TIMEOUT`].
+//! - If opening fails, every load that waits for a connection gets the cause.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -24,18 +23,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::problem;
-use crate::origin::Error;
+use crate::origin::error::Error;
 
-/// Longest time that the opening of a connection may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Connections that are idle longer are closed.
-const IDLE_LIMIT: Duration = Duration::from_secs(300);
-/// Connections that were idle longer are tried before they are used.
-const DOUBTFUL: Duration = Duration::from_secs(5);
-/// How long the query of a load that gave up may go on before its connection is closed.
-const FINISH_LIMIT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections idle for longer are closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Connections idle for longer are pinged before use.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
+/// How long the query of an abandoned load may continue before its connection is closed.
+const ABANDONED_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// See the module.
+/// The pool of one database. See the module.
 pub(super) struct Connections<C: Connection + 'static> {
     pool: Pool<Manager<C>>,
     failures: Failures,
@@ -43,66 +41,66 @@ pub(super) struct Connections<C: Connection + 'static> {
     place: String,
 }
 
-/// Opens connections for the pool, and says which are of no more use.
+/// Opens connections for the pool and checks them.
 struct Manager<C: Connection> {
     options: C::Options,
-    /// When a connection broke: its server was stopped, and those that are idle since before are
-    /// likely of no more use.
-    broke: Mutex<Option<Instant>>,
+    /// When a connection last broke. The server probably stopped, so connections idle since before
+    /// are pinged first.
+    last_break: Mutex<Option<Instant>>,
 }
 
-/// The latest opening that failed. bb8 tells errors to its sink, not to those who wait.
+/// The last failure to open a connection. bb8 passes it to the sink, not to the waiting loads.
 #[derive(Debug, Clone)]
 struct Failures(watch::Sender<Option<Arc<sqlx::Error>>>);
 
-/// What the pool hears of.
+/// Errors of the pool.
 #[derive(Debug)]
-enum Trouble {
-    /// No new connection.
+enum PoolError {
+    /// Opening a connection failed.
     Connect(sqlx::Error),
-    /// An idle connection broke; the pool takes another one.
+    /// An idle connection is broken. The pool takes another one.
     Stale,
 }
 
-/// One connection of the pool.
+/// A pooled connection.
 struct Pooled<C> {
     connection: C,
     used: Instant,
     broken: bool,
 }
 
-/// A connection in use. Dropped before [`Lease::settle`] its query goes on, and the connection is
-/// kept once the server is done with it.
+/// A connection in use. If it is dropped before [`Lease::settle`], its query continues, and the
+/// connection returns to the pool when the server has finished.
 pub(super) struct Lease<C: Connection + 'static> {
-    /// Nothing once it is settled.
+    /// `None` once settled.
     pooled: Option<PooledConnection<'static, Manager<C>>>,
     tasks: Tasks,
     place: String,
 }
 
 impl<C: Connection + 'static> Connections<C> {
-    /// No connection yet. Must be called on a runtime: openings run there.
+    /// Opens no connection yet. Must be called on a runtime, where connections are then opened.
     pub(super) fn new(options: C::Options, place: String, max: u32) -> Self {
         let failures = Failures(watch::Sender::new(None));
         let pool = Pool::builder()
             .max_size(max.max(1))
-            .connection_timeout(CONNECT_LIMIT)
-            .idle_timeout(IDLE_LIMIT)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .idle_timeout(IDLE_TIMEOUT)
             .max_lifetime(None)
             .queue_strategy(bb8::QueueStrategy::Lifo)
             .retry_connection(false)
             .error_sink(failures.boxed_clone())
-            .build_unchecked(Manager { options, broke: Mutex::new(None) });
+            .build_unchecked(Manager { options, last_break: Mutex::new(None) });
         Self { pool, failures, tasks: Tasks::new(tokio::runtime::Handle::current()), place }
     }
 
     /// A connection for one load.
     ///
     /// # Errors
-    /// Why a new connection could not be opened.
+    /// Opening a new connection failed.
     ///
     /// # Cancel safety
-    /// Safe: what is being opened serves the next load.
+    /// Safe: a connection that is being opened serves the next load.
     pub(super) async fn take(&self) -> Result<Lease<C>, Error> {
         let mut failures = self.failures.0.subscribe();
         let taken = tokio::select! {
@@ -118,16 +116,21 @@ impl<C: Connection + 'static> Connections<C> {
                 tasks: self.tasks.clone(),
                 place: self.place.clone(),
             }),
-            Err(RunError::User(Trouble::Connect(error))) => {
+            Err(RunError::User(PoolError::Connect(error))) => {
                 Err(problem::connecting(&self.place, &error))
             }
-            Err(RunError::User(Trouble::Stale) | RunError::TimedOut) => {
-                Err(problem::silent(&self.place, CONNECT_LIMIT))
+            Err(RunError::User(PoolError::Stale) | RunError::TimedOut) => {
+                Err(problem::silent(&self.place, CONNECT_TIMEOUT))
             }
         }
     }
 
-    /// What a load waits for that did not end in time; nothing when it is the database's answer.
+    /// Host and port, or a name without a secret.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// What loads wait for, if it is not the database's answer.
     pub(super) fn pending(&self) -> Option<String> {
         let none = self.pool.state().connections == 0;
         none.then(|| format!("no connection to {} was made", self.place))
@@ -136,45 +139,45 @@ impl<C: Connection + 'static> Connections<C> {
 
 impl<C: Connection + 'static> ManageConnection for Manager<C> {
     type Connection = Pooled<C>;
-    type Error = Trouble;
+    type Error = PoolError;
 
-    async fn connect(&self) -> Result<Pooled<C>, Trouble> {
+    async fn connect(&self) -> Result<Pooled<C>, PoolError> {
         let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-        let opened = timeout(CONNECT_LIMIT, self.options.connect()).await;
-        let connection = opened.unwrap_or_else(|_| Err(silent())).map_err(Trouble::Connect)?;
+        let opened = timeout(CONNECT_TIMEOUT, self.options.connect()).await;
+        let connection = opened.unwrap_or_else(|_| Err(silent())).map_err(PoolError::Connect)?;
         Ok(Pooled { connection, used: Instant::now(), broken: false })
     }
 
-    async fn is_valid(&self, pooled: &mut Pooled<C>) -> Result<(), Trouble> {
-        let doubted = self.broke.lock().is_some_and(|broke| pooled.used < broke);
-        if !doubted && pooled.used.elapsed() < DOUBTFUL {
+    async fn is_valid(&self, pooled: &mut Pooled<C>) -> Result<(), PoolError> {
+        let suspect = self.last_break.lock().is_some_and(|last| pooled.used < last);
+        if !suspect && pooled.used.elapsed() < PING_AFTER_IDLE {
             return Ok(());
         }
-        pooled.connection.ping().await.map_err(|_| Trouble::Stale)
+        pooled.connection.ping().await.map_err(|_| PoolError::Stale)
     }
 
     fn has_broken(&self, pooled: &mut Pooled<C>) -> bool {
         if pooled.broken {
-            *self.broke.lock() = Some(Instant::now());
+            *self.last_break.lock() = Some(Instant::now());
         }
         pooled.broken
     }
 }
 
-impl ErrorSink<Trouble> for Failures {
-    fn sink(&self, trouble: Trouble) {
-        if let Trouble::Connect(error) = trouble {
+impl ErrorSink<PoolError> for Failures {
+    fn sink(&self, trouble: PoolError) {
+        if let PoolError::Connect(error) = trouble {
             self.0.send_replace(Some(Arc::new(error)));
         }
     }
 
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<Trouble>> {
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<PoolError>> {
         Box::new(self.clone())
     }
 }
 
 impl<C: Connection + 'static> Lease<C> {
-    /// Gives the connection back after its use: kept unless the use broke it.
+    /// Returns the connection to the pool, unless its use broke it.
     pub(super) fn settle<T>(mut self, used: Result<T, sqlx::Error>) -> Result<T, Error> {
         let mut pooled = self.pooled.take().expect("settled once");
         pooled.used = Instant::now();
@@ -186,9 +189,10 @@ impl<C: Connection + 'static> Lease<C> {
 impl<C: Connection + 'static> Drop for Lease<C> {
     fn drop(&mut self) {
         let Some(mut pooled) = self.pooled.take() else { return };
-        // Closing it would not end the query: the server would work for one load more than may.
-        self.tasks.spawn("finish", async move {
-            let finished = timeout(FINISH_LIMIT, pooled.connection.ping()).await;
+        // Closing the connection would not stop the query, so the server would run one query more
+        // than the limit.
+        self.tasks.spawn("finish query", async move {
+            let finished = timeout(ABANDONED_QUERY_TIMEOUT, pooled.connection.ping()).await;
             pooled.broken = !matches!(finished, Ok(Ok(())));
         });
     }

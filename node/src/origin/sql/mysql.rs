@@ -1,5 +1,5 @@
-//! MySQL and MariaDB. The server takes a text for whatever the parameter is compared with, and is
-//! lenient: `42abc` finds the integer 42. A query that minds compares `CAST(id AS CHAR)`.
+//! MySQL and MariaDB. The server converts a text to the type that it is compared with, and is
+//! lenient: `42abc` finds the integer 42. To avoid that, a query compares `CAST(id AS CHAR)`.
 
 use std::str::FromStr;
 
@@ -7,20 +7,21 @@ use larder_proto::contract::OriginLimits;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, ValueRef};
 
-use super::super::Error;
 use super::connections::Connections;
-use super::{Statement, unreadable};
+use super::problem::unreadable;
+use super::statement::Statement;
+use crate::origin::error::Error;
 
-/// A MySQL database with the query for it.
-pub(super) struct MySqlSource {
+/// A MySQL database with its query.
+pub(super) struct MySql {
     connections: Connections<MySqlConnection>,
     sql: String,
-    /// In how many places the key is bound: MySQL's parameters have no numbers.
+    /// How often the key is bound: MySQL's parameters have no numbers.
     places: usize,
 }
 
-impl MySqlSource {
-    /// Nothing when `url` is not understood.
+impl MySql {
+    /// `None` if `url` is invalid.
     pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
         let options = MySqlConnectOptions::from_str(url).ok()?.disable_statement_logging();
         let place = match options.get_socket() {
@@ -51,12 +52,12 @@ impl MySqlSource {
         }
         let mut connection = self.connections.take().await?;
         let row = query.fetch_optional(&mut *connection).await;
-        connection.settle(row)?.map_or(Ok(None), |row| value(&row))
+        connection.settle(row)?.map_or(Ok(None), |row| value(&row, self.connections.place()))
     }
 }
 
-fn value(row: &MySqlRow) -> Result<Option<Vec<u8>>, Error> {
-    let raw = row.try_get_raw(0).map_err(unreadable)?;
+fn value(row: &MySqlRow, place: &str) -> Result<Option<Vec<u8>>, Error> {
+    let raw = row.try_get_raw(0).map_err(|error| unreadable(place, error))?;
     if raw.is_null() {
         return Ok(None);
     }
@@ -74,8 +75,8 @@ fn value(row: &MySqlRow) -> Result<Option<Vec<u8>>, Error> {
         "DATE" | "TIME" | "DATETIME" | "TIMESTAMP" | "YEAR" | "BIT" | "GEOMETRY" => {
             return Err(Error::Type { type_name });
         }
-        // Everything else, DECIMAL and JSON too, travels as its bytes.
+        // All others, DECIMAL and JSON included, travel as bytes.
         _ => row.try_get_unchecked::<Vec<u8>, _>(0),
     };
-    read.map(Some).map_err(unreadable)
+    read.map(Some).map_err(|error| unreadable(place, error))
 }

@@ -1,5 +1,5 @@
-//! PostgreSQL. The server says which types the parameter and the value have; both travel as text
-//! or bytes, and the server itself casts whatever else they are.
+//! PostgreSQL. The server reports the types of the parameter and the value. Both travel as text or
+//! bytes; the server casts all other types.
 
 use std::str::FromStr;
 
@@ -11,29 +11,31 @@ use sqlx::{
 };
 use tokio::sync::OnceCell;
 
-use super::super::Error;
 use super::connections::Connections;
-use super::{Statement, unreadable};
+use super::problem::unreadable;
+use super::statement::Statement;
+use crate::origin::error::Error;
 
-/// SQLSTATEs by which the server says that a text is no value of the parameter's type: invalid
-/// text, out of range, bad date, no character of the encoding (source: PostgreSQL, appendix A).
-const NO_SUCH_VALUE: [&str; 5] = ["22P02", "22003", "22007", "22008", "22021"];
+/// SQLSTATEs for a text that is not a value of the parameter's type: invalid text, out of range,
+/// bad date, not a character of the encoding (source: PostgreSQL, appendix A).
+const NOT_A_VALUE: [&str; 5] = ["22P02", "22003", "22007", "22008", "22021"];
 
-/// A PostgreSQL database with the query for it.
-pub(super) struct PostgresSource {
+/// A PostgreSQL database with its query.
+pub(super) struct Postgres {
     connections: Connections<PgConnection>,
     statement: Statement,
-    /// How to ask, once the server told its types.
-    plan: OnceCell<Plan>,
+    /// Known once the server has reported the types.
+    plan: OnceCell<QueryPlan>,
 }
 
-struct Plan {
+/// The query with casts, so that text or bytes go in and out.
+struct QueryPlan {
     sql: String,
     binds_bytes: bool,
 }
 
-impl PostgresSource {
-    /// Nothing when `url` is not understood.
+impl Postgres {
+    /// `None` if `url` is invalid.
     pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
         let options = PgConnectOptions::from_str(url).ok()?.disable_statement_logging();
         let place = match options.get_socket() {
@@ -62,38 +64,39 @@ impl PostgresSource {
         };
         let mut connection = self.connections.take().await?;
         let row = match query.fetch_optional(&mut *connection).await {
-            Err(error) if is_no_such_value(&error) => Ok(None),
+            Err(error) if is_not_a_value(&error) => Ok(None),
             other => other,
         };
-        connection.settle(row)?.map_or(Ok(None), |row| value(&row))
+        connection.settle(row)?.map_or(Ok(None), |row| value(&row, self.connections.place()))
     }
 
-    /// Asks the server for the types, and writes the query so that text or bytes go in and out.
-    async fn plan(&self) -> Result<Plan, Error> {
+    /// Asks the server for the types.
+    async fn plan(&self) -> Result<QueryPlan, Error> {
         let mut connection = self.connections.take().await?;
         let sql = wrap("value", &self.statement.with("$1"));
         let prepared = connection.prepare(AssertSqlSafe(sql).into_sql_str()).await;
         let prepared = connection.settle(prepared)?;
-        let takes = match prepared.parameters() {
+        let parameter_type = match prepared.parameters() {
             Some(Either::Left([parameter])) => parameter.name().to_owned(),
             _ => "TEXT".to_owned(),
         };
-        let gives = prepared.columns().first().map_or("TEXT", |column| column.type_info().name());
-        let value = if is_text(gives) || gives == "BYTEA" { "value" } else { "value::text" };
-        let parameter = if is_text(&takes) || takes == "BYTEA" {
+        let value_type =
+            prepared.columns().first().map_or("TEXT", |column| column.type_info().name());
+        let value =
+            if is_text(value_type) || value_type == "BYTEA" { "value" } else { "value::text" };
+        let parameter = if is_text(&parameter_type) || parameter_type == "BYTEA" {
             "$1".to_owned()
         } else {
-            format!("(($1::text)::{takes})")
+            format!("(($1::text)::{parameter_type})")
         };
         let sql = wrap(value, &self.statement.with(&parameter));
-        Ok(Plan { sql, binds_bytes: takes == "BYTEA" })
+        Ok(QueryPlan { sql, binds_bytes: parameter_type == "BYTEA" })
     }
 }
 
-/// The first column of the first row of `query`, under one name. As a part of another query it
-/// can only read.
+/// The first column of the first row of `query`, as `value`. A subquery can only read.
 fn wrap(value: &str, query: &str) -> String {
-    // A line of its own, for the query may end with a comment.
+    // Line breaks, because the query may end with a comment.
     format!("SELECT {value} FROM (\n{query}\n) AS larder(value) LIMIT 1")
 }
 
@@ -102,15 +105,15 @@ fn is_text(type_name: &str) -> bool {
     matches!(type_name, "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" | "citext" | "JSON")
 }
 
-fn value(row: &PgRow) -> Result<Option<Vec<u8>>, Error> {
-    let value = row.try_get_raw(0).map_err(unreadable)?;
+fn value(row: &PgRow, place: &str) -> Result<Option<Vec<u8>>, Error> {
+    let value = row.try_get_raw(0).map_err(|error| unreadable(place, error))?;
     if value.is_null() {
         return Ok(None);
     }
-    value.as_bytes().map(|bytes| Some(bytes.to_vec())).map_err(unreadable)
+    value.as_bytes().map(|bytes| Some(bytes.to_vec())).map_err(|error| unreadable(place, error))
 }
 
-fn is_no_such_value(error: &sqlx::Error) -> bool {
+fn is_not_a_value(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| NO_SUCH_VALUE.contains(&code.as_ref()))
+    code.is_some_and(|code| NOT_A_VALUE.contains(&code.as_ref()))
 }

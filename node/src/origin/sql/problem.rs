@@ -1,65 +1,70 @@
-//! Pure: a database's error in words that say what is wrong and what to look at.
+//! Pure: maps a database's error to one that says what failed and what to check.
 //!
-//! A database's own words are told, because they name what is missing; they hold no password.
+//! The database's own text is included, because it names what is missing. It contains no password.
 
 use std::error::Error as _;
 use std::time::Duration;
 
-use crate::origin::Error;
+use crate::origin::error::Error;
 
-/// Characters of a database's words that are told: they travel in a header.
-const WORDS: usize = 400;
+/// Longest text from a database, in characters: it travels in a header.
+const MAX_TEXT: usize = 400;
 
-/// SQLSTATE classes by which a server says that this connection ends: connection exception,
-/// operator intervention (PostgreSQL, appendix A), connection killed (MariaDB).
-const ENDS: [&str; 3] = ["08", "57", "70100"];
-/// SQLSTATE classes of a login that is wrong: authorization, no such database, and MySQL's own for
-/// a database that is missing or forbidden.
+/// SQLSTATE classes for the end of a connection: connection exception, operator intervention
+/// (PostgreSQL, appendix A), connection killed (MariaDB).
+const CONNECTION_ENDS: [&str; 3] = ["08", "57", "70100"];
+/// SQLSTATE classes for a failed login: authorization, no such database, and MySQL's class for a
+/// missing or forbidden database.
 const LOGIN: [&str; 3] = ["28", "3D", "42"];
-/// SQLSTATE class of a query that is wrong: syntax, no such table or column, no right to it.
+/// SQLSTATE class for an invalid query: syntax, no such table or column, no permission.
 const QUERY: &str = "42";
-/// SQLite has codes of its own; 1 is an error in the query.
+/// SQLite's own code for an error in the query.
 const SQLITE_QUERY: &str = "1";
 
-/// No connection could be opened.
+/// Opening a connection failed.
 pub(super) fn connecting(place: &str, error: &sqlx::Error) -> Error {
     let place = place.to_owned();
     match error {
         sqlx::Error::Database(answer) if is_any(&LOGIN, code(error).as_deref()) => {
             Error::Login { place, problem: short(answer.message()) }
         }
-        error => Error::Connect { place, problem: short(&words(error)) },
+        error => Error::Connect { place, problem: short(&text(error)) },
     }
 }
 
-/// An opening did not end in time.
+/// Opening a connection timed out.
 pub(super) fn silent(place: &str, after: Duration) -> Error {
     let problem = format!("no answer within {} s", after.as_secs());
     Error::Connect { place: place.to_owned(), problem }
 }
 
-/// A connection was there, and the load failed.
+/// A query on an open connection failed.
 pub(super) fn asking(place: &str, error: &sqlx::Error) -> Error {
     let code = code(error);
     let is_query = code.as_deref().is_some_and(|c| c.starts_with(QUERY) || c == SQLITE_QUERY);
-    let problem = short(&words(error));
+    let problem = short(&text(error));
     match error {
         sqlx::Error::Database(_) if is_query => Error::Query { problem },
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
             Error::Connect { place: place.to_owned(), problem: format!("it broke: {problem}") }
         }
-        _ => Error::Ask { problem },
+        _ => Error::Ask { place: place.to_owned(), problem },
     }
 }
 
-/// True when the connection cannot be used again.
+/// The value of a row could not be decoded.
+pub(super) fn unreadable(place: &str, error: impl std::fmt::Display) -> Error {
+    Error::Ask { place: place.to_owned(), problem: error.to_string() }
+}
+
+/// True if the connection is unusable afterwards.
 pub(super) fn breaks(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(_) => is_any(&ENDS, code(error).as_deref()),
+        sqlx::Error::Database(_) => is_any(&CONNECTION_ENDS, code(error).as_deref()),
         _ => false,
     }
 }
@@ -72,7 +77,7 @@ fn is_any(classes: &[&str], code: Option<&str>) -> bool {
     code.is_some_and(|code| classes.iter().any(|class| code.starts_with(class)))
 }
 
-fn words(error: &sqlx::Error) -> String {
+fn text(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(answer) => answer.message().to_owned(),
         sqlx::Error::Io(error) => match error.kind() {
@@ -86,9 +91,9 @@ fn words(error: &sqlx::Error) -> String {
     }
 }
 
-/// One line that is not too long.
-fn short(words: &str) -> String {
-    words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(WORDS).collect()
+/// Joins the text into one line and cuts it to [`MAX_TEXT`].
+fn short(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_TEXT).collect()
 }
 
 #[cfg(test)]
@@ -112,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_connection_is_not_kept_and_a_missing_row_is_no_break() {
+    fn a_transport_error_breaks_the_connection_and_a_missing_row_does_not() {
         assert!(breaks(&refused()));
         assert!(breaks(&sqlx::Error::Protocol("nonsense".into())));
         assert!(!breaks(&sqlx::Error::RowNotFound));
     }
 
     #[test]
-    fn long_words_of_a_database_are_cut_to_one_line() {
+    fn a_long_text_from_a_database_is_cut_to_one_line() {
         let error = asking("db", &sqlx::Error::Protocol("a\n b ".repeat(1_000)));
         let text = error.to_string();
         assert!(text.len() < 500 && !text.contains('\n'), "{text}");

@@ -1,5 +1,5 @@
-//! SQLite. A value has the type it was stored with; the key is compared as text, or as a blob
-//! when it is no UTF-8.
+//! SQLite. A value has the type with which it was stored. The key is compared as text, or as a blob
+//! if it is not valid UTF-8.
 
 use std::str::FromStr;
 
@@ -7,21 +7,22 @@ use larder_proto::contract::OriginLimits;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, ValueRef};
 
-use super::super::Error;
 use super::connections::Connections;
-use super::{Statement, unreadable};
+use super::problem::unreadable;
+use super::statement::Statement;
+use crate::origin::error::Error;
 
-/// How the database is called: its path is the credential, and is not shown.
+/// Name of the database in errors. Its path is the credential, so it is not shown.
 const PLACE: &str = "the SQLite file";
 
-/// A SQLite file with the query for it.
-pub(super) struct SqliteSource {
+/// A SQLite file with its query.
+pub(super) struct Sqlite {
     connections: Connections<SqliteConnection>,
     sql: String,
 }
 
-impl SqliteSource {
-    /// Nothing when `url` is not understood.
+impl Sqlite {
+    /// `None` if `url` is invalid.
     pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
         let options = SqliteConnectOptions::from_str(url).ok()?.disable_statement_logging();
         let connections = Connections::new(options, PLACE.into(), limits.concurrency);
@@ -42,12 +43,12 @@ impl SqliteSource {
         };
         let mut connection = self.connections.take().await?;
         let row = query.fetch_optional(&mut *connection).await;
-        connection.settle(row)?.map_or(Ok(None), |row| value(&row))
+        connection.settle(row)?.map_or(Ok(None), |row| value(&row, self.connections.place()))
     }
 }
 
-fn value(row: &SqliteRow) -> Result<Option<Vec<u8>>, Error> {
-    let raw = row.try_get_raw(0).map_err(unreadable)?;
+fn value(row: &SqliteRow, place: &str) -> Result<Option<Vec<u8>>, Error> {
+    let raw = row.try_get_raw(0).map_err(|error| unreadable(place, error))?;
     if raw.is_null() {
         return Ok(None);
     }
@@ -58,5 +59,5 @@ fn value(row: &SqliteRow) -> Result<Option<Vec<u8>>, Error> {
         "REAL" => row.try_get_unchecked::<f64, _>(0).map(|n| n.to_string().into_bytes()),
         _ => row.try_get_unchecked::<Vec<u8>, _>(0),
     };
-    read.map(Some).map_err(unreadable)
+    read.map(Some).map_err(|error| unreadable(place, error))
 }

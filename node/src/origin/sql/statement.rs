@@ -1,12 +1,12 @@
-//! The one parameter of a query, found without a database: `?` or `$1`, outside of strings,
-//! quoted names and comments. Each database gets it in its own spelling.
+//! Finds the one parameter of a query without a database: `?` or `$1` outside of strings, quoted
+//! names and comments. Each database gets it in its own syntax.
 
-use super::super::Error;
+use crate::origin::error::Error;
 
 /// A query with one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Statement {
-    /// The texts around the parameter: one more than places where it stands.
+    /// The texts around the parameter's places, so one more than there are places.
     texts: Vec<String>,
 }
 
@@ -19,7 +19,7 @@ impl Statement {
             Ok(marks) => marks,
             Err(problem) => return refuse(problem),
         };
-        // PostgreSQL has operators with `?`, so it is a parameter only where no `$1` is.
+        // PostgreSQL has operators with `?`, so `?` is a parameter only if there is no `$1`.
         let numbered = marks.iter().any(|mark| mark.number.is_some());
         let places: Vec<&Mark> =
             marks.iter().filter(|mark| mark.number.is_some() == numbered).collect();
@@ -47,7 +47,7 @@ impl Statement {
         self.texts.join(parameter)
     }
 
-    /// In how many places the parameter stands.
+    /// Number of places of the parameter.
     pub(super) fn places(&self) -> usize {
         self.texts.len() - 1
     }
@@ -57,7 +57,7 @@ impl Statement {
 struct Mark {
     start: usize,
     end: usize,
-    /// The n of `$n`, and of SQLite's `?n`.
+    /// The n of `$n` or of SQLite's `?n`.
     number: Option<u32>,
 }
 
@@ -97,7 +97,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// Length of a quoted string or name; a doubled quote is none.
+/// Length of a quoted string or name. A doubled quote does not end it.
 fn quoted(rest: &[u8], quote: u8) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -109,7 +109,7 @@ fn quoted(rest: &[u8], quote: u8) -> Option<usize> {
     }
 }
 
-/// Length of a comment; PostgreSQL's nest.
+/// Length of a block comment. PostgreSQL's nest.
 fn block_comment(rest: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (0, 0);
     loop {
@@ -124,7 +124,7 @@ fn block_comment(rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Length of PostgreSQL's `$tag$ ... $tag$`, or of a lone dollar sign.
+/// Length of PostgreSQL's `$tag$ ... $tag$`, or of a single dollar sign.
 fn dollar_quoted(rest: &[u8]) -> Result<usize, &'static str> {
     let tag = 1 + rest[1..].iter().take_while(|b| is_word(**b)).count();
     if rest.get(tag) != Some(&b'$') {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parameter_is_found_wherever_it_stands() {
+    fn the_parameter_is_found_in_every_place() {
         for (query, expected) in [
             ("SELECT score FROM s WHERE name = $1", "SELECT score FROM s WHERE name = <>"),
             ("SELECT score FROM s WHERE name = ? ;\n", "SELECT score FROM s WHERE name = <>"),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_one_parameter_is_refused() {
+    fn a_query_without_exactly_one_parameter_is_refused() {
         for (query, problem) in [
             ("SELECT 1", "no parameter"),
             ("", "no parameter"),

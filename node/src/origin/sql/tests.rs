@@ -1,4 +1,4 @@
-//! Against SQLite files; `tests/services.rs` asks a real PostgreSQL.
+//! The loader against SQLite files. `tests/services.rs` uses a real PostgreSQL and MariaDB.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ impl Demo {
     async fn new() -> Self {
         let demo = Self { folder: tempfile::tempdir().expect("a folder") };
         demo.database("a.db", "630").await;
-        demo.name("a.db");
+        demo.point_at("a.db");
         demo
     }
 
@@ -25,7 +25,8 @@ impl Demo {
         self.folder.path().join(file)
     }
 
-    fn name(&self, database: &str) {
+    /// Makes the credential name `database`.
+    fn point_at(&self, database: &str) {
         let url = format!("sqlite://{}\n", self.path(database).display());
         std::fs::write(self.path("students.url"), url).expect("written");
     }
@@ -59,7 +60,7 @@ fn value(bytes: &[u8]) -> Loaded {
 }
 
 #[tokio::test]
-async fn rows_become_values_whatever_their_type() {
+async fn values_of_every_type_become_bytes() {
     let demo = Demo::new().await;
     let loader = demo.loader(QUERY);
     for (key, expected) in [
@@ -79,7 +80,7 @@ async fn rows_become_values_whatever_their_type() {
 }
 
 #[tokio::test]
-async fn a_key_is_data_and_never_a_part_of_the_query() {
+async fn a_key_is_data_and_never_part_of_the_query() {
     let demo = Demo::new().await;
     let loader = demo.loader("SELECT score FROM students WHERE name = ?");
     for key in ["Tom' OR '1'='1", "'; DROP TABLE students; --", "$1", "?", "%"] {
@@ -102,7 +103,7 @@ async fn a_changed_credential_is_used_within_a_second() {
     demo.database("b.db", "640").await;
     let loader = demo.loader(QUERY);
     assert_eq!(loader.load(b"Tom").await.expect("a row"), value(b"630"));
-    demo.name("b.db");
+    demo.point_at("b.db");
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let loaded = loader.load(b"Tom").await.expect("one of the two");
@@ -112,13 +113,13 @@ async fn a_changed_credential_is_used_within_a_second() {
         assert!(Instant::now() < deadline, "still the old database");
         tokio::task::yield_now().await;
     }
-    // Half-written: what works is kept.
+    // Without its file the previous credential stays in use.
     std::fs::remove_file(demo.path("students.url")).expect("there");
     assert_eq!(loader.load(b"Tom").await.expect("kept"), value(b"640"));
 }
 
 #[tokio::test]
-async fn what_is_missing_is_told_without_the_credential() {
+async fn errors_name_what_is_missing_without_the_credential() {
     let demo = Demo::new().await;
     let loader = demo.loader("SELECT nowhere FROM students WHERE name = $1");
     let error = loader.load(b"Tom").await.expect_err("no such column");
@@ -135,19 +136,19 @@ async fn what_is_missing_is_told_without_the_credential() {
         std::fs::write(&url, text).expect("written");
         let error = loader.load(b"Tom").await.expect_err("no database");
         assert_eq!(error.kind(), kind);
-        let told = format!("{error} {error:?}");
-        assert!(told.contains(shown) && !told.contains("hunter2"), "{told}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(shown) && !text.contains("hunter2"), "{text}");
     }
     std::fs::remove_file(&url).expect("there");
     assert_eq!(loader.load(b"Tom").await.expect_err("no credential").kind(), "credential");
-    // It came late.
-    demo.name("a.db");
+    // The file appears late.
+    demo.point_at("a.db");
     assert_eq!(loader.load(b"Tom").await.expect("a row"), value(b"630"));
 
     let missing = format!("sqlite://{}", Path::new("/nonexistent/hunter2.db").display());
     std::fs::write(&url, missing).expect("written");
     let error = demo.loader(QUERY).load(b"Tom").await.expect_err("no file");
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
-    let told = "no connection to the SQLite file: unable to open database file";
-    assert_eq!(error.to_string(), told);
+    let expected = "no connection to the SQLite file: unable to open database file";
+    assert_eq!(error.to_string(), expected);
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 const RULES: fn() -> Rules =
-    || Rules { own: "m0".into(), window_ms: 10_000, unheard_ms: 5_000, grace_ms: 60_000 };
+    || Rules { own_name: "m0".into(), window_ms: 10_000, silence_ms: 5_000, grace_ms: 60_000 };
 
 fn registration(uid: &str) -> Registration {
     Registration {
@@ -57,35 +57,35 @@ fn group(name: &str, generation: i64) -> Entry {
     Entry::Group(name.into(), Read::Value(Box::new(contract(generation))))
 }
 
-/// A View that is told one event after the other.
+/// A view to which events are applied one after the other.
 struct Story {
-    view: View,
+    view: MembershipView,
     revision: u64,
     now_ms: u64,
 }
 
 impl Story {
     fn of(members: usize) -> Self {
-        let mut story = Self { view: View::default(), revision: 100, now_ms: 0 };
+        let mut story = Self { view: MembershipView::default(), revision: 100, now_ms: 0 };
         let mut entries: Vec<Entry> = (0..members).map(|n| member(&format!("m{n}"))).collect();
         entries.push(group("g", 1));
-        story.tell(Event::Listed { cluster: 7, revision: 100, entries });
+        story.apply(Event::Listed { cluster: 7, revision: 100, entries });
         story
     }
 
-    fn tell(&mut self, event: Event) -> &mut Self {
-        self.view = apply(&self.view, event, &RULES(), self.now_ms);
+    fn apply(&mut self, event: Event) -> &mut Self {
+        self.view = super::apply(&self.view, event, &RULES(), self.now_ms);
         self
     }
 
     fn change(&mut self, entry: Entry) -> &mut Self {
         self.revision += 1;
-        self.tell(Event::Changed(vec![(self.revision, entry)]))
+        self.apply(Event::Changed(vec![(self.revision, entry)]))
     }
 
     fn after(&mut self, ms: u64) -> &mut Self {
         self.now_ms += ms;
-        self.tell(Event::Ticked)
+        self.apply(Event::Ticked)
     }
 
     fn names(&self) -> Vec<&str> {
@@ -94,7 +94,7 @@ impl Story {
 }
 
 #[test]
-fn a_farewell_takes_a_member_out_at_once() {
+fn deregistering_removes_a_member_at_once() {
     let mut story = Story::of(3);
     story.change(leaving("m1"));
     assert_eq!(story.names(), ["m0", "m2"]);
@@ -104,7 +104,7 @@ fn a_farewell_takes_a_member_out_at_once() {
 }
 
 #[test]
-fn a_lost_lease_of_one_that_nobody_hears_ends_in_removal() {
+fn a_member_without_lease_and_sign_of_life_is_removed() {
     let mut story = Story::of(3);
     story.change(gone("m1")).after(4_999);
     assert_eq!(story.names(), ["m0", "m1", "m2"]);
@@ -113,11 +113,11 @@ fn a_lost_lease_of_one_that_nobody_hears_ends_in_removal() {
 }
 
 #[test]
-fn one_that_answers_stays_without_a_lease_for_the_grace_time() {
+fn a_member_that_answers_is_kept_without_a_lease_for_the_grace_time() {
     let mut story = Story::of(3);
     story.change(gone("m1"));
     for _ in 0..14 {
-        story.after(4_000).tell(Event::PeerAnswered("m1".into()));
+        story.after(4_000).apply(Event::PeerAnswered("m1".into()));
         assert_eq!(story.names(), ["m0", "m1", "m2"], "at {} ms", story.now_ms);
     }
     story.after(4_000);
@@ -125,19 +125,19 @@ fn one_that_answers_stays_without_a_lease_for_the_grace_time() {
 }
 
 #[test]
-fn one_that_does_not_answer_goes_with_its_lease() {
+fn a_member_that_does_not_answer_is_removed_with_its_lease() {
     let mut story = Story::of(4);
-    story.tell(Event::PeerFailed("m1".into()));
-    assert_eq!(story.names().len(), 4, "the lease still stands");
+    story.apply(Event::PeerFailed("m1".into()));
+    assert_eq!(story.names().len(), 4, "the lease still exists");
     story.change(gone("m1"));
     assert_eq!(story.names(), ["m0", "m2", "m3"]);
-    story.change(gone("m2")).tell(Event::PeerFailed("m2".into()));
+    story.change(gone("m2")).apply(Event::PeerFailed("m2".into()));
     assert!(story.view.distrusted, "two of four in one window");
     assert_eq!(story.names(), ["m0", "m2", "m3"]);
 }
 
 #[test]
-fn a_blink_changes_no_ring() {
+fn a_short_loss_of_a_lease_leaves_the_ring_unchanged() {
     let mut story = Story::of(4);
     let ring = story.view.members.clone();
     story.change(gone("m1")).after(3_000);
@@ -167,17 +167,21 @@ fn when_every_lease_is_revoked_the_ring_is_kept() {
 }
 
 #[test]
-fn distrust_ends_for_those_that_are_really_gone() {
+fn distrust_ends_once_the_failing_members_are_removed() {
     let mut story = Story::of(5);
     for name in ["m1", "m2"] {
-        story.change(gone(name)).tell(Event::PeerFailed(name.into()));
+        story.change(gone(name)).apply(Event::PeerFailed(name.into()));
     }
-    // The first went alone and at once; with the second the window was full.
+    // The first is removed at once; the second triggers the shrink guard.
     story.change(gone("m3"));
     for _ in 0..20 {
-        story.after(4_000).tell(Event::PeerAnswered("m3".into()));
+        story.after(4_000).apply(Event::PeerAnswered("m3".into()));
     }
-    assert_eq!(story.names(), ["m0", "m4"], "failing ones, and then trust in the rest");
+    assert_eq!(
+        story.names(),
+        ["m0", "m4"],
+        "the failing members are removed, then the registry is trusted again"
+    );
     assert!(!story.view.distrusted);
 }
 
@@ -189,9 +193,9 @@ fn this_member_never_removes_itself() {
 }
 
 #[test]
-fn a_successor_under_one_name_clears_what_was_said_of_its_predecessor() {
+fn a_successor_does_not_inherit_reports_about_its_predecessor() {
     let mut story = Story::of(2);
-    story.tell(Event::PeerFailed("m1".into()));
+    story.apply(Event::PeerFailed("m1".into()));
     story.change(member("m1"));
     assert!(story.view.failing.contains("m1"), "the same process");
     story.change(Entry::Member("m1".into(), Read::Value(Box::new(registration("new")))));
@@ -205,21 +209,21 @@ fn unreadable_values_are_counted_and_change_nothing() {
     story.change(Entry::Member("m1".into(), Read::Unreadable));
     story.change(Entry::Group("g".into(), Read::Unreadable));
     let entries = vec![member("m0"), Entry::Member("m1".into(), Read::Unreadable)];
-    story.tell(Event::Listed { cluster: 7, revision: 200, entries });
+    story.apply(Event::Listed { cluster: 7, revision: 200, entries });
     assert_eq!(story.names(), ["m0", "m1"]);
     assert!(story.view.departed.is_empty());
     assert_eq!(story.view.counts.unreadable, 3);
 }
 
 #[test]
-fn changes_told_twice_count_once() {
+fn changes_delivered_twice_apply_once() {
     let mut story = Story::of(2);
     story.change(group("g", 5));
-    story.tell(Event::Progressed(150));
+    story.apply(Event::Progressed(150));
     let before = story.view.clone();
-    story.tell(Event::Changed(vec![(101, group("g", 1)), (120, gone("m1"))]));
+    story.apply(Event::Changed(vec![(101, group("g", 1)), (120, gone("m1"))]));
     assert_eq!(story.view, before);
-    story.tell(Event::Changed(vec![(151, group("g", 6)), (151, group("h", 1))]));
+    story.apply(Event::Changed(vec![(151, group("g", 6)), (151, group("h", 1))]));
     assert_eq!(story.view.groups.len(), 2, "one revision may carry several keys");
 }
 
@@ -227,7 +231,7 @@ fn changes_told_twice_count_once() {
 fn a_listing_after_a_compaction_shows_what_was_missed() {
     let mut story = Story::of(5);
     let entries = (0..6).filter(|n| *n != 1).map(|n| member(&format!("m{n}"))).collect();
-    story.tell(Event::Listed { cluster: 7, revision: 300, entries });
+    story.apply(Event::Listed { cluster: 7, revision: 300, entries });
     assert!(story.view.groups.is_empty(), "a group deleted meanwhile is gone");
     assert_eq!(story.names().len(), 6);
     assert_eq!(story.view.departed.keys().collect::<Vec<_>>(), ["m1"]);
@@ -235,11 +239,11 @@ fn a_listing_after_a_compaction_shows_what_was_missed() {
 }
 
 #[test]
-fn a_registry_rebuilt_from_nothing_takes_neither_ring_nor_groups() {
+fn a_rebuilt_empty_registry_removes_neither_members_nor_groups() {
     for (cluster, revision) in [(8, 500), (7, 3)] {
         let mut story = Story::of(3);
         let (members, groups) = (story.view.members.clone(), story.view.groups.clone());
-        story.tell(Event::Listed { cluster, revision, entries: Vec::new() });
+        story.apply(Event::Listed { cluster, revision, entries: Vec::new() });
         assert_eq!(story.view.counts.rebuilds, 1);
         assert_eq!((&story.view.members, &story.view.groups), (&members, &groups));
         story.revision = revision;
@@ -247,8 +251,8 @@ fn a_registry_rebuilt_from_nothing_takes_neither_ring_nor_groups() {
             story.change(member(&format!("m{n}")));
         }
         let entries = (0..3).map(|n| member(&format!("m{n}"))).collect();
-        story.tell(Event::Listed { cluster, revision: revision + 10, entries });
-        assert_eq!(story.view.groups, groups, "nobody said that the group is gone");
+        story.apply(Event::Listed { cluster, revision: revision + 10, entries });
+        assert_eq!(story.view.groups, groups, "no deletion of the group was seen");
         story.revision = revision + 10;
         story.change(group("g", 2)).change(Entry::Group("g".into(), Read::Gone));
         assert!(story.view.groups.is_empty());
@@ -257,30 +261,30 @@ fn a_registry_rebuilt_from_nothing_takes_neither_ring_nor_groups() {
 }
 
 proptest! {
-    /// Whatever happens: the departed are members, this member stays, and while the registry is
-    /// distrusted nobody goes before the grace time is over.
+    /// For any sequence of events: the departed are members, this member is kept, and while the
+    /// registry is distrusted no departed member is removed before the grace time is over.
     #[test]
-    fn distrust_holds_the_ring_whatever_happens(
+    fn distrust_keeps_the_ring_for_any_sequence_of_events(
         members in 2usize..12,
         steps in prop::collection::vec((0usize..12, 0u8..4, 0u64..3_000), 1..60),
     ) {
         let mut story = Story::of(members);
-        for (who, what, ms) in steps {
-            let name = format!("m{}", who % members);
-            match what {
+        for (index, kind, ms) in steps {
+            let name = format!("m{}", index % members);
+            match kind {
                 0 | 1 => story.change(gone(&name)),
-                2 => story.tell(Event::PeerFailed(name)),
+                2 => story.apply(Event::PeerFailed(name)),
                 _ => story.change(member(&name)),
             };
-            let (held, before) = (story.view.distrusted, story.view.clone());
+            let (was_distrusted, before) = (story.view.distrusted, story.view.clone());
             story.after(ms);
             prop_assert!(story.view.members.contains_key("m0"));
             let after = &story.view;
             prop_assert!(after.departed.keys().all(|name| after.members.contains_key(name)));
-            if held && after.distrusted {
+            if was_distrusted && after.distrusted {
                 for (name, departed) in &before.departed {
-                    let young = story.now_ms < departed.at_ms + RULES().grace_ms;
-                    prop_assert!(!young || after.members.contains_key(name), "{name}");
+                    let in_grace = story.now_ms < departed.at_ms + RULES().grace_ms;
+                    prop_assert!(!in_grace || after.members.contains_key(name), "{name}");
                 }
             }
         }

@@ -1,0 +1,122 @@
+//! Binds the ports of a node and starts its threads.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use larder_runtime::clock::Clock;
+use larder_runtime::net;
+use larder_runtime::random::Random;
+use larder_runtime::ready::Ready;
+use prometheus::Registry;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::background::Background;
+use super::node::{Addresses, Listeners, NodeCore};
+use super::options::Options;
+use super::running::{Running, set_health};
+use super::{member, sidecar};
+use crate::config::{Config, Mode};
+use crate::metrics;
+use crate::serve::Workers;
+
+/// A node whose ports are bound and whose threads have not started.
+pub struct App {
+    config: Config,
+    options: Options,
+    listeners: Listeners,
+    admin: TcpListener,
+    core: NodeCore,
+}
+
+impl App {
+    /// Binds the ports.
+    ///
+    /// # Errors
+    /// A port that cannot be bound; the message names it.
+    pub fn build(config: Config, mut options: Options) -> anyhow::Result<Self> {
+        let workers = config.workers();
+        let shared = |name: &str, address: SocketAddr| {
+            net::listen_shared(address, workers)
+                .with_context(|| format!("listen.{name}: cannot listen on {address}"))
+        };
+        let is_member = matches!(config.mode, Mode::Member(_));
+        let listen = config.listen;
+        let listeners = Listeners {
+            grpc: shared("grpc", listen.grpc)?,
+            peer: if is_member { shared("peer", listen.peer)? } else { Vec::new() },
+            http: if is_member { shared("http", listen.http)? } else { Vec::new() },
+        };
+        let admin = net::listen(listen.admin, false)
+            .with_context(|| format!("listen.admin: cannot listen on {}", listen.admin))?;
+        let core = NodeCore {
+            metrics: Registry::new(),
+            ready: Ready::new(),
+            health: HealthReporter::new(),
+            clock: Clock::start(),
+            random: options.random.take().unwrap_or_else(Random::from_entropy),
+        };
+        metrics::register_process(&core.metrics);
+        Ok(Self { config, options, listeners, admin, core })
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the system cannot create a thread, a runtime or a socket.
+    pub fn spawn(self) -> anyhow::Result<Running> {
+        let Self { config, options, listeners, admin, core } = self;
+        let addresses = addresses(&listeners, &admin)?;
+        let (background, tasks) = Background::start().context("cannot start a runtime")?;
+        let (registry, ready) = (core.metrics.clone(), core.ready.clone());
+        larder_runtime::admin::serve(admin, registry, ready, &tasks).context("listen.admin")?;
+        let parts = match &config.mode {
+            Mode::Member(settings) => {
+                member::build(&config, settings, options, &core, addresses, listeners, &tasks)
+            }
+            Mode::Sidecar(settings) => sidecar::build(&config, settings, &core, listeners, &tasks)?,
+        };
+        let workers =
+            Workers::start(parts.threads, &core.random).context("cannot start threads")?;
+        tasks.spawn("health", follow_readiness(core.ready.clone(), core.health.clone()));
+        Ok(Running {
+            addresses,
+            cache: parts.cache,
+            membership: parts.membership,
+            ready: core.ready,
+            health: core.health,
+            metrics: core.metrics,
+            tasks,
+            workers,
+            background,
+            grace: config.drain_grace,
+        })
+    }
+}
+
+fn addresses(listeners: &Listeners, admin: &TcpListener) -> io::Result<Addresses> {
+    let first =
+        |listeners: &[TcpListener]| listeners.first().map(TcpListener::local_addr).transpose();
+    Ok(Addresses {
+        grpc: listeners.grpc[0].local_addr()?,
+        peer: first(&listeners.peer)?,
+        http: first(&listeners.http)?,
+        admin: admin.local_addr()?,
+    })
+}
+
+/// Keeps grpc.health.v1 equal to `/readyz` until the node is ready.
+async fn follow_readiness(ready: Ready, health: HealthReporter) {
+    /// Short, so that a start does not wait for the next probe, which comes every few seconds.
+    const INTERVAL: Duration = Duration::from_millis(100);
+    set_health(&health, ServingStatus::NotServing).await;
+    loop {
+        match ready.waiting_for().as_slice() {
+            [] => return set_health(&health, ServingStatus::Serving).await,
+            ["draining", ..] => return,
+            _ => tokio::time::sleep(INTERVAL).await,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What every mode of a node shares, and what each mode contributes.
+
+use std::net::{SocketAddr, TcpListener};
+
+use larder_runtime::clock::Clock;
+use larder_runtime::random::Random;
+use larder_runtime::ready::Ready;
+use prometheus::Registry;
+use tonic_health::server::HealthReporter;
+
+use crate::cache::Cache;
+use crate::membership::Membership;
+use crate::serve::ListenerTask;
+
+/// Shared by every mode.
+pub(super) struct NodeCore {
+    pub(super) metrics: Registry,
+    pub(super) ready: Ready,
+    pub(super) health: HealthReporter,
+    pub(super) clock: Clock,
+    pub(super) random: Random,
+}
+
+/// Bound listeners of the serving ports, one for each thread.
+pub(super) struct Listeners {
+    pub(super) grpc: Vec<TcpListener>,
+    pub(super) peer: Vec<TcpListener>,
+    pub(super) http: Vec<TcpListener>,
+}
+
+/// Addresses on which a running node listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Cache, Admin, groupcachepb, health, reflection.
+    pub grpc: SocketAddr,
+    /// The peer protocol; members only.
+    pub peer: Option<SocketAddr>,
+    /// The gateway and groupcache's HTTP peers; members only.
+    pub http: Option<SocketAddr>,
+    /// Metrics and probes.
+    pub admin: SocketAddr,
+}
+
+/// The parts that a mode built.
+pub(super) struct ModeParts {
+    /// The listeners of each serving thread.
+    pub(super) threads: Vec<Vec<ListenerTask>>,
+    pub(super) cache: Option<Cache>,
+    pub(super) membership: Option<Membership>,
+}

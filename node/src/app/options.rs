@@ -1,0 +1,57 @@
+//! What an embedding program adds to the configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use larder_engine::PolicyKind;
+use larder_proto::contract::{Freshness, OriginLimits};
+use larder_runtime::random::Random;
+
+use crate::cache::{GroupPlan, OriginSource};
+use crate::origin::Loader;
+
+/// Groups and other settings of an embedding program.
+#[derive(Default)]
+pub struct Options {
+    pub(super) groups: BTreeMap<String, GroupPlan>,
+    pub(super) random: Option<Random>,
+}
+
+impl Options {
+    /// Adds a group with defaults: the engine's default policy, a TTL of one minute, five seconds
+    /// for absent keys, and 32 concurrent loads with a limit of 5 s each.
+    #[must_use]
+    pub fn group(self, name: impl Into<String>, loader: impl Loader + 'static) -> Self {
+        let freshness = Freshness {
+            ttl_ms: 60_000,
+            jitter_percent: 10,
+            stale_while_revalidate_ms: 0,
+            stale_if_error_ms: 0,
+            negative_ttl_ms: 5_000,
+        };
+        let limits = OriginLimits { concurrency: 32, timeout_ms: 5_000 };
+        self.group_with(name, loader, freshness, limits)
+    }
+
+    /// Adds a group. A `CacheGroup` of the same name overrides policy, freshness and limits, but
+    /// not the loader.
+    #[must_use]
+    pub fn group_with(
+        mut self,
+        name: impl Into<String>,
+        loader: impl Loader + 'static,
+        freshness: Freshness,
+        limits: OriginLimits,
+    ) -> Self {
+        let (policy, origin) = (PolicyKind::default(), OriginSource::Given(Arc::new(loader)));
+        self.groups.insert(name.into(), GroupPlan { policy, freshness, limits, origin });
+        self
+    }
+
+    /// Draws every random number from `random`, which makes a test reproducible.
+    #[must_use]
+    pub fn random(mut self, random: Random) -> Self {
+        self.random = Some(random);
+        self
+    }
+}

@@ -1,0 +1,70 @@
+//! A member's cache as a [`Backend`].
+
+use bytes::Bytes;
+use larder_proto::v1::InvalidateResponse;
+use tonic::metadata::MetadataMap;
+
+use super::backend::{Backend, ReadReply};
+use super::deadline::call_deadline;
+use super::response::{ResponseBudget, finish_all};
+use crate::cache::{Answer, Cache, Caller, Error};
+use crate::status::ErrorReply;
+
+impl Backend for Cache {
+    fn max_batch_keys(&self) -> usize {
+        self.limits().max_batch_keys
+    }
+
+    async fn read(
+        &self,
+        metadata: &MetadataMap,
+        group: &str,
+        key: Bytes,
+        explain: bool,
+    ) -> Result<ReadReply, ErrorReply> {
+        // Evaluated only if the read waits: a hit does not parse the header.
+        let deadline = || call_deadline(metadata, self.default_deadline());
+        let answer = self.read_until(group, &key, deadline).await?;
+        Ok(reply(self, group, &key, answer, explain))
+    }
+
+    async fn read_many(
+        &self,
+        metadata: &MetadataMap,
+        group: &str,
+        keys: Vec<Bytes>,
+        explain: bool,
+    ) -> Result<Vec<Result<ReadReply, ErrorReply>>, ErrorReply> {
+        let deadline = call_deadline(metadata, self.default_deadline());
+        // Every lookup starts before any is awaited, so that the keys share batches to their
+        // owners.
+        let lookups = keys.iter().map(|key| self.get(group, key, Caller::Application)).collect();
+        let mut budget = ResponseBudget::new();
+        let mut replies = Vec::with_capacity(keys.len());
+        for (key, answer) in keys.iter().zip(finish_all(lookups, deadline).await) {
+            replies.push(match answer.and_then(|answer| budget.admit(answer)) {
+                Ok(answer) => Ok(reply(self, group, key, answer, explain)),
+                Err(error @ (Error::UnknownGroup { .. } | Error::NotJoined)) => {
+                    return Err(error.into());
+                }
+                Err(error) => Err(error.into()),
+            });
+        }
+        Ok(replies)
+    }
+
+    async fn invalidate(
+        &self,
+        _: &MetadataMap,
+        group: &str,
+        keys: Vec<Bytes>,
+    ) -> Result<InvalidateResponse, ErrorReply> {
+        let done = Self::invalidate(self, group, keys).await?;
+        Ok(InvalidateResponse { members_reached: done.reached, members_total: done.total })
+    }
+}
+
+fn reply(cache: &Cache, group: &str, key: &[u8], answer: Answer, explain: bool) -> ReadReply {
+    let explanation = explain.then(|| cache.explain(group, key, &answer));
+    ReadReply { value: answer.value, stale: answer.stale, explanation }
+}

@@ -1,0 +1,90 @@
+//! Why a load failed, or why an origin cannot be used as described.
+
+use std::time::Duration;
+
+/// The texts name hosts, tables and limits, never a credential or a URL.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages explain the fields")]
+pub enum Error {
+    /// The statement of a `sql` origin is invalid.
+    #[error("the query is invalid: {problem}")]
+    Statement { problem: String },
+    /// The URL template of an `http` origin is invalid.
+    #[error("the URL template is invalid: {problem}")]
+    Template { problem: String },
+    /// The file of a credential is missing or unreadable.
+    #[error("cannot read the credential {file:?}")]
+    Credential {
+        file: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A credential is not a usable URL.
+    #[error("the credential {file:?} is unusable: {problem}")]
+    Url { file: String, problem: &'static str },
+    /// No connection to the origin. `place` is its host and port, or a name without a secret.
+    #[error("no connection to {place}: {problem}")]
+    Connect { place: String, problem: String },
+    /// The database was reached and refuses the login. `problem` is the database's text.
+    #[error(
+        "{place} refuses the login: {problem} (check the Secret that the CacheGroup's urlSecretRef \
+         names)"
+    )]
+    Login { place: String, problem: String },
+    /// The database rejects the query. `problem` is the database's text.
+    #[error("the query fails: {problem} (check the CacheGroup's query)")]
+    Query { problem: String },
+    /// The origin was reached, and the load failed.
+    #[error("{place} failed to answer: {problem}")]
+    Ask { place: String, problem: String },
+    /// An HTTP origin answered neither 200 nor 404.
+    #[error("{place} answered with status {status}")]
+    Status { place: String, status: u16 },
+    /// The value is larger than the member's limit.
+    #[error("the value is larger than {max} bytes")]
+    TooLarge { max: usize },
+    /// The value is of a type without a form as bytes.
+    #[error("a value of type {type_name} has no form as bytes: cast it to text in the query")]
+    Type { type_name: String },
+    /// The URL template cannot express the key.
+    #[error("the key cannot be part of the URL: it would change the path")]
+    Key,
+    /// The bulkhead is full, or the load waited too long in it.
+    #[error("the origin is busy: {concurrency} loads run already")]
+    Busy { concurrency: u32, retry_after: Duration },
+    /// The load timed out. `pending` is what it waited for, if not for the origin's answer.
+    #[error("{} within {timeout_ms} ms", pending.as_deref().unwrap_or("the origin did not answer"))]
+    TimedOut { timeout_ms: u64, pending: Option<String> },
+    /// A loader of the embedding program failed.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// The error of an embedding program's loader.
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+
+    /// The error's kind, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Statement { .. } => "statement",
+            Self::Template { .. } => "template",
+            Self::Credential { .. } => "credential",
+            Self::Url { .. } => "url",
+            Self::Connect { .. } => "connect",
+            Self::Login { .. } => "login",
+            Self::Query { .. } => "query",
+            Self::Ask { .. } => "ask",
+            Self::Status { .. } => "status",
+            Self::TooLarge { .. } => "too_large",
+            Self::Type { .. } => "type",
+            Self::Key => "key",
+            Self::Busy { .. } => "busy",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Other(_) => "other",
+        }
+    }
+}
