@@ -107,18 +107,23 @@ pub fn endpoint(address: &str) -> io::Result<Endpoint> {
         .map_err(invalid)
 }
 
-/// A channel whose calls fail with [`NotGrpc`] when the response is not gRPC.
+/// A channel whose calls fail with [`ChannelError::NotGrpc`] when the response is not gRPC.
 pub(crate) type GrpcChannel =
     MapResult<Channel, fn(Result<Response<Body>, transport::Error>) -> GrpcResponse>;
 
-type GrpcResponse = Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>>;
+type GrpcResponse = Result<Response<Body>, ChannelError>;
 
-/// A server sent something other than gRPC.
+/// Why a call has no gRPC response.
 #[derive(Debug, thiserror::Error)]
-#[error("the server does not speak gRPC: {problem}")]
-pub(crate) struct NotGrpc {
-    /// What it sent instead.
-    pub(crate) problem: String,
+pub(crate) enum ChannelError {
+    #[error(transparent)]
+    Transport(#[from] transport::Error),
+    /// A proxy has no member behind it now.
+    #[error("a proxy answered HTTP {status} in its place")]
+    Proxy { status: u16 },
+    /// The server sent something else, which `problem` describes.
+    #[error("the server does not speak gRPC: {problem}")]
+    NotGrpc { problem: String },
 }
 
 /// Opens a channel over one connection. Once that has ended every call fails at once: a channel
@@ -145,10 +150,12 @@ pub(crate) async fn channel(network: &dyn Network, address: &str) -> Result<Grpc
                 Ok(MapResult::new(channel, require_grpc as fn(_) -> _))
             }
             Ok(bytes) => {
-                let problem = format!("its first bytes are {:?}, not HTTP/2", quote(&bytes));
+                let problem = describe(&bytes);
                 Err(Failure::NotGrpc { address: address.to_owned(), problem })
             }
-            Err(_) => Err(failure("the connection ended in the HTTP/2 handshake".into())),
+            Err(_) => {
+                Err(failure("the server closed the connection in the HTTP/2 handshake".into()))
+            }
         }
     };
     let limit = HANDSHAKE_LIMIT;
@@ -181,30 +188,35 @@ fn observe_first_bytes(
 const FRAME_TYPE_AT: usize = 3;
 /// The type of the frame with which a server begins. Source: RFC 9113, sections 3.4 and 6.5.
 const SETTINGS: u8 = 4;
+/// The first byte of a TLS server's answer to anything but TLS. Source: RFC 8446, section 5.1.
+const TLS_ALERT: u8 = 21;
 
 fn starts_http2(first_bytes: &[u8]) -> bool {
     first_bytes.get(FRAME_TYPE_AT) == Some(&SETTINGS)
 }
 
-/// The first line, for an error message.
-fn quote(bytes: &[u8]) -> String {
-    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    String::from_utf8_lossy(line).into_owned()
+/// What a server that does not begin with HTTP/2 sent, for an error message.
+fn describe(first_bytes: &[u8]) -> String {
+    if first_bytes.first() == Some(&TLS_ALERT) {
+        return "it expects TLS".into();
+    }
+    let mut lines = first_bytes.split(|byte| matches!(byte, b'\r' | b'\n'));
+    let line = String::from_utf8_lossy(lines.next().unwrap_or_default());
+    format!("its first bytes are {line:?}, not HTTP/2")
 }
 
-/// Refuses a response that is not gRPC, as a web server's, instead of reading a status into it.
+/// Refuses a response that is not gRPC, such as a web page, instead of decoding it as a message.
 fn require_grpc(result: Result<Response<Body>, transport::Error>) -> GrpcResponse {
     let response = result?;
     let headers = response.headers();
     let is_grpc = headers.contains_key("grpc-status")
         || headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
-    // Proxies answer so in place of a member; tonic reads these codes as UNAVAILABLE.
-    let is_unavailable = matches!(response.status().as_u16(), 429 | 502..=504);
-    if is_grpc || is_unavailable {
-        return Ok(response);
+    match response.status().as_u16() {
+        _ if is_grpc => Ok(response),
+        // The codes that gRPC maps to UNAVAILABLE. Source: grpc, doc/http-grpc-status-mapping.md.
+        status @ (429 | 502..=504) => Err(ChannelError::Proxy { status }),
+        status => Err(ChannelError::NotGrpc { problem: format!("it answered HTTP {status}") }),
     }
-    let problem = format!("it answered HTTP {}", response.status().as_u16());
-    Err(NotGrpc { problem }.into())
 }
 
 #[cfg(test)]
@@ -217,19 +229,23 @@ mod tests {
     }
 
     #[test]
-    fn a_web_page_is_not_a_grpc_response_and_a_proxy_may_be_unavailable() {
+    fn a_web_page_is_not_a_grpc_response() {
         assert!(response(200, "application/grpc+proto").is_ok());
         let error = response(404, "text/plain").expect_err("a web server");
         assert_eq!(error.to_string(), "the server does not speak gRPC: it answered HTTP 404");
         assert!(response(200, "text/html").is_err());
-        assert!(response(503, "text/html").is_ok());
+        let error = response(503, "text/html").expect_err("a proxy");
+        assert_eq!(error.to_string(), "a proxy answered HTTP 503 in its place");
     }
 
     #[test]
     fn an_http2_server_begins_with_settings() {
         assert!(starts_http2(&[0, 0, 0, 4, 0, 0, 0, 0, 0]));
         assert!(!starts_http2(b"HTTP/1.1 400 Bad Request"));
-        assert!(!starts_http2(&[0x15, 3, 3, 0, 2, 2, 70]), "a TLS alert");
-        assert_eq!(quote(b"HTTP/1.1 400 Bad Request\r\nDate: x"), "HTTP/1.1 400 Bad Request");
+        let expected = "its first bytes are \"HTTP/1.1 400 Bad Request\", not HTTP/2";
+        assert_eq!(describe(b"HTTP/1.1 400 Bad Request\r\nDate: x"), expected);
+        let alert = [21, 3, 3, 0, 2, 2, 70];
+        assert!(!starts_http2(&alert));
+        assert_eq!(describe(&alert), "it expects TLS");
     }
 }

@@ -30,7 +30,7 @@ use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// How long a connection to an address that nobody has takes to fail.
+/// Time in which a connection to an unassigned address fails.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a member behaves.
@@ -41,7 +41,7 @@ pub(crate) enum Mode {
     Hang,
     /// Refuses connections and breaks open ones.
     Refuse,
-    /// Nobody has its address: open connections break, and new ones time out.
+    /// Its address is unassigned: open connections break, and new ones time out.
     Vanished,
     /// Accepts connections and never sends a byte.
     Mute,
@@ -264,6 +264,7 @@ async fn hold(connection: DuplexStream) {
 async fn refuse_http2(mut connection: DuplexStream) {
     let _ = connection.read(&mut [0; 1024]).await;
     let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    let _ = connection.read_to_end(&mut Vec::new()).await;
 }
 
 async fn serve_web(connection: DuplexStream, status: u16) {
