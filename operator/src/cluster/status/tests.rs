@@ -1,9 +1,9 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use super::super::build::example;
 use super::super::observe::{Children, EtcdObserved};
 use super::super::plan::{EtcdMember, Start, Step};
+use super::super::validate::example;
 use super::*;
 use crate::etcd::{self, Access, Entry, Listing};
 
@@ -57,8 +57,10 @@ fn set(generation: i64, observed: i64, replicas: i32, ready: i32, updated: i32) 
     }))
 }
 
-/// What a settled cluster of two looks like; `change` breaks it.
-fn judged(change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan)) -> CacheClusterStatus {
+/// The status of a settled cluster of two members after `change` was made to it.
+fn status_after(
+    change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan),
+) -> CacheClusterStatus {
     let cluster = example("{memory: 512Mi, members: 2}");
     let mut observed = Observed {
         cluster: of(json!({"apiVersion": "larder.dev/v1alpha1", "kind": "CacheCluster",
@@ -76,7 +78,7 @@ fn judged(change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan)) -> Ca
             ..Children::default()
         },
         etcd: EtcdObserved {
-            answers: BTreeMap::new(),
+            members: BTreeMap::new(),
             access: Access { endpoints: Vec::new(), tls: None },
         },
         registry: Ok(Listing {
@@ -90,9 +92,9 @@ fn judged(change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan)) -> Ca
     };
     let mut members = set(2, 2, 2, 2, 2);
     let etcd_members = [0, 1, 2].map(etcd_member).into();
-    let mut plan = Plan { members: etcd_members, step: Step::Rest, health: Health::Healthy };
+    let mut plan = Plan { members: etcd_members, step: Step::Settled, health: Health::Healthy };
     change(&mut observed, &mut members, &mut plan);
-    let applied = Applied { members, step: (Step::Rest, Ok(())), writes: 0 };
+    let applied = Applied { members, step: (Step::Settled, Ok(())), writes: 0 };
     status(&cluster, &observed, Some(&plan), &applied)
 }
 
@@ -103,15 +105,15 @@ fn reason<'s>(status: &'s CacheClusterStatus, type_: &str) -> (&'s str, &'s str)
 }
 
 #[test]
-fn a_settled_cluster_is_ready_and_says_so_for_its_generation() {
-    let status = judged(|_, _, _| {});
+fn a_settled_cluster_is_ready_for_its_generation() {
+    let status = status_after(|_, _, _| {});
     assert_eq!(reason(&status, READY), ("True", "Ready"));
     assert_eq!((status.ready.as_str(), status.ring_revision), ("2/2", Some(7)));
     assert_eq!(status.observed_generation, Some(3));
 }
 
 #[test]
-fn whatever_is_not_as_wanted_is_named() {
+fn each_fault_has_its_own_reason() {
     type Change = fn(&mut Observed, &mut StatefulSet, &mut Plan);
     let cases: [(Change, &str, &str); 12] = [
         (|_, set, _| set.metadata.generation = Some(3), MEMBERS_READY, "Updating"),
@@ -128,7 +130,7 @@ fn whatever_is_not_as_wanted_is_named() {
             MEMBERS_READY,
             "NotRegistered",
         ),
-        (|o, _, _| o.registry = Err(etcd::Error::Nobody), ETCD_READY, "Unreachable"),
+        (|o, _, _| o.registry = Err(etcd::Error::NoEndpoint), ETCD_READY, "Unreachable"),
         (|_, _, plan| plan.health = Health::NoQuorum { down: vec![] }, ETCD_READY, "QuorumLost"),
         (
             |_, _, plan| {
@@ -146,7 +148,7 @@ fn whatever_is_not_as_wanted_is_named() {
         (|o, _, _| drop(o.children.pods.pop()), ETCD_READY, "PodsNotReady"),
     ];
     for (change, condition, expected) in cases {
-        let status = judged(change);
+        let status = status_after(change);
         assert_eq!(reason(&status, condition), ("False", expected));
         assert_eq!(reason(&status, READY), ("False", expected));
     }
@@ -154,7 +156,7 @@ fn whatever_is_not_as_wanted_is_named() {
 
 #[test]
 fn the_message_says_which_pod_and_why() {
-    let status = judged(|o, _, _| o.children.pods[1] = pod("shop-1", "p1", false));
+    let status = status_after(|o, _, _| o.children.pods[1] = pod("shop-1", "p1", false));
     let message = &status.conditions[0].message;
     assert_eq!(
         message,
@@ -164,29 +166,29 @@ fn the_message_says_which_pod_and_why() {
 
 #[test]
 fn an_etcd_pod_that_is_not_ready_is_named_although_every_etcd_member_answers() {
-    let status = judged(|o, _, _| o.children.pods[4] = etcd_pod(2, false));
+    let status = status_after(|o, _, _| o.children.pods[4] = etcd_pod(2, false));
     assert_eq!(
         status.conditions[0].message,
         "2 of 3 etcd pods are ready; shop-etcd-2-0: is not ready yet \
          (kubectl describe pod shop-etcd-2-0)"
     );
-    let status = judged(|o, _, _| drop(o.children.pods.pop()));
+    let status = status_after(|o, _, _| drop(o.children.pods.pop()));
     assert_eq!(status.conditions[0].message, "2 of 3 etcd pods are ready");
 }
 
 #[test]
 fn an_unreadable_registry_does_not_make_members_unready() {
-    let status = judged(|o, _, _| o.registry = Err(etcd::Error::Nobody));
+    let status = status_after(|o, _, _| o.registry = Err(etcd::Error::NoEndpoint));
     assert_eq!(reason(&status, MEMBERS_READY), ("True", "AllReady"));
     assert_eq!(status.ring_revision, None);
 }
 
 #[test]
-fn a_refused_spec_keeps_the_counts_and_speaks_of_its_generation() {
+fn a_refused_spec_keeps_the_counts_and_sets_its_generation() {
     let mut cluster: CacheCluster = of(json!({"apiVersion": "larder.dev/v1alpha1",
         "kind": "CacheCluster", "metadata": {"name": "shop", "generation": 3},
         "spec": {"memory": "1Ki"}}));
-    cluster.status = Some(judged(|_, _, _| {}));
+    cluster.status = Some(status_after(|_, _, _| {}));
     let now = Time(Timestamp::from_second(200).expect("in range"));
     let status = refused(&cluster, "Invalid", "spec.memory: 1Ki is less than 64Mi", &now);
     assert_eq!(reason(&status, READY), ("False", "Invalid"));
