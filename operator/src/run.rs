@@ -107,7 +107,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 async fn serve(args: &Run, listener: std::net::TcpListener, tasks: &Tasks) -> anyhow::Result<()> {
-    let shutdown = Shutdown::on_signals().context("cannot listen to signals")?;
+    let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
     let (registry, ready, random) = (Registry::new(), Ready::new(), Random::from_entropy());
     let metrics = Metrics::register(&registry).context("cannot register metrics")?;
     let reachable = ready.gate("API server");

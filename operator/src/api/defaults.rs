@@ -17,7 +17,7 @@ pub const MAX_UNAVAILABLE: i32 = 1;
 pub const TTL_SECONDS: i64 = 60;
 /// Largest share by which a TTL is shortened at random, percent.
 pub const JITTER_PERCENT: i32 = 10;
-/// TTL of the fact that the origin does not have a key, seconds.
+/// TTL of a negative entry, seconds.
 pub const NEGATIVE_TTL_SECONDS: i64 = 5;
 /// Concurrent loads of one member.
 pub const CONCURRENCY: i32 = 32;

@@ -217,8 +217,8 @@ pub struct FreshnessSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub stale_if_error_seconds: i64,
-    /// TTL of the fact that the origin does not have a key. With 0 it is not cached. Unit: seconds,
-    /// 0 to 31536000. Default: 5.
+    /// TTL of a negative entry, which records that the origin does not have the key. 0 disables
+    /// negative caching. Unit: seconds, 0 to 31536000. Default: 5.
     #[serde(default = "defaults::negative_ttl_seconds")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub negative_ttl_seconds: i64,

@@ -234,7 +234,7 @@ impl Writer<'_> {
     /// Deletes the object that was observed under that name, by its uid.
     async fn delete<K: Child>(&mut self, live: &[K], name: &str) -> Result<(), Error> {
         self.writes += 1;
-        tracing::info!(kind = K::KIND, name, "deleting an object that is not wanted");
+        tracing::info!(kind = K::KIND, name, "deleting an object");
         let uid = live.iter().find(|object| object.name_any() == name).and_then(ResourceExt::uid);
         let preconditions = Preconditions { uid, resource_version: None };
         let params = DeleteParams::background().preconditions(preconditions);
@@ -267,7 +267,7 @@ impl Writer<'_> {
         match &done {
             Ok(()) => tracing::info!(?step, "etcd step done"),
             Err(error @ etcd::Error::NotYet { .. }) => {
-                tracing::debug!(?step, %error, "etcd step not possible yet")
+                tracing::debug!(?step, %error, "etcd step not possible yet");
             }
             Err(error) => {
                 tracing::warn!(?step, error = error as &dyn std::error::Error, "etcd step failed");

@@ -187,10 +187,11 @@ fn choose(state: &EtcdState, quorum: &Quorum<'_>) -> Step {
         .or_else(|| {
             // Every voter must be sealed before another member joins (rule 2). A surge waits until
             // every voter answers; the replacement of a missing member does not.
-            let may = quorum.voters().all(Member::sealed);
+            let can_add = quorum.voters().all(Member::sealed);
             let all_healthy = quorum.healthy() == voters;
-            let want = voters < state.wanted || (surge && all_healthy && voters == state.wanted);
-            (may && want).then(|| {
+            let needs_one =
+                voters < state.wanted || (surge && all_healthy && voters == state.wanted);
+            (can_add && needs_one).then(|| {
                 let name = free_name(state, &quorum.members);
                 Step::AddLearner { peer_url: state.naming.peer_url(&name), name }
             })
@@ -287,7 +288,7 @@ fn without_quorum(state: &EtcdState, current: &[&Slot]) -> Plan {
     Plan { members: members.collect(), step: step.unwrap_or(Step::Wait), health }
 }
 
-/// True when so many voters have lost their data that the others are no majority. A voter whose
+/// True when so many voters have lost their data that the others are not a majority. A voter whose
 /// Kubernetes node is gone may still have its data, but nothing can reach it: it counts as lost.
 fn lost_for_good(naming: &Naming, current: &[&Slot]) -> bool {
     let voters = current.iter().filter_map(|slot| slot.status.as_ref()).filter(|s| !s.learner);
