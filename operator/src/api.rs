@@ -1,13 +1,13 @@
 //! Owns the two resources as Rust types, `larder.dev/v1alpha1`: fields, units, defaults and rules.
-//! It never talks to Kubernetes and decides nothing about a running cluster.
+//! It never calls Kubernetes and decides nothing about a running cluster.
 //!
-//! The CRDs are generated from these types ([`crate::crd`]), so that a field has one place. Start
-//! at [`cluster`] or [`group`]; [`defaults`] holds every default, [`status`] the names of the
-//! conditions, and [`read`] reads what users write.
+//! The CRDs are generated from these types ([`crate::crd`]), so each field is defined once. Start
+//! at [`cluster`] or [`group`]. [`defaults`] contains every default, [`status`] the names of the
+//! conditions, and [`read`] the reader of users' YAML.
 
 #![allow(
     unreachable_pub,
-    reason = "KubeSchema copies each struct, `pub` and all, into the function that makes its schema"
+    reason = "KubeSchema copies each struct with its `pub` into the function that makes its schema"
 )]
 
 pub mod cluster;
@@ -21,37 +21,32 @@ pub use cluster::{CacheCluster, CacheClusterSpec, CacheClusterStatus};
 pub use group::{CacheGroup, CacheGroupSpec, CacheGroupStatus};
 pub use read::{Document, Problem, read_documents};
 
-/// The API group of both resources.
-pub const GROUP: &str = "larder.dev";
-/// The version of both resources.
-pub const VERSION: &str = "v1alpha1";
-
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// A Secret of the same namespace, by name.
+/// A Secret in the same namespace, by name.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
-    /// Name of the Secret, in the namespace of this object.
+    /// Name of a Secret in the namespace of this object. Required, no default.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// One key of a Secret of the same namespace.
+/// One key of a Secret in the same namespace.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
-    /// Name of the Secret, in the namespace of this object.
+    /// Name of a Secret in the namespace of this object. Required, no default.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key inside the Secret. Default: url.
+    /// Key in the Secret. Default: url.
     #[serde(default = "defaults::secret_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
 
-/// The schema of a quantity: a number or a text such as `512Mi`.
+/// The schema of a quantity: a number or a string such as `512Mi`.
 pub(crate) fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "x-kubernetes-int-or-string": true,

@@ -1,4 +1,4 @@
-//! Owns the command line: flags, their environment variables and defaults. It starts nothing.
+//! Owns the command line: flags, their environment variables and defaults.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -13,19 +13,19 @@ use larder_runtime::log::Format;
 #[derive(Debug, Parser)]
 #[command(name = "larder-operator", version, about, disable_help_subcommand = true)]
 pub struct Args {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Reconcile CacheClusters and CacheGroups until told to stop.
+    /// Reconcile CacheClusters and CacheGroups until stopped by a signal.
     Run(Box<Run>),
     /// Print the CustomResourceDefinitions, or write them to a folder.
     Crd {
-        /// Folder to write to; standard output without it.
+        /// Folder to write to. Default: standard output.
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
@@ -43,13 +43,13 @@ pub struct Run {
         conflicts_with = "cluster_wide"
     )]
     pub namespaces: Vec<String>,
-    /// Watch every namespace. Secrets are then read by name and not watched.
+    /// Watch every namespace. Secrets are then read by name instead of watched.
     #[arg(long, env = "LARDER_CLUSTER_WIDE")]
     pub cluster_wide: bool,
-    /// Lease by which replicas agree on who works.
+    /// Name of the Lease that decides which replica is the leader.
     #[arg(long, env = "LARDER_LEASE_NAME", default_value = "larder-operator", value_name = "NAME")]
     pub lease_name: String,
-    /// The operator's own namespace, where the lease is.
+    /// Namespace of the operator's pod and of the Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub own_namespace: String,
     /// Name of the operator's pod.
@@ -58,7 +58,7 @@ pub struct Run {
     /// Uid of the operator's pod.
     #[arg(long, env = "POD_UID", value_name = "UID", requires = "pod_name")]
     pub pod_uid: Option<String>,
-    /// Where metrics and probes are served.
+    /// Address on which metrics and probes are served.
     #[arg(
         long,
         env = "LARDER_ADMIN_ADDRESS",
@@ -66,22 +66,22 @@ pub struct Run {
         value_name = "ADDRESS"
     )]
     pub admin_address: SocketAddr,
-    /// Image of members for CacheClusters that name none. Default: larder-node of this version.
+    /// Image of members for CacheClusters that set none. Default: larder-node:dev.
     #[arg(long, env = "LARDER_NODE_IMAGE", value_name = "IMAGE")]
     pub node_image: Option<String>,
-    /// Image of etcd for CacheClusters that name none. Default: larder-etcd of this version.
+    /// Image of etcd for CacheClusters that set none. Default: larder-etcd:dev.
     #[arg(long, env = "LARDER_ETCD_IMAGE", value_name = "IMAGE")]
     pub etcd_image: Option<String>,
-    /// Form of log lines: text or json.
+    /// Format of log lines: text or json.
     #[arg(long, env = "LARDER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: Format,
-    /// What is logged, such as info,larder_operator=debug.
+    /// Log filter, such as info,larder_operator=debug.
     #[arg(long, env = "LARDER_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
 }
 
 impl Run {
-    /// The namespaces to watch; nothing means all.
+    /// The namespaces to watch, sorted; `None` for all.
     #[must_use]
     pub fn scope(&self) -> Option<Vec<String>> {
         let named = self.namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
@@ -96,14 +96,14 @@ impl Run {
     }
 }
 
-/// Reads the command line.
+/// Parses the command line.
 ///
 /// # Errors
-/// The code to exit with, after help or one line about what is wrong was printed.
+/// The exit code, after the help or an error message was printed.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode> {
     Args::try_parse_from(arguments).map_err(|error| {
         let code = if error.use_stderr() { exit::BAD_CONFIGURATION } else { exit::OK };
-        // Nothing more can be done when even this cannot be printed.
+        // There is nowhere to report that printing failed.
         let _ = error.print();
         ExitCode::from(code)
     })
@@ -116,20 +116,20 @@ mod tests {
     use super::*;
 
     fn run(arguments: &[&str]) -> Run {
-        let all = ["larder-operator", "run"].iter().chain(arguments);
-        match Args::try_parse_from(all).expect("valid").command {
+        let line = ["larder-operator", "run"].iter().chain(arguments);
+        match Args::try_parse_from(line).expect("valid").command {
             Command::Run(run) => *run,
             Command::Crd { .. } => panic!("run"),
         }
     }
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn the_command_line_is_valid() {
         Args::command().debug_assert();
     }
 
     #[test]
-    fn scope_is_the_own_namespace_unless_said_otherwise() {
+    fn the_default_scope_is_the_operators_own_namespace() {
         let own = Some(vec!["larder".to_owned()]);
         assert_eq!(run(&["--own-namespace", "larder"]).scope(), own);
         let two = Some(vec!["a".to_owned(), "b".to_owned()]);
@@ -138,15 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn contradicting_flags_are_refused() {
+    fn conflicting_and_malformed_flags_are_refused() {
         for arguments in [
             &["run", "--cluster-wide", "--namespaces", "a"][..],
             &["run", "--pod-name", "a"],
             &["run", "--admin-address", "nowhere"],
             &["run", "--log-format", "xml"],
         ] {
-            let all = ["larder-operator"].iter().chain(arguments);
-            assert!(Args::try_parse_from(all).is_err(), "{arguments:?}");
+            let line = ["larder-operator"].iter().chain(arguments);
+            assert!(Args::try_parse_from(line).is_err(), "{arguments:?}");
         }
     }
 }

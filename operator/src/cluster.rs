@@ -1,24 +1,28 @@
-//! Drives one CacheCluster from what is to what should be. The steps of its [`Reconciled`] are the
-//! whole way on one screen: observe, validate, plan, prepare, apply, status.
+//! Reconciles one CacheCluster. The steps of its [`Reconciled`] are the whole pipeline on one
+//! screen: observe, validate, plan, build, apply, status.
 //!
-//! Every step takes what the steps before it gave. Only [`apply`], [`status`] and [`finalize`]
-//! write, and each may be the last thing that this process does: the next reconcile goes on from
-//! whatever stands.
+//! Each step takes the output types of the steps before it, never their functions. Only [`apply`],
+//! [`status`] and [`finalize`] write. The process can stop after any write: the next reconcile
+//! continues from what exists.
 
+pub mod annotations;
 pub mod apply;
 pub mod build;
 pub mod finalize;
+pub mod labels;
+pub mod names;
 pub mod observe;
 pub mod plan;
+pub mod pods;
 pub mod prepare;
 pub mod status;
 pub mod validate;
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
+use larder_proto::keys::Keys;
 
 use self::apply::Applied;
 use self::finalize::Deletion;
@@ -27,69 +31,34 @@ use self::plan::{Health, Plan, Step};
 use self::validate::{Cluster, Etcd};
 use crate::api::{CacheCluster, CacheClusterStatus};
 use crate::conditions::chain;
-use crate::context::Context;
+use crate::context::ReconcileContext;
 use crate::etcd;
 use crate::metrics::Kind;
-use crate::reconcile::{Failure, Reconciled, Retry};
+use crate::reconcile::{Error, Reconciled, name_of};
 
-/// While something is on its way, look again this soon: a learner's progress makes no event.
-const SOON: Duration = Duration::from_millis(700);
-/// So long after etcd ceased to be ready it is looked at every [`SOON`], then every [`LATER`].
-const CLOSELY_SECONDS: i64 = 120;
-const LATER: Duration = Duration::from_secs(5);
-/// After a step of ours, to take the next one.
-const AT_ONCE: Duration = Duration::from_millis(100);
-
-/// Why a CacheCluster was not reconciled, by step.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Reading failed.
-    #[error("the cluster could not be observed")]
-    Observe(#[from] observe::Error),
-    /// The spec cannot be used as it is written; it waits for an edit.
-    #[error("the spec is not valid")]
-    Validate(#[source] validate::Error),
-    /// The API server refused an object; it waits for an edit, and is tried again now and then.
-    #[error("an object was refused")]
-    Refused(#[source] apply::Error),
-    /// Writing failed.
-    #[error("the cluster could not be applied")]
-    Apply(#[source] apply::Error),
-    /// The finalizer could not be set or removed.
-    #[error("the finalizer could not be written")]
-    Finalize(#[source] kube::Error),
-    /// The status could not be written.
-    #[error("the status could not be written")]
-    Status(#[source] kube::Error),
-}
-
-impl Failure for Error {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Observe(_) => "observe",
-            Self::Validate(_) => "invalid",
-            Self::Refused(_) => "refused",
-            Self::Apply(_) => "apply",
-            Self::Finalize(_) => "finalize",
-            Self::Status(_) => "status",
-        }
-    }
-
-    fn retry(&self) -> Retry {
-        match self {
-            Self::Validate(_) => Retry::AfterEdit,
-            _ => Retry::Later,
-        }
-    }
-}
+/// Pause while etcd changes: a learner's progress causes no event.
+const CHANGING: Duration = Duration::from_millis(700);
+/// For this long after a condition turned false a changing etcd is reconciled every [`CHANGING`],
+/// afterwards every [`UNREADY`].
+const WATCHED_CLOSELY_SECONDS: i64 = 120;
+/// Pause while a condition is false. Pods cause events when they change.
+const UNREADY: Duration = Duration::from_secs(5);
+/// Pause after a step of etcd's membership, before the next one.
+const AFTER_STEP: Duration = Duration::from_millis(100);
+/// Pause while the registry of a deleted CacheCluster cannot be cleared.
+const DELETING: Duration = Duration::from_secs(5);
 
 impl Reconciled for CacheCluster {
     const KIND: Kind = Kind::CacheCluster;
-    type Error = Error;
 
-    async fn steps(context: &Context, namespace: &str, name: &str) -> Result<Action, Error> {
+    async fn steps(
+        context: &ReconcileContext,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Action, Error> {
         let (client, admin) = (&context.client, context.admin.as_ref());
-        let Some(observed) = observe::observe(client, admin, namespace, name).await? else {
+        let observed = observe::observe(client, admin, namespace, name).await;
+        let Some(observed) = observed.map_err(|error| Error::Observe(error.into()))? else {
             context.metrics.forget(namespace, name);
             return Ok(Action::await_change());
         };
@@ -98,7 +67,10 @@ impl Reconciled for CacheCluster {
         }
         let cluster = match validate::validate(&observed.cluster, &context.images) {
             Ok(cluster) => cluster,
-            Err(error) => return Err(refuse(context, &observed, Error::Validate(error)).await),
+            Err(error) => {
+                report_refusal(context, &observed, "Invalid", &error).await;
+                return Err(Error::Validate(error.into()));
+            }
         };
         finalize::protect(client, &observed.cluster).await.map_err(Error::Finalize)?;
         let plan = plan_etcd(&cluster, &observed);
@@ -107,68 +79,75 @@ impl Reconciled for CacheCluster {
         let applied = match Box::pin(applying).await {
             Ok(applied) => applied,
             Err(error) if error.is_refusal() => {
-                return Err(refuse(context, &observed, Error::Refused(error)).await);
+                report_refusal(context, &observed, "Refused", &error).await;
+                return Err(Error::Refused(error.into()));
             }
-            Err(error) => return Err(Error::Apply(error)),
+            Err(error) => return Err(Error::Apply(error.into())),
         };
         context.metrics.wrote(Kind::CacheCluster, applied.writes);
-        tell_rebuild(context, &observed, plan.as_ref()).await;
-        tell_step(context, &observed, &applied).await;
+        record_rebuild(context, &observed, plan.as_ref()).await;
+        record_step(context, &observed, &applied).await;
         let status = status::status(&cluster, &observed, plan.as_ref(), &applied);
         write_status(context, &observed.cluster, &status).await?;
         Ok(next(context, plan.as_ref(), &observed, &applied, &status))
     }
 }
 
-/// A managed etcd's plan; none for an external one.
+/// The plan of a managed etcd; `None` for an external one.
 fn plan_etcd(cluster: &Cluster, observed: &Observed) -> Option<Plan> {
     let Etcd::Managed(managed) = &cluster.etcd else { return None };
     let newest = |member: &plan::EtcdMember| {
         let set = build::etcd::stateful_set(cluster, managed, member);
-        let annotations = set.spec.template.metadata?.annotations?;
-        annotations.get(build::etcd::statefulset::CONFIG_HASH).cloned()
+        set.spec.template.metadata?.annotations?.remove(annotations::CONFIG_HASH)
     };
-    let wanted = usize::try_from(managed.members).unwrap_or(1);
-    let naming = build::etcd::naming(cluster);
-    let durable = managed.storage.is_some();
-    let seen = plan::seen::seen(observed, naming, wanted, durable, &newest);
-    Some(plan::plan(&seen))
+    Some(plan::plan(&plan::state::read(observed, cluster, managed, &newest)))
 }
 
-async fn delete(context: &Context, observed: &Observed) -> Result<Action, Error> {
+async fn delete(context: &ReconcileContext, observed: &Observed) -> Result<Action, Error> {
     let (client, admin) = (&context.client, context.admin.as_ref());
     match finalize::finalize(client, admin, observed).await.map_err(Error::Finalize)? {
         Deletion::Waiting(error) => {
             tracing::warn!(error = chain(&error), "the registry cannot be cleared yet");
-            Ok(Action::requeue(Duration::from_secs(5)))
+            Ok(Action::requeue(DELETING))
         }
         Deletion::Abandoned(error) => {
-            let note = format!("keys stay behind in the external etcd: {}", chain(&error));
-            context.tell(&observed.cluster, EventType::Warning, "RegistryNotCleared", &note).await;
+            let (namespace, name) = name_of(&observed.cluster.metadata);
+            let keys = Keys::new(&namespace, &name);
+            let note = format!(
+                "keys under {} remain in the external etcd: {}",
+                keys.root(),
+                chain(&error)
+            );
+            let (object, reason) = (&observed.cluster, "RegistryNotCleared");
+            context.record_event(object, EventType::Warning, reason, &note).await;
             Ok(Action::await_change())
         }
         Deletion::None | Deletion::Done => Ok(Action::await_change()),
     }
 }
 
-/// Says in status and event what must be edited.
-async fn refuse(context: &Context, observed: &Observed, error: Error) -> Error {
-    let (reason, said) = match &error {
-        Error::Validate(inner) => ("Invalid", chain(inner)),
-        other => ("Refused", std::error::Error::source(other).map_or_else(String::new, chain)),
-    };
-    let status = status::refused(&observed.cluster, reason, &said, &observed.now);
+/// Reports in status and event what must be edited. The event is recorded only when the status
+/// changed, not in every reconcile.
+async fn report_refusal(
+    context: &ReconcileContext,
+    observed: &Observed,
+    reason: &'static str,
+    error: &(dyn std::error::Error + Send + Sync + 'static),
+) {
+    let message = chain(error);
+    let status = status::refused(&observed.cluster, reason, &message, &observed.now);
     match write_status(context, &observed.cluster, &status).await {
-        // Said once, not at every look.
-        Ok(true) => context.tell(&observed.cluster, EventType::Warning, reason, &said).await,
+        Ok(true) => {
+            let object = &observed.cluster;
+            context.record_event(object, EventType::Warning, reason, &message).await;
+        }
         Ok(false) => {}
-        Err(error) => tracing::warn!(error = chain(&error), "the refusal could not be written"),
+        Err(error) => tracing::warn!(error = chain(&error), "could not report the refusal"),
     }
-    error
 }
 
 async fn write_status(
-    context: &Context,
+    context: &ReconcileContext,
     cluster: &CacheCluster,
     status: &CacheClusterStatus,
 ) -> Result<bool, Error> {
@@ -181,75 +160,74 @@ async fn write_status(
         tracing::info!(
             ready = status.ready,
             reason = ready.map(|condition| condition.reason.as_str()),
-            why = ready.map(|condition| condition.message.as_str()),
+            message = ready.map(|condition| condition.message.as_str()),
             "status written"
         );
     }
     Ok(wrote)
 }
 
-/// Says once that etcd is begun again: while the new seed's StatefulSet was not there yet.
-async fn tell_rebuild(context: &Context, observed: &Observed, plan: Option<&Plan>) {
+/// Records once that etcd is rebuilt: while the new seed's StatefulSet did not exist yet.
+async fn record_rebuild(context: &ReconcileContext, observed: &Observed, plan: Option<&Plan>) {
     let Some(Plan { health: Health::Rebuilding, members, .. }) = plan else { return };
-    let stands = |name: &str| {
+    let exists = |name: &str| {
         observed.children.stateful_sets.iter().any(|set| set.metadata.name.as_deref() == Some(name))
     };
-    if let Some(seed) = members.iter().find(|member| !stands(&member.name)) {
-        let note = format!("etcd lost its quorum for good; {} begins it again", seed.name);
-        context.tell(&observed.cluster, EventType::Warning, "EtcdRebuilding", &note).await;
+    if let Some(seed) = members.iter().find(|member| !exists(&member.name)) {
+        let note = format!("etcd lost its quorum for good; {} starts a new cluster", seed.name);
+        let (object, reason) = (&observed.cluster, "EtcdRebuilding");
+        context.record_event(object, EventType::Warning, reason, &note).await;
     }
 }
 
-async fn tell_step(context: &Context, observed: &Observed, applied: &Applied) {
+async fn record_step(context: &ReconcileContext, observed: &Observed, applied: &Applied) {
     let (step, result) = &applied.step;
     let (reason, note) = match step {
-        Step::Rest | Step::Wait => return,
+        Step::Settled | Step::Wait => return,
         Step::AddLearner { name, .. } => {
-            ("EtcdMemberAdded", format!("{name} joins etcd as a learner"))
+            ("EtcdMemberAdded", format!("added {name} to etcd as a learner"))
         }
-        Step::Promote { name, .. } => ("EtcdMemberPromoted", format!("{name} has a vote in etcd")),
+        Step::Promote { name, .. } => {
+            ("EtcdMemberPromoted", format!("promoted {name} to a voter of etcd"))
+        }
         Step::Remove { name, why, .. } => {
-            ("EtcdMemberRemoved", format!("{name} was removed from etcd: {}", why.words()))
+            ("EtcdMemberRemoved", format!("removed {name} from etcd: {}", why.message()))
         }
         Step::Restart { pod } => (
             "EtcdPodRestarted",
-            format!("{pod} did not run and was started again with the newest template"),
+            format!("deleted {pod}, which did not run, to start it from the newest template"),
         ),
     };
+    let object = &observed.cluster;
     match result {
-        Ok(()) => context.tell(&observed.cluster, EventType::Normal, reason, &note).await,
-        // Not yet is the normal course of a learner.
+        Ok(()) => context.record_event(object, EventType::Normal, reason, &note).await,
+        // A learner that has not caught up is the normal case.
         Err(etcd::Error::NotYet { .. }) => {}
         Err(error) => {
             let note = chain(error);
-            context.tell(&observed.cluster, EventType::Warning, "EtcdStepFailed", &note).await;
+            context.record_event(object, EventType::Warning, "EtcdStepFailed", &note).await;
         }
     }
 }
 
-/// When to look again.
+/// When the next reconcile follows without an event.
 fn next(
-    context: &Context,
+    context: &ReconcileContext,
     plan: Option<&Plan>,
     observed: &Observed,
     applied: &Applied,
     status: &CacheClusterStatus,
 ) -> Action {
-    let stepped = !matches!(applied.step, (Step::Rest | Step::Wait, _) | (_, Err(_)));
-    let moving = plan.is_some_and(|plan| plan.health != Health::Healthy);
+    let stepped = !matches!(applied.step, (Step::Settled | Step::Wait, _) | (_, Err(_)));
+    let changing = plan.is_some_and(|plan| plan.health != Health::Healthy);
     let unready = status.conditions.iter().find(|condition| condition.status != "True");
     let seconds = unready
         .map(|condition| observed.now.0.as_second() - condition.last_transition_time.0.as_second());
     Action::requeue(match seconds {
-        _ if stepped => AT_ONCE,
-        // Pods make events when they change; what stays wrong for long is not watched closely.
-        Some(seconds) if moving && seconds < CLOSELY_SECONDS => SOON,
-        Some(_) => LATER,
-        None if moving => SOON,
+        _ if stepped => AFTER_STEP,
+        Some(seconds) if changing && seconds < WATCHED_CLOSELY_SECONDS => CHANGING,
+        Some(_) => UNREADY,
+        None if changing => CHANGING,
         None => context.resync(),
     })
-}
-
-fn name_of(metadata: &ObjectMeta) -> (String, String) {
-    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }

@@ -1,43 +1,43 @@
-//! Owns how a condition is written: with its generation, and with the time of its last transition
-//! kept while its status stays. Pure; which conditions exist is [`crate::api::status`]'s.
+//! Owns the form of a condition: its generation, and the time of its last transition, which changes
+//! only with its status. Pure. [`crate::api::status`] names the conditions.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// What is found of one condition.
+/// Whether one condition holds, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// It holds.
     pub holds: bool,
-    /// One word in CamelCase.
+    /// The reason, in CamelCase.
     pub reason: &'static str,
-    /// For people: what is, and what to do.
+    /// What is the case and what to do, for people.
     pub message: String,
 }
 
 impl Finding {
-    /// It holds.
+    /// A condition that holds.
     #[must_use]
     pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
         Self { holds: true, reason, message: message.into() }
     }
 
-    /// It does not.
+    /// A condition that does not hold.
     #[must_use]
     pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
         Self { holds: false, reason, message: message.into() }
     }
 
-    /// The condition of type `type_`, given those that stand.
+    /// The condition `type_`. `previous` are the conditions that the object has now.
     #[must_use]
     pub fn condition(
         &self,
         type_: &str,
-        standing: &[Condition],
+        previous: &[Condition],
         generation: Option<i64>,
         now: &Time,
     ) -> Condition {
         let status = if self.holds { "True" } else { "False" };
-        let since = standing
+        let since = previous
             .iter()
             .find(|condition| condition.type_ == type_ && condition.status == status)
             .map_or(now, |condition| &condition.last_transition_time);
@@ -51,31 +51,33 @@ impl Finding {
         }
     }
 
-    /// The top of several: the first that does not hold, or `ready` when all do.
+    /// The first finding that does not hold, or `all_hold`.
     #[must_use]
-    pub fn all(findings: &[&Self], ready: Self) -> Self {
-        findings.iter().find(|finding| !finding.holds).map_or(ready, |finding| (*finding).clone())
+    pub fn first_failure(findings: &[&Self], all_hold: Self) -> Self {
+        let failure = findings.iter().find(|finding| !finding.holds);
+        failure.map_or(all_hold, |finding| (*finding).clone())
     }
 }
 
-/// An error with everything below it, in one line. What the API server or etcd answered speaks for
-/// itself: of it only the message is told, not the whole object that brings it.
+/// An error and its sources, in one line. An answer of the API server or etcd is reduced to its
+/// message.
 #[must_use]
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(message) = answered(error) {
-            told.push(message.to_owned());
+        if let Some(message) = answer(error) {
+            messages.push(message.to_owned());
             break;
         }
-        told.push(error.to_string());
+        messages.push(error.to_string());
         next = error.source();
     }
-    told.join(": ")
+    messages.join(": ")
 }
 
-fn answered<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e str> {
+/// The message of a server's answer; `None` for any other error.
+fn answer<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e str> {
     if let Some(kube::Error::Api(status)) = error.downcast_ref() {
         return Some(&status.message);
     }
@@ -96,26 +98,26 @@ mod tests {
     }
 
     #[test]
-    fn transition_time_moves_only_with_the_status() {
+    fn the_transition_time_changes_only_with_the_status() {
         let first = Finding::no("Starting", "").condition("Ready", &[], Some(1), &at(10));
-        let standing = [first];
-        let later = Finding::no("Other", "").condition("Ready", &standing, Some(2), &at(20));
+        let previous = [first];
+        let later = Finding::no("Other", "").condition("Ready", &previous, Some(2), &at(20));
         assert_eq!(later.last_transition_time, at(10));
         assert_eq!((later.reason.as_str(), later.observed_generation), ("Other", Some(2)));
-        let flipped = Finding::yes("Ready", "").condition("Ready", &standing, Some(2), &at(20));
+        let flipped = Finding::yes("Ready", "").condition("Ready", &previous, Some(2), &at(20));
         assert_eq!(flipped.last_transition_time, at(20));
     }
 
     #[test]
-    fn the_first_that_fails_speaks_for_the_whole() {
+    fn the_first_finding_that_does_not_hold_decides() {
         let (good, bad) = (Finding::yes("A", "a"), Finding::no("B", "b"));
-        let ready = Finding::yes("Ready", "all");
-        assert_eq!(Finding::all(&[&good, &bad], ready.clone()), bad);
-        assert_eq!(Finding::all(&[&good, &good], ready.clone()), ready);
+        let all_hold = Finding::yes("Ready", "all");
+        assert_eq!(Finding::first_failure(&[&good, &bad], all_hold.clone()), bad);
+        assert_eq!(Finding::first_failure(&[&good, &good], all_hold.clone()), all_hold);
     }
 
     #[test]
-    fn answers_are_told_by_their_message_alone() {
+    fn an_answer_is_reduced_to_its_message() {
         let status = kube::core::Status::failure("pods is forbidden", "Forbidden").with_code(403);
         let refused = kube::Error::Api(Box::new(status));
         assert_eq!(chain(&refused), "pods is forbidden");
@@ -125,8 +127,9 @@ mod tests {
             endpoint: "https://a:2379".into(),
             source: Box::new(etcd_client::Error::GRpcStatus(unknown)),
         };
-        let said =
-            "etcd did not list keys at https://a:2379: invalid peer certificate: UnknownIssuer";
-        assert_eq!(chain(&error), said);
+        assert_eq!(
+            chain(&error),
+            "could not list keys at etcd https://a:2379: invalid peer certificate: UnknownIssuer"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Owns what every reconcile shares: the client, etcd, events, metrics, and how long to wait after
-//! a failure. It knows no resource's rules.
+//! Owns what all reconciles share: the client, access to etcd, events, metrics, and the pauses
+//! after failures. It knows no resource's rules.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use larder_backoff::{Backoff, BackoffPolicy};
 use larder_runtime::random::Random;
 use parking_lot::Mutex;
 
-use crate::cluster::build::labels::MANAGER;
+use crate::cluster::labels::MANAGER;
 use crate::cluster::validate::Images;
 use crate::etcd::EtcdAdmin;
 use crate::metrics::{Kind, Metrics};
 
-/// First and longest wait after failures of one object.
+/// First and longest pause after failures of one object.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
-/// A settled object is looked at again after so long, in case an event was lost or somebody changed
-/// etcd behind our back.
+/// Longest time between reconciles of a settled object, in case an event was lost or somebody
+/// changed etcd.
 const RESYNC: Duration = Duration::from_secs(30);
 
-/// Shared by all reconciles.
-pub struct Context {
-    /// The API server.
+/// What all reconciles share.
+pub struct ReconcileContext {
+    /// Client of the API server.
     pub client: Client,
-    /// Etcd.
+    /// Access to etcd.
     pub admin: Arc<dyn EtcdAdmin>,
-    /// Counters.
+    /// The operator's metrics.
     pub metrics: Metrics,
-    /// Images for those who name none.
+    /// Default images of CacheClusters.
     pub images: Images,
     random: Random,
     policy: BackoffPolicy,
@@ -43,7 +43,7 @@ pub struct Context {
 
 type Key = (&'static str, String, String);
 
-impl Context {
+impl ReconcileContext {
     /// A context whose events are reported by `instance`.
     #[must_use]
     pub fn new(
@@ -57,8 +57,8 @@ impl Context {
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(instance) };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
-            policy: BackoffPolicy::new(FIRST_DELAY, 2, LONGEST_DELAY, 25)
-                .expect("constants that agree"),
+            policy: Policy::new(FIRST_DELAY, 2, LONGEST_DELAY, 25)
+                .expect("the constants are a valid policy"),
             failures: Mutex::default(),
             client,
             admin,
@@ -68,7 +68,7 @@ impl Context {
         }
     }
 
-    /// How long to wait before the next try of an object that failed.
+    /// Counts a failure of an object and returns the pause before the next try.
     pub fn failed(&self, kind: Kind, namespace: &str, name: &str) -> Duration {
         let key = (kind.name(), namespace.to_owned(), name.to_owned());
         let mut failures = self.failures.lock();
@@ -78,27 +78,27 @@ impl Context {
             .next_delay(self.random.ratio())
     }
 
-    /// Forgets the failures of an object.
+    /// Resets the failures of an object.
     pub fn succeeded(&self, kind: Kind, namespace: &str, name: &str) {
         let key = (kind.name(), namespace.to_owned(), name.to_owned());
         self.failures.lock().remove(&key);
     }
 
-    /// The time until a settled object is looked at again, different each time so that objects do
-    /// not march in step.
+    /// The pause until the next reconcile of a settled object, different each time so that resyncs
+    /// do not synchronise.
     #[must_use]
     pub fn resync(&self) -> Duration {
         RESYNC.mul_f64(1.0 - 0.2 * self.random.ratio())
     }
 
-    /// Records an event on `object`; repeats within minutes are counted on the first. An event that
-    /// cannot be written is logged, never an error.
-    pub async fn tell<K>(&self, object: &K, type_: EventType, reason: &str, note: &str)
+    /// Records an event on `object`. Repeats within minutes are counted on the first. An event that
+    /// cannot be written is logged and is not an error.
+    pub async fn record_event<K>(&self, object: &K, type_: EventType, reason: &str, note: &str)
     where
         K: Resource<DynamicType = ()>,
     {
         let mut note = note.to_owned();
-        // The API refuses more than a kilobyte.
+        // The API server refuses notes of more than 1024 bytes.
         if note.len() > 1_000 {
             let cut = (0..=1_000).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0);
             note.truncate(cut);
@@ -112,7 +112,7 @@ impl Context {
         };
         let reference: ObjectReference = object.object_ref(&());
         if let Err(error) = self.recorder.publish(&event, &reference).await {
-            tracing::warn!(%error, reason, object = object.name_any(), "event not recorded");
+            tracing::warn!(%error, reason, object = object.name_any(), "could not record an event");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Owns the CustomResourceDefinitions: generated from the types in [`crate::api`], written to files
-//! that users apply and that the chart installs. It never talks to Kubernetes.
+//! Owns the CustomResourceDefinitions: generated from the types in [`crate::api`] and written to
+//! files. It never calls Kubernetes.
 //!
-//! `operator/tests/crd.rs` fails while a checked-in file differs from what is generated here.
+//! `cargo xtask generate` writes the checked-in files, and `cargo xtask generate --check` fails
+//! when one is not current.
 
 use std::fs;
 use std::io;
@@ -13,68 +14,52 @@ use serde_json::Value;
 
 use crate::api::{CacheCluster, CacheGroup};
 
-/// Where the files are checked in, below the project's root: for readers and `kubectl`, and for the
-/// chart. Not the chart's `crds/`, which helm installs once and never updates.
-pub const FOLDERS: [&str; 2] = ["manifests/crd", "charts/larder/files/crds"];
-
 /// Why the files could not be written.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each variant is")]
 pub enum Error {
-    /// A folder that cannot be made.
-    #[error("cannot make the folder {}", path.display())]
-    Folder {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file that cannot be written.
+    #[error("cannot create the folder {}", path.display())]
+    Folder { path: PathBuf, source: io::Error },
     #[error("cannot write {}", path.display())]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    File { path: PathBuf, source: io::Error },
 }
 
-/// Both definitions, as Kubernetes takes them.
+/// Both definitions.
 #[must_use]
-pub fn all() -> Vec<CustomResourceDefinition> {
+pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![structural(&CacheCluster::crd()), structural(&CacheGroup::crd())]
 }
 
-/// The schema of `kind`, or nothing for a kind that is not ours.
+/// The schema of `kind`; `None` for a kind that is neither of the two.
 #[must_use]
 pub fn schema(kind: &str) -> Option<Value> {
-    let crd = all().into_iter().find(|crd| crd.spec.names.kind == kind)?;
+    let crd = definitions().into_iter().find(|crd| crd.spec.names.kind == kind)?;
     let version = crd.spec.versions.into_iter().next()?;
     let schema = version.schema?.open_api_v3_schema?;
     Some(serde_json::to_value(schema).expect("a schema is always JSON"))
 }
 
-/// Both definitions as one YAML text.
+/// Both definitions as one YAML stream.
 #[must_use]
 pub fn yaml() -> String {
-    all().iter().map(|crd| format!("---\n{}", to_yaml(crd))).collect()
+    definitions().iter().map(|crd| format!("---\n{}", to_yaml(crd))).collect()
 }
 
-/// The generated files: name and text.
+/// Name and text of the generated files.
 #[must_use]
 pub fn files() -> Vec<(String, String)> {
     let file = |crd: &CustomResourceDefinition| {
         let text = format!("# Generated from operator/src/api. Do not edit.\n{}", to_yaml(crd));
         (format!("{}.yaml", crd.spec.names.plural), text)
     };
-    all().iter().map(file).collect()
+    definitions().iter().map(file).collect()
 }
 
-/// Writes the generated files into `folder` and says which.
+/// Writes the generated files into `folder` and returns their paths.
 ///
 /// # Errors
-/// When the folder cannot be made, or at the first file that cannot be written; earlier ones stay.
+/// When the folder cannot be created, or at the first file that cannot be written; earlier files
+/// remain.
 pub fn write(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.into(), source })?;
     let mut written = Vec::new();
@@ -92,7 +77,7 @@ fn to_yaml(crd: &CustomResourceDefinition) -> String {
     serde_saphyr::to_string(&value).expect("a definition is always YAML")
 }
 
-/// Writes limits as `1`, not as `1.0`: the Kubernetes type holds them as floating point.
+/// Writes limits as `1`, not as `1.0`: the Kubernetes type stores them as floating point.
 fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {
@@ -111,9 +96,9 @@ fn whole_numbers(value: &mut Value) {
     }
 }
 
-/// Makes of the types' schema what Kubernetes is to get. Descriptions become one line each; and
-/// `nullable` goes, which schemars writes for every `Option`: without it the API server takes
-/// `field: null` for an absent field, which is what the rules (`has(self.field)`) mean.
+/// The definition with descriptions of one line each and without `nullable`, which schemars writes
+/// for every `Option`. Without it the API server treats `field: null` as an absent field, as the
+/// rules (`has(self.field)`) expect.
 fn structural(crd: &CustomResourceDefinition) -> CustomResourceDefinition {
     let mut value = serde_json::to_value(crd).expect("a definition is always JSON");
     tidy(&mut value);

@@ -1,20 +1,19 @@
-//! Owns leadership among the operator's replicas: a coordination Lease, held by one of them. Start
-//! at [`decide`], the whole rule as a pure function; [`Elector`] reads, decides and writes.
+//! Owns leader election among the operator's replicas: a coordination Lease that one of them holds.
+//! Start at [`decide`], the whole rule as a pure function; [`Elector`] reads, decides and writes.
 //!
 //! # Guarantees
-//! - At most eight writes a minute while held: one renewal every nine seconds or so.
-//! - A holder that stops in order releases at once; one that was killed is followed as soon as its
-//!   pod is known to be gone, or when the lease has not changed for its duration.
-//! - Who cannot renew stops to lead before anybody may follow: [`GIVE_UP`] is shorter than
-//!   [`DURATION`]. Time is measured by how long *we* saw the lease unchanged, so clocks need not
-//!   agree.
+//! - At most eight writes a minute while the lease is held: about one renewal every nine seconds.
+//! - A holder that stops in order releases the lease at once. A killed holder is replaced as soon
+//!   as its pod is known to be gone, or when the lease has not changed for its duration.
+//! - A holder that cannot renew stops leading before another may take over: [`GIVE_UP`] is shorter
+//!   than [`DURATION`]. Each replica measures how long it has seen the lease unchanged, so clocks
+//!   need not agree.
 //!
-//! A pod that was deleted by force while its Kubernetes node is cut off may work on beside its
-//! successor until it gives up. That is bearable: all writes are idempotent, and etcd itself
-//! refuses a second learner and a change that would cost its quorum.
+//! A pod that was force-deleted while its Kubernetes node was cut off can keep working next to its
+//! successor until it gives up. That is harmless: all writes are idempotent, and etcd refuses a
+//! second learner and any change that would break its quorum.
 //!
-//! kube 5 has no helper crate that fits (those published bring an older kube along), so this is our
-//! own.
+//! The published crates for leader election need an older kube, so this is written here.
 
 use std::time::Duration;
 
@@ -27,104 +26,107 @@ use kube::{Api, Client, ResourceExt};
 use larder_runtime::random::Random;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A lease that has not changed for so long is nobody's.
+/// A lease that has not changed for this long is free.
 pub const DURATION: Duration = Duration::from_secs(20);
-/// A holder that could not renew for so long stops to lead.
+/// A holder that could not renew for this long stops leading.
 pub const GIVE_UP: Duration = Duration::from_secs(14);
-/// The longest time between two renewals; shortened at random by up to a tenth.
+/// Longest time between two renewals; shortened at random by up to a tenth.
 pub const RENEW_EVERY: Duration = Duration::from_secs(9);
-/// How often a waiting replica looks.
-pub const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Limit of one request about the lease.
+/// Longest time between two tries to acquire or to renew the lease after a failure; shortened at
+/// random by up to a tenth.
+pub const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// Deadline of one request about the lease.
 const REQUEST: Duration = Duration::from_secs(3);
 
-/// Who asks for the lease.
+/// The identity of one replica in the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity(String);
 
 impl Identity {
-    /// A pod: a restarted container of it is the same holder.
+    /// The identity of a pod. A restarted container of the pod has the same identity.
     #[must_use]
     pub fn of_pod(name: &str, uid: &str) -> Self {
         Self(format!("pod/{name}/{uid}"))
     }
 
-    /// A process outside Kubernetes.
+    /// The identity of a process outside Kubernetes.
     #[must_use]
     pub fn of_process(random: &Random) -> Self {
         Self(format!("process/{:016x}", random.next()))
     }
 
-    /// As it stands in the lease.
+    /// The identity as text, as the lease contains it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What is known of the holder's pod.
+/// The state of the holder's pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HolderPod {
-    /// There is no such pod any more, or it has ended: its process is gone.
+    /// The pod does not exist or has ended, so its process has ended.
     Gone,
-    /// It is there, or it is not known, or the holder is no pod.
-    MayLive,
+    /// The process may still run: the pod exists or is unknown, or the holder is not a pod.
+    MayRun,
 }
 
-/// Everything that the decision rests on.
+/// What the decision depends on.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'v> {
-    /// Who stands in the lease: none when there is no lease, empty when it was released.
+pub struct LeaseView<'v> {
+    /// The holder: none without a lease, empty after a release.
     pub holder: Option<&'v str>,
-    /// For how long we have seen this lease unchanged.
+    /// How long this replica has seen the lease unchanged.
     pub unchanged: Duration,
-    /// The time after which an unchanged lease is nobody's, as written in it.
+    /// The lease's own duration, after which it is free when unchanged.
     pub duration: Duration,
-    /// What is known of the holder's pod.
+    /// The state of the holder's pod.
     pub pod: HolderPod,
-    /// We.
+    /// This replica.
     pub me: &'v Identity,
 }
 
-/// What to do now.
+/// What to do about the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Make the lease, ours.
+pub enum LeaseAction {
+    /// Create the lease for this replica.
     Create,
-    /// Write ourselves into it.
+    /// Take the lease over.
     Take,
-    /// It is ours and was before.
+    /// Renew the lease, which this replica already holds.
     Keep,
-    /// It is another's: look again.
+    /// Another replica holds the lease: try again later.
     Wait,
 }
 
-/// The rule.
+/// Decides what to do about the lease.
 #[must_use]
-pub fn decide(view: View<'_>) -> Action {
+pub fn decide(view: LeaseView<'_>) -> LeaseAction {
     match view.holder {
-        None => Action::Create,
-        // Only one process at a time has our identity, so what we find in our name is ours, also
-        // when an earlier container of our pod wrote it.
-        Some(holder) if holder == view.me.as_str() => Action::Keep,
-        Some("") => Action::Take,
-        Some(_) if view.pod == HolderPod::Gone || view.unchanged > view.duration => Action::Take,
-        Some(_) => Action::Wait,
+        None => LeaseAction::Create,
+        // Only one process at a time has this identity, so the lease is this replica's even when an
+        // earlier container of its pod wrote it.
+        Some(holder) if holder == view.me.as_str() => LeaseAction::Keep,
+        Some("") => LeaseAction::Take,
+        Some(_) if view.pod == HolderPod::Gone || view.unchanged > view.duration => {
+            LeaseAction::Take
+        }
+        Some(_) => LeaseAction::Wait,
     }
 }
 
-/// Why leading ended.
+/// Why leadership ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
-    /// Another replica wrote itself into the lease.
+    /// Another replica took the lease.
     #[error("the lease is held by {0}")]
     Taken(String),
-    /// It could not be renewed in time.
+    /// The lease could not be renewed in time.
     #[error("the lease could not be renewed for {} seconds", GIVE_UP.as_secs())]
     Expired(#[source] Option<Box<kube::Error>>),
 }
 
-/// Reads, decides, writes.
+/// Acquires, renews and releases the lease.
 #[derive(Debug)]
 pub struct Elector {
     leases: Api<Lease>,
@@ -134,7 +136,7 @@ pub struct Elector {
     random: Random,
 }
 
-/// The lease as we wrote it.
+/// The lease as this replica last wrote it.
 #[derive(Debug)]
 pub struct Held {
     lease: Lease,
@@ -142,7 +144,7 @@ pub struct Held {
 }
 
 impl Elector {
-    /// For the lease `name` in `namespace`.
+    /// An elector for the lease `name` in `namespace`.
     #[must_use]
     pub fn new(client: &Client, namespace: &str, name: &str, me: Identity, random: Random) -> Self {
         Self {
@@ -154,30 +156,30 @@ impl Elector {
         }
     }
 
-    /// Waits until the lease is ours. Failures are logged and tried again.
+    /// Waits until this replica holds the lease. Failures are logged and tried again.
     ///
     /// # Cancel safety
-    /// The lease may be ours when it is cancelled during a write; it then expires.
+    /// When it is cancelled during a write, this replica may hold the lease, which then expires.
     pub async fn acquire(&self) -> Held {
         let mut seen: Option<(Option<String>, Instant)> = None;
         loop {
-            match self.look(&mut seen).await {
+            match self.try_acquire(&mut seen).await {
                 Ok(Some(held)) => return held,
                 Ok(None) => {}
-                // Another replica was quicker; that is what the version in the write is for.
+                // Another replica was faster: the write names the version that it replaces.
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => tracing::warn!(%error, "the lease could not be read or written"),
+                Err(error) => tracing::warn!(%error, "could not acquire the lease"),
             }
-            sleep(self.jittered(LOOK_EVERY)).await;
+            sleep(self.jittered(RETRY_EVERY)).await;
         }
     }
 
-    async fn look(
+    async fn try_acquire(
         &self,
         seen: &mut Option<(Option<String>, Instant)>,
     ) -> Result<Option<Held>, kube::Error> {
         let started = Instant::now();
-        let lease = within(self.leases.get_opt(&self.name)).await?;
+        let lease = with_deadline(self.leases.get_opt(&self.name)).await?;
         let version = lease.as_ref().and_then(ResourceExt::resource_version);
         let first_seen = match seen {
             Some((known, since)) if *known == version => *since,
@@ -186,7 +188,7 @@ impl Elector {
         let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         let holder = spec.as_ref().map(|spec| spec.holder_identity.clone().unwrap_or_default());
         let seconds = spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
-        let view = View {
+        let view = LeaseView {
             holder: holder.as_deref(),
             unchanged: started - first_seen,
             duration: seconds
@@ -196,30 +198,33 @@ impl Elector {
             me: &self.me,
         };
         let action = decide(view);
-        tracing::debug!(?view, ?action, "looked at the lease");
+        tracing::debug!(?view, ?action, "read the lease");
         match (action, lease) {
-            (Action::Wait, _) => Ok(None),
-            (Action::Keep | Action::Take, Some(lease)) => self.write(lease).await.map(Some),
+            (LeaseAction::Wait, _) => Ok(None),
+            (LeaseAction::Keep | LeaseAction::Take, Some(lease)) => {
+                self.write(lease).await.map(Some)
+            }
             (_, _) => {
                 let metadata =
                     ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                let lease = self.ours(Lease { metadata, spec: None });
-                let made = within(self.leases.create(&PostParams::default(), &lease)).await?;
-                Ok(Some(Held { lease: made, renewed: started }))
+                let lease = self.claimed(Lease { metadata, spec: None });
+                let params = PostParams::default();
+                let lease = with_deadline(self.leases.create(&params, &lease)).await?;
+                Ok(Some(Held { lease, renewed: started }))
             }
         }
     }
 
-    /// Returns when leading is over; until then the lease is renewed.
+    /// Renews the lease until leadership ends.
     ///
     /// # Cancel safety
-    /// The lease stays ours until it expires; call [`Elector::release`].
+    /// This replica holds the lease until it expires; call [`Elector::release`].
     pub async fn hold(&self, held: &mut Held) -> Lost {
         let mut failure = None;
         loop {
             let pause = match failure {
                 None => self.jittered(RENEW_EVERY),
-                Some(_) => self.jittered(LOOK_EVERY),
+                Some(_) => self.jittered(RETRY_EVERY),
             };
             sleep(pause).await;
             let started = Instant::now();
@@ -238,7 +243,7 @@ impl Elector {
                 Err(error) => failure = Some(error),
             }
             if let Some(error) = &failure {
-                tracing::warn!(%error, "the lease could not be renewed");
+                tracing::warn!(%error, "could not renew the lease");
             }
             if started - held.renewed >= GIVE_UP {
                 return Lost::Expired(failure.map(Box::new));
@@ -246,9 +251,9 @@ impl Elector {
         }
     }
 
-    /// After a conflict: takes over what changed beside the holder, or tells who holds it now.
+    /// After a conflict: adopts a change that is not of the holder, or returns the new holder.
     async fn reread(&self, held: &mut Held) -> Result<Option<String>, kube::Error> {
-        let lease = within(self.leases.get_opt(&self.name)).await?;
+        let lease = with_deadline(self.leases.get_opt(&self.name)).await?;
         let holder = lease.as_ref().and_then(|lease| lease.spec.as_ref()?.holder_identity.clone());
         match lease {
             Some(lease) if holder.as_deref() == Some(self.me.as_str()) => {
@@ -259,30 +264,31 @@ impl Elector {
         }
     }
 
-    /// Gives the lease back, so that a waiting replica need not wait for its end.
+    /// Releases the lease, so that another replica need not wait for it to expire.
     pub async fn release(&self, held: Held) {
         let mut lease = held.lease;
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(String::new());
         spec.renew_time = Some(MicroTime(Timestamp::now()));
         let params = PostParams::default();
-        match within(self.leases.replace(&self.name, &params, &lease)).await {
+        match with_deadline(self.leases.replace(&self.name, &params, &lease)).await {
             Ok(_) => tracing::info!("lease released"),
-            Err(error) => tracing::warn!(%error, "the lease was not released and will expire"),
+            Err(error) => tracing::warn!(%error, "could not release the lease, which will expire"),
         }
     }
 
-    /// Writes us into the lease; fails with a conflict when it has changed since it was read.
+    /// Writes this replica into the lease; fails with a conflict when it changed since it was read.
     async fn write(&self, lease: Lease) -> Result<Held, kube::Error> {
-        // Counted from before the request, as others may count.
+        // Measured from before the request, because other replicas may see the write that early.
         let renewed = Instant::now();
-        let lease = self.ours(lease);
+        let lease = self.claimed(lease);
         let params = PostParams::default();
-        let lease = within(self.leases.replace(&self.name, &params, &lease)).await?;
+        let lease = with_deadline(self.leases.replace(&self.name, &params, &lease)).await?;
         Ok(Held { lease, renewed })
     }
 
-    fn ours(&self, mut lease: Lease) -> Lease {
+    /// The lease with this replica as its holder, renewed now.
+    fn claimed(&self, mut lease: Lease) -> Lease {
         let now = MicroTime(Timestamp::now());
         let before = lease.spec.take().unwrap_or_default();
         let kept = before.holder_identity.as_deref() == Some(self.me.as_str());
@@ -302,17 +308,17 @@ impl Elector {
         let mut parts = holder.split('/');
         let (Some("pod"), Some(name), Some(uid)) = (parts.next(), parts.next(), parts.next())
         else {
-            return HolderPod::MayLive;
+            return HolderPod::MayRun;
         };
-        match within(self.pods.get_opt(name)).await {
+        match with_deadline(self.pods.get_opt(name)).await {
             Ok(None) => HolderPod::Gone,
             Ok(Some(pod)) => {
                 let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
                 let ended = matches!(phase, Some("Succeeded" | "Failed"));
                 let successor = pod.metadata.uid.as_deref() != Some(uid);
-                if ended || successor { HolderPod::Gone } else { HolderPod::MayLive }
+                if ended || successor { HolderPod::Gone } else { HolderPod::MayRun }
             }
-            Err(_) => HolderPod::MayLive,
+            Err(_) => HolderPod::MayRun,
         }
     }
 
@@ -321,11 +327,11 @@ impl Elector {
     }
 }
 
-async fn within<T>(
+async fn with_deadline<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, kube::Error> {
     timeout(REQUEST, request).await.unwrap_or_else(|_| {
-        Err(kube::Error::Service("no answer from the API server in time".into()))
+        Err(kube::Error::Service("the API server did not answer in time".into()))
     })
 }
 
@@ -337,29 +343,42 @@ mod tests {
     fn the_rule_as_a_table() {
         let me = Identity::of_pod("larder-operator-a", "u1");
         let other = "pod/larder-operator-b/u2";
-        let (s, live, gone) = (Duration::from_secs, HolderPod::MayLive, HolderPod::Gone);
+        let (s, may_run, gone) = (Duration::from_secs, HolderPod::MayRun, HolderPod::Gone);
         let cases = [
-            ("no lease yet", None, 0, live, Action::Create),
-            ("released", Some(""), 0, live, Action::Take),
-            ("ours", Some(me.as_str()), 0, live, Action::Keep),
-            ("ours, of the container before", Some(me.as_str()), 3_600, live, Action::Keep),
-            ("another's, renewed lately", Some(other), 19, live, Action::Wait),
-            ("another's, at its very end", Some(other), 20, live, Action::Wait),
-            ("another's, expired", Some(other), 21, live, Action::Take),
-            ("another's, whose pod is gone", Some(other), 0, gone, Action::Take),
+            ("no lease yet", None, 0, may_run, LeaseAction::Create),
+            ("released", Some(""), 0, may_run, LeaseAction::Take),
+            ("held by this pod", Some(me.as_str()), 0, may_run, LeaseAction::Keep),
+            (
+                "held by this pod's earlier container",
+                Some(me.as_str()),
+                3_600,
+                may_run,
+                LeaseAction::Keep,
+            ),
+            ("held by another, renewed recently", Some(other), 19, may_run, LeaseAction::Wait),
+            (
+                "held by another, just before it expires",
+                Some(other),
+                20,
+                may_run,
+                LeaseAction::Wait,
+            ),
+            ("held by another, expired", Some(other), 21, may_run, LeaseAction::Take),
+            ("held by another, whose pod is gone", Some(other), 0, gone, LeaseAction::Take),
         ];
         for (case, holder, unchanged, pod, expected) in cases {
-            let view = View { holder, unchanged: s(unchanged), duration: DURATION, pod, me: &me };
+            let unchanged = s(unchanged);
+            let view = LeaseView { holder, unchanged, duration: DURATION, pod, me: &me };
             assert_eq!(decide(view), expected, "{case}");
         }
     }
 
     #[test]
-    fn a_holder_gives_up_before_anybody_may_follow() {
-        // The last renewal may have reached the server just before it was given up, and the next
-        // look at the clock comes up to one pause and one request later.
-        assert!(GIVE_UP + LOOK_EVERY + REQUEST < DURATION);
-        assert!(RENEW_EVERY + REQUEST + LOOK_EVERY <= GIVE_UP);
+    fn a_holder_gives_up_before_another_may_take_over() {
+        // The last renewal may have reached the server just before its deadline, and the clock is
+        // next read up to one pause and one request later.
+        assert!(GIVE_UP + RETRY_EVERY + REQUEST < DURATION);
+        assert!(RENEW_EVERY + REQUEST + RETRY_EVERY <= GIVE_UP);
     }
 
     #[test]
@@ -369,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_one_name_are_told_apart() {
+    fn pods_of_one_name_have_different_identities() {
         assert_ne!(Identity::of_pod("a", "u1"), Identity::of_pod("a", "u2"));
         assert!(Identity::of_process(&Random::seeded(1)).as_str().starts_with("process/"));
     }

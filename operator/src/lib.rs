@@ -1,7 +1,7 @@
 //! The operator: the two resources, and every Kubernetes object made from them.
 //!
-//! Pure parts (the API types in [`api`], the checks and builders) need no client and are used by
-//! other programs too; everything that reads or writes a Kubernetes cluster stands apart.
+//! The API types in [`api`], the validation and the builders need no client; other programs use
+//! them too. Modules that read or write a Kubernetes cluster are separate from them.
 
 pub mod api;
 pub mod args;

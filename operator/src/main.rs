@@ -1,4 +1,4 @@
-//! The operator's program: parse, then run or print.
+//! The operator's program: parses the command line, then runs the operator or prints the CRDs.
 
 use std::process::ExitCode;
 
@@ -9,13 +9,13 @@ use larder_runtime::exit;
 fn main() -> ExitCode {
     match parse(std::env::args_os()).map(|args| args.command) {
         Ok(Command::Run(args)) => run::run(&args),
-        Ok(Command::Crd { output }) => definitions(output.as_deref()),
+        Ok(Command::Crd { output }) => print_crds(output.as_deref()),
         Err(code) => code,
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is asked to do")]
-fn definitions(folder: Option<&std::path::Path>) -> ExitCode {
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is the purpose of `crd`")]
+fn print_crds(folder: Option<&std::path::Path>) -> ExitCode {
     let Some(folder) = folder else {
         print!("{}", crd::yaml());
         return ExitCode::from(exit::OK);

@@ -1,4 +1,4 @@
-//! Owns the operator's own metrics. It only counts; nothing is decided by a metric.
+//! Owns the operator's metrics. They are only written; no decision reads a metric.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,17 +11,16 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
 use crate::api::CacheClusterStatus;
 use crate::api::status::{ETCD_READY, MEMBERS_READY, READY};
 
-/// Which resource a reconcile is of.
+/// The kind of a reconciled resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kinds of the two resources")]
 pub enum Kind {
-    /// A CacheCluster.
     CacheCluster,
-    /// A CacheGroup.
     CacheGroup,
 }
 
 impl Kind {
-    /// The label's value.
+    /// The value of the label `kind`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -44,23 +43,23 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes and registers them.
+    /// Creates and registers the metrics.
     ///
     /// # Errors
-    /// When `registry` has one of the names already.
+    /// When `registry` already has one of the names.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let this = Self {
             reconciles: IntCounterVec::new(
                 Opts::new(
                     "larder_operator_reconcile_total",
-                    "Reconciles by kind and result: ok, or the stable word of an error.",
+                    "Reconciles by kind and result: ok, or the step that failed.",
                 ),
                 &["kind", "result"],
             )?,
             seconds: HistogramVec::new(
                 HistogramOpts::new(
                     "larder_operator_reconcile_duration_seconds",
-                    "Time of one reconcile.",
+                    "Duration of one reconcile.",
                 )
                 .buckets(vec![0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]),
                 &["kind"],
@@ -82,7 +81,7 @@ impl Metrics {
             )?,
             leader: IntGauge::new(
                 "larder_operator_leader",
-                "1 while this replica holds the lease and reconciles.",
+                "1 while this replica is the leader and reconciles, otherwise 0.",
             )?,
         };
         registry.register(Box::new(this.reconciles.clone()))?;
@@ -94,18 +93,18 @@ impl Metrics {
         Ok(this)
     }
 
-    /// One reconcile ended.
+    /// Counts a reconcile that ended.
     pub fn reconciled(&self, kind: Kind, result: &'static str, took: Duration) {
         self.reconciles.with_label_values(&[kind.name(), result]).inc();
         self.seconds.with_label_values(&[kind.name()]).observe(took.as_secs_f64());
     }
 
-    /// So many writes were made.
+    /// Counts writes to the API server.
     pub fn wrote(&self, kind: Kind, writes: usize) {
         self.writes.with_label_values(&[kind.name()]).inc_by(writes as u64);
     }
 
-    /// The conditions of a CacheCluster are now these.
+    /// Sets the conditions of a CacheCluster.
     pub fn conditions(&self, namespace: &str, name: &str, status: &CacheClusterStatus) {
         self.known.lock().insert((namespace.into(), name.into()));
         for condition in &status.conditions {
@@ -114,7 +113,7 @@ impl Metrics {
         }
     }
 
-    /// Series of CacheClusters that are not kept go.
+    /// Removes the series of each CacheCluster for which `keep` is false.
     pub fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
         let known = self.known.lock().clone();
         for (namespace, name) in known.iter().filter(|(namespace, name)| !keep(namespace, name)) {
@@ -122,18 +121,18 @@ impl Metrics {
         }
     }
 
-    /// A CacheCluster is gone, and so are its series.
+    /// Removes the series of a CacheCluster.
     pub fn forget(&self, namespace: &str, name: &str) {
         self.known.lock().remove(&(namespace.to_owned(), name.to_owned()));
         for type_ in [READY, ETCD_READY, MEMBERS_READY] {
-            // An error means that there was no such series.
+            // An error means that the series did not exist.
             let _ = self.conditions.remove_label_values(&[namespace, name, type_]);
         }
     }
 
-    /// This replica leads, or not.
-    pub fn leads(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
+    /// Sets whether this replica is the leader.
+    pub fn set_leader(&self, leader: bool) {
+        self.leader.set(i64::from(leader));
     }
 }
 
@@ -143,7 +142,7 @@ mod tests {
     use crate::conditions::Finding;
 
     #[test]
-    fn series_of_a_deleted_cluster_go_with_it() {
+    fn the_series_of_a_deleted_cluster_are_removed() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).expect("new names");
         let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(

@@ -1,8 +1,8 @@
-//! Owns the composition of the running operator: client, probes, leadership, the two controllers,
-//! and the order in which they stop. It knows nothing of what a reconcile does.
+//! Owns the composition of the running operator: client, probes, leader election, the two
+//! controllers, and the order in which they stop. It does not know what a reconcile does.
 //!
-//! # What it needs of Kubernetes
-//! Each verb is used, and no other. In each watched namespace:
+//! # Permissions
+//! The operator uses each of these verbs and no other. In each watched namespace:
 //!
 //! | resource | verbs |
 //! | --- | --- |
@@ -44,11 +44,10 @@ use prometheus::Registry;
 
 use crate::api::{CacheCluster, CacheGroup};
 use crate::args::Run;
-use crate::cluster::build::labels::MANAGER;
-use crate::cluster::build::names;
-use crate::cluster::observe::secrets::url_secret;
+use crate::cluster::labels::MANAGER;
+use crate::cluster::names;
 use crate::cluster::validate::Images;
-use crate::context::Context;
+use crate::context::ReconcileContext;
 use crate::etcd::adapter::Grpc;
 use crate::lease::{Elector, Identity, Lost};
 use crate::metrics::Metrics;
@@ -56,22 +55,23 @@ use crate::reconcile;
 
 type Guarded<K> = DeserializeGuard<K>;
 
-/// Objects of one kind that are reconciled at one time.
+/// How many objects of one kind are reconciled concurrently.
 const CONCURRENCY: u16 = 4;
-/// Events within this time cause one reconcile; short, because an edit is to act within a second.
+/// Events within this time cause one reconcile. It is short because an edit must take effect within
+/// a second.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// Reconciles in flight at a stop get this long; shorter than the lease would live.
+/// How long reconciles in flight may take to finish at a stop; shorter than the lease.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Runs until told to stop or until leadership is lost.
+/// Runs until a signal stops it or leadership is lost.
 #[must_use]
 pub fn run(args: &Run) -> ExitCode {
     if let Err(error) = log::init(args.log_format, &args.log) {
-        return complain(&error);
+        return bad_configuration(&error);
     }
     let listener = match net::listen(args.admin_address, false) {
         Ok(listener) => listener,
-        Err(error) => return complain(&Unbound(args.admin_address, error)),
+        Err(error) => return bad_configuration(&CannotListen(args.admin_address, error)),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -81,7 +81,7 @@ pub fn run(args: &Run) -> ExitCode {
         let tasks = Tasks::new(runtime.handle().clone());
         let ended = serve(args, listener, &tasks).await;
         if let Err(unfinished) = tasks.stop(DRAIN).await {
-            tracing::warn!(%unfinished, "stopped anyway");
+            tracing::warn!(%unfinished, "stopping although tasks have not finished");
         }
         ended
     });
@@ -93,33 +93,35 @@ pub fn run(args: &Run) -> ExitCode {
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {0}: {1}")]
-struct Unbound(SocketAddr, std::io::Error);
+struct CannotListen(SocketAddr, std::io::Error);
 
-#[expect(clippy::print_stderr, reason = "one plain line for who started it, logs or not")]
-fn complain(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+#[expect(clippy::print_stderr, reason = "one plain line, whatever the format of the logs")]
+fn bad_configuration(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     eprintln!("larder-operator: {}", crate::conditions::chain(error));
     ExitCode::from(exit::BAD_CONFIGURATION)
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    tracing::error!(error = format!("{error:#}"), "the operator stops");
+    tracing::error!(error = format!("{error:#}"), "the operator failed");
     ExitCode::from(exit::FAILURE)
 }
 
 async fn serve(args: &Run, listener: std::net::TcpListener, tasks: &Tasks) -> anyhow::Result<()> {
-    let shutdown = Shutdown::on_signals().context("cannot listen to signals")?;
+    let shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
     let (registry, ready, random) = (Registry::new(), Ready::new(), Random::from_entropy());
-    let metrics = Metrics::register(&registry).context("metrics")?;
+    let metrics = Metrics::register(&registry).context("cannot register metrics")?;
     let reachable = ready.gate("API server");
-    admin::serve(listener, registry, ready.clone(), tasks).context("admin port")?;
+    admin::serve(listener, registry, ready.clone(), tasks)
+        .context("cannot serve the admin port")?;
     let scope = args.scope();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         namespaces = scope.as_ref().map_or_else(|| "all".to_owned(), |names| names.join(",")),
-        "operator starts"
+        "operator starting"
     );
-    // A replica that waits its turn is ready as soon as it has seen the API server: it is of use.
-    let client = Client::try_default().await.context("no way to the API server")?;
+    // A standby replica is ready once it has reached the API server: it can take over.
+    let client =
+        Client::try_default().await.context("cannot configure a client of the API server")?;
     let me = match (&args.pod_name, &args.pod_uid) {
         (Some(name), Some(uid)) => Identity::of_pod(name, uid),
         _ => Identity::of_process(&random),
@@ -138,27 +140,28 @@ async fn serve(args: &Run, listener: std::net::TcpListener, tasks: &Tasks) -> an
         held = waiting => held,
         () = &mut stop => return Ok(()),
     };
-    tracing::info!(identity = me.as_str(), "lease taken, this replica works");
-    metrics.leads(true);
+    tracing::info!(identity = me.as_str(), "lease acquired, this replica is the leader");
+    metrics.set_leader(true);
     let images = images(args);
     let instance = me.as_str().rsplit('/').nth(1).unwrap_or("larder-operator").to_owned();
     let admin = Arc::new(Grpc);
-    let context = Context::new(client.clone(), admin, metrics.clone(), images, random, instance);
+    let context =
+        ReconcileContext::new(client.clone(), admin, metrics.clone(), images, random, instance);
     start(&client, scope, Arc::new(context), tasks);
 
     let lost = tokio::select! {
         lost = elector.hold(&mut held) => Some(lost),
         () = &mut stop => None,
     };
-    metrics.leads(false);
+    metrics.set_leader(false);
     ready.close("stopping");
     match lost {
-        // Whatever is in flight must not write beside the new holder: end at once, drain nothing.
+        // Reconciles in flight must not write concurrently with the new holder: exit without drain.
         Some(lost @ (Lost::Taken(_) | Lost::Expired(_))) => Err(lost).context("leadership lost"),
         None => {
             let drained = tasks.stop(DRAIN).await;
             elector.release(held).await;
-            drained.context("reconciles in flight")
+            drained.context("reconciles have not finished")
         }
     }
 }
@@ -171,8 +174,8 @@ fn images(args: &Run) -> Images {
     }
 }
 
-/// Waits until both resources can be listed everywhere, so that a chart may install the definitions
-/// and the operator in any order.
+/// Waits until both resources can be listed in every namespace, so that the CRDs and the operator
+/// can be installed in any order.
 async fn wait_for_resources(client: &Client, scope: Option<&[String]>) {
     let params = ListParams::default().limit(1);
     let namespaces: Vec<Option<&String>> =
@@ -190,7 +193,7 @@ async fn wait_for_resources(client: &Client, scope: Option<&[String]>) {
                 Ok(_) => break,
                 Err(error) => {
                     let namespace = namespace.unwrap_or("all");
-                    tracing::warn!(%error, namespace, "the resources cannot be listed yet");
+                    tracing::warn!(%error, namespace, "cannot list the resources yet");
                 }
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
@@ -209,22 +212,27 @@ where
 }
 
 /// Starts both controllers in every watched namespace.
-fn start(client: &Client, scope: Option<Vec<String>>, context: Arc<Context>, tasks: &Tasks) {
+fn start(
+    client: &Client,
+    scope: Option<Vec<String>>,
+    context: Arc<ReconcileContext>,
+    tasks: &Tasks,
+) {
     let namespaces =
         scope.map_or_else(|| vec![None], |names| names.into_iter().map(Some).collect());
     let mut streams = Vec::new();
     let mut stores = Vec::new();
     for namespace in &namespaces {
-        let pair = Pair::new(client, namespace.as_deref());
-        stores.push(pair.clusters.store());
-        streams.extend(pair.run(client, namespace.as_deref(), &context, tasks));
+        let controllers = Controllers::new(client, namespace.as_deref());
+        stores.push(controllers.clusters.store());
+        streams.extend(controllers.run(client, namespace.as_deref(), &context, tasks));
     }
     tasks.spawn("reconcile", async move {
-        // Results were logged by the reconciles themselves.
+        // `error_policy` has logged the failures.
         select_all(streams).for_each(|()| async {}).await;
     });
     let stopping = tasks.stopping().clone();
-    tasks.spawn("forget", async move {
+    tasks.spawn("remove old metrics", async move {
         let mut every = tokio::time::interval(Duration::from_secs(10));
         loop {
             tokio::select! {
@@ -238,19 +246,19 @@ fn start(client: &Client, scope: Option<Vec<String>>, context: Arc<Context>, tas
     });
 }
 
-/// Both controllers of one namespace; each needs the other's store to find whom an event concerns.
-struct Pair {
+/// The two controllers of one namespace. Each needs the other's store to map events to objects.
+struct Controllers {
     clusters: Controller<Guarded<CacheCluster>>,
     groups: Controller<Guarded<CacheGroup>>,
 }
 
-impl Pair {
+impl Controllers {
     fn new(client: &Client, namespace: Option<&str>) -> Self {
         let config = || Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-        let all = watcher::Config::default;
+        let every = watcher::Config::default;
         Self {
-            clusters: Controller::new(api(client, namespace), all()).with_config(config()),
-            groups: Controller::new(api(client, namespace), all()).with_config(config()),
+            clusters: Controller::new(api(client, namespace), every()).with_config(config()),
+            groups: Controller::new(api(client, namespace), every()).with_config(config()),
         }
     }
 
@@ -258,19 +266,19 @@ impl Pair {
         self,
         client: &Client,
         namespace: Option<&str>,
-        context: &Arc<Context>,
+        context: &Arc<ReconcileContext>,
         tasks: &Tasks,
     ) -> [BoxStream<'static, ()>; 2] {
         let Self { clusters, groups } = self;
         let (cluster_store, group_store) = (clusters.store(), groups.store());
-        let all = watcher::Config::default;
-        let ours = || all().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
+        let every = watcher::Config::default;
+        let managed = || every().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
         let mut clusters = clusters
-            .owns(api::<StatefulSet>(client, namespace), ours())
-            .owns(api::<Service>(client, namespace), ours())
-            .owns(api::<ConfigMap>(client, namespace), ours())
-            .owns(api::<PodDisruptionBudget>(client, namespace), ours())
-            .watches(api::<Guarded<CacheGroup>>(client, namespace), all(), cluster_of);
+            .owns(api::<StatefulSet>(client, namespace), managed())
+            .owns(api::<Service>(client, namespace), managed())
+            .owns(api::<ConfigMap>(client, namespace), managed())
+            .owns(api::<PodDisruptionBudget>(client, namespace), managed())
+            .watches(api::<Guarded<CacheGroup>>(client, namespace), every(), cluster_of);
         let groups_of_cluster = {
             let store = group_store.clone();
             move |cluster: Guarded<CacheCluster>| {
@@ -281,17 +289,17 @@ impl Pair {
             }
         };
         let watched = api::<Guarded<CacheCluster>>(client, namespace);
-        let mut groups = groups.watches(watched, all(), groups_of_cluster);
+        let mut groups = groups.watches(watched, every(), groups_of_cluster);
         if namespace.is_some() {
-            // Only names are kept of Secrets.
+            // Only the metadata of Secrets is kept in memory.
             let secrets = || api::<PartialObjectMeta<Secret>>(client, namespace);
             let stores = (cluster_store, group_store.clone());
-            clusters = clusters.watches(secrets(), all(), move |secret| {
+            clusters = clusters.watches(secrets(), every(), move |secret| {
                 clusters_with(&stores.0, &stores.1, &secret.name_any())
             });
-            groups = groups.watches(secrets(), all(), move |secret| {
+            groups = groups.watches(secrets(), every(), move |secret| {
                 let name = secret.name_any();
-                groups_where(&group_store, move |group| concerns(group, &name))
+                groups_where(&group_store, move |group| depends_on(group, &name))
             });
         }
         let stopping = || {
@@ -312,7 +320,7 @@ impl Pair {
     }
 }
 
-/// The cluster of a group.
+/// The CacheCluster of a group.
 fn cluster_of(group: Guarded<CacheGroup>) -> Option<ObjectRef<Guarded<CacheCluster>>> {
     let group = group.0.ok()?;
     let namespace = group.namespace()?;
@@ -320,8 +328,8 @@ fn cluster_of(group: Guarded<CacheGroup>) -> Option<ObjectRef<Guarded<CacheClust
 }
 
 /// True when the group depends on the Secret of that name.
-fn concerns(group: &CacheGroup, secret: &str) -> bool {
-    url_secret(group).is_some_and(|reference| reference.name == secret)
+fn depends_on(group: &CacheGroup, secret: &str) -> bool {
+    group.url_secret().is_some_and(|reference| reference.name == secret)
         || names::credentials(&group.spec.cluster_ref.name) == secret
 }
 
@@ -340,14 +348,14 @@ fn groups_where(
 }
 
 /// The clusters that depend on the Secret of that name: through a group, as their etcd's
-/// certificates, or as the one that they own.
+/// certificates, or as the members' Secret.
 fn clusters_with(
     clusters: &Store<Guarded<CacheCluster>>,
     groups: &Store<Guarded<CacheGroup>>,
     secret: &str,
 ) -> Vec<ObjectRef<Guarded<CacheCluster>>> {
     let groups = groups.state();
-    let named = |cluster: &CacheCluster| {
+    let depends = |cluster: &CacheCluster| {
         let name = cluster.name_any();
         let external = cluster.spec.etcd.external.as_ref();
         let tls = external.and_then(|external| external.tls_secret_ref.as_ref());
@@ -355,7 +363,7 @@ fn clusters_with(
             guarded
                 .0
                 .as_ref()
-                .is_ok_and(|group| group.spec.cluster_ref.name == name && concerns(group, secret))
+                .is_ok_and(|group| group.spec.cluster_ref.name == name && depends_on(group, secret))
         };
         names::credentials(&name) == secret
             || tls.is_some_and(|reference| reference.name == secret)
@@ -364,7 +372,7 @@ fn clusters_with(
     let clusters = clusters.state();
     let readable = clusters.iter().filter_map(|guarded| guarded.0.as_ref().ok());
     readable
-        .filter(|cluster| named(cluster))
+        .filter(|cluster| depends(cluster))
         .map(|cluster| {
             ObjectRef::new(&cluster.name_any()).within(&cluster.namespace().unwrap_or_default())
         })

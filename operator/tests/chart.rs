@@ -1,7 +1,7 @@
-//! The chart and the operator agree: every flag and variable that the chart gives is one that the
-//! program takes, and the rights that it grants are those that the program says it uses.
+//! The chart and the operator agree: every flag and variable that the chart sets exists, and the
+//! chart grants exactly the permissions that the operator documents.
 //!
-//! The chart's own shapes are checked by `cargo xtask test`, which has helm.
+//! `cargo xtask test` checks the rendered chart; it has helm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,10 +17,10 @@ fn template(name: &str) -> String {
 }
 
 #[test]
-fn every_flag_and_variable_of_the_chart_is_known_to_the_operator() {
+fn every_flag_and_variable_of_the_chart_exists() {
     let mut command = Args::command();
     command.build();
-    let run = command.find_subcommand("run").expect("the verb of the chart");
+    let run = command.find_subcommand("run").expect("the subcommand of the chart");
     let flags: BTreeSet<&str> = run.get_arguments().filter_map(clap::Arg::get_long).collect();
     let variables: BTreeSet<&str> =
         run.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
@@ -48,11 +48,11 @@ struct Rule {
     verbs: Vec<String>,
 }
 
-/// The rules of one helper, as they are without `clusterWide`.
+/// The rules of one helper, rendered without `clusterWide`.
 fn rules(helper: &str) -> Vec<Rule> {
     let helpers = template("_helpers.tpl");
-    let begin = format!("{{{{- define \"{helper}\" -}}}}");
-    let text = helpers.split(&begin).nth(1).expect("the helper exists");
+    let start = format!("{{{{- define \"{helper}\" -}}}}");
+    let text = helpers.split(&start).nth(1).expect("the helper exists");
     let text = text.split("{{- end -}}").next().expect("it ends");
     let text = text.replace("{{ if not .Values.clusterWide }}", "").replace("{{ end }}", "");
     serde_saphyr::from_str(&text).expect("plain YAML")
@@ -71,7 +71,7 @@ fn grants(rules: Vec<Rule>) -> Grants {
     grants
 }
 
-/// The table in the documentation of `run.rs`: what the program says it uses.
+/// The permissions in the table in the documentation of `run.rs`.
 fn used() -> Grants {
     let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/run.rs"));
     let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -82,7 +82,7 @@ fn used() -> Grants {
         let words = granted.split(|c: char| !c.is_ascii_alphabetic());
         let granted: BTreeSet<String> =
             words.filter(|word| verbs.contains(word)).map(Into::into).collect();
-        // Odd pieces stand between backticks; the names of API groups are not resources.
+        // Every second piece is between backticks. API groups are not resources.
         let groups = ["larder.dev", "apps", "policy", "events.k8s.io", "coordination.k8s.io"];
         let names = resources.split('`').skip(1).step_by(2).filter(|name| !groups.contains(name));
         for name in names {
@@ -101,17 +101,17 @@ fn every_grant_is_used_and_every_use_is_granted() {
 }
 
 #[test]
-fn no_right_is_a_wildcard_and_none_over_secrets_is_bound_everywhere() {
+fn no_permission_is_a_wildcard_and_none_on_secrets_is_bound_cluster_wide() {
     for name in ["larder.rules", "larder.secretRules"] {
         for rule in rules(name) {
-            let all = [&rule.api_groups, &rule.resources, &rule.verbs];
-            assert!(all.iter().all(|list| list.iter().all(|word| !word.contains('*'))), "{name}");
+            let lists = [&rule.api_groups, &rule.resources, &rule.verbs];
+            assert!(lists.iter().all(|list| list.iter().all(|word| !word.contains('*'))), "{name}");
         }
     }
     assert!(!grants(rules("larder.rules")).contains_key("secrets"));
     let rbac = template("rbac.yaml");
     assert!(!rbac.contains('*'), "a wildcard");
-    let everywhere = rbac.split("kind: ClusterRoleBinding").nth(1).expect("one such binding");
-    let bound = everywhere.split("---").next().expect("its text");
+    let cluster_wide = rbac.split("kind: ClusterRoleBinding").nth(1).expect("one such binding");
+    let bound = cluster_wide.split("---").next().expect("its text");
     assert!(!bound.contains("secrets"), "{bound}");
 }

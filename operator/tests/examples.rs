@@ -1,5 +1,4 @@
-//! The files in `manifests/examples` are what they say: they pass every check and mean what the
-//! README shows.
+//! The files in `manifests/examples` pass every check and configure what the README describes.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +21,7 @@ fn documents(name: &str) -> Vec<Document> {
 }
 
 #[test]
-fn every_example_passes_the_check_or_is_not_ours() {
+fn every_example_passes_the_check() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/examples"));
     for file in fs::read_dir(folder).expect("a folder") {
         let name = file.expect("readable").file_name().into_string().expect("plain");
@@ -33,7 +32,7 @@ fn every_example_passes_the_check_or_is_not_ours() {
 }
 
 #[test]
-fn shop_is_a_cluster_and_a_group_that_both_can_be_built() {
+fn the_shop_is_a_valid_cluster_and_a_valid_group() {
     let documents = documents("shop.yaml");
     let [Document::Cluster(shop), Document::Group(students)] = documents.as_slice() else {
         panic!("{documents:?}")
@@ -48,7 +47,7 @@ fn shop_is_a_cluster_and_a_group_that_both_can_be_built() {
 }
 
 #[test]
-fn sidecar_runs_on_a_configuration_that_the_node_reads() {
+fn the_sidecars_configuration_can_be_read_by_the_node() {
     let text = example("sidecar.yaml");
     let maps: Vec<k8s_openapi::api::core::v1::ConfigMap> = text
         .split("\n---\n")
@@ -62,7 +61,7 @@ fn sidecar_runs_on_a_configuration_that_the_node_reads() {
 }
 
 #[test]
-fn sidecar_is_a_native_one_and_passes_the_restricted_standard() {
+fn the_sidecar_is_a_native_one_and_passes_the_restricted_standard() {
     let text = example("sidecar.yaml");
     let part = text.split("\n---\n").find(|part| part.contains("kind: Job")).expect("a Job");
     let job: k8s_openapi::api::batch::v1::Job = serde_saphyr::from_str(part).expect("a Job");

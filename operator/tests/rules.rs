@@ -1,4 +1,4 @@
-//! Every CEL rule of the two definitions, failing and passing, evaluated without a server.
+//! Every CEL rule of the two definitions, tested failing and passing, without a server.
 
 use std::collections::BTreeSet;
 
@@ -6,15 +6,14 @@ use kube::core::cel::{Validator, apply_defaults};
 use larder_operator::crd;
 use serde_json::{Value, json};
 
-/// A change to a good object, and the message of the rule that it must break.
+/// Two changes to a valid object: one that breaks a rule and one that almost does.
 struct Case {
     kind: &'static str,
+    /// Message of the rule that `bad` breaks.
     message: &'static str,
-    /// Breaks the rule.
     bad: fn(&mut Value),
-    /// Near to it, and allowed.
     good: fn(&mut Value),
-    /// What the object was before, for rules of change.
+    /// The change that makes the old object, for rules that compare with it.
     old: Option<fn(&mut Value)>,
 }
 
@@ -37,13 +36,13 @@ fn base(kind: &str) -> Value {
 
 fn messages(kind: &str, change: fn(&mut Value), old: Option<fn(&mut Value)>) -> Vec<String> {
     let schema = crd::schema(kind).expect("known");
-    let made = |change: fn(&mut Value)| {
+    let changed = |change: fn(&mut Value)| {
         let mut object = base(kind);
         change(&mut object);
         apply_defaults(&schema, &object)
     };
-    let old = old.map(made);
-    match Validator::new().validate(&schema, &made(change), old.as_ref()) {
+    let old = old.map(changed);
+    match Validator::new().validate(&schema, &changed(change), old.as_ref()) {
         Ok(()) => Vec::new(),
         Err(errors) => errors.into_iter().map(|error| error.message).collect(),
     }
@@ -68,15 +67,15 @@ fn cluster_cases() -> Vec<Case> {
     let case = |message, bad, good, old| Case { kind: CLUSTER, message, bad, good, old };
     vec![
         case(
-            "the name may have at most 40 characters, because the names of child objects are made \
-             from it",
+            "the name must have at most 40 characters, because the names of child objects contain \
+             it",
             |o| o["metadata"]["name"] = "c".repeat(41).into(),
             |o| o["metadata"]["name"] = "c".repeat(40).into(),
             None,
         ),
         case(
-            "the name must begin with a letter and hold only lower-case letters, digits and \
-             hyphens, because Services are named after it",
+            "the name must start with a letter and contain only lower-case letters, digits and \
+             hyphens, because it is the name of a Service",
             |o| o["metadata"]["name"] = "1shop".into(),
             |o| o["metadata"]["name"] = "shop-1".into(),
             None,
@@ -100,19 +99,19 @@ fn cluster_cases() -> Vec<Case> {
             None,
         ),
         case(
-            "a cluster cannot change between managed and external etcd; make a new CacheCluster",
+            "etcd cannot be changed between managed and external; create a new CacheCluster",
             |o| o["spec"]["etcd"] = external(&json!(["http://etcd:2379"])),
             |o| o["spec"]["etcd"] = json!({"managed": {"members": 1}}),
             Some(|_| {}),
         ),
         case(
-            "storage cannot be changed after the CacheCluster was made",
+            "storage cannot be changed; create a new CacheCluster",
             |o| o["spec"]["etcd"] = json!({"managed": {"storage": {"size": "2Gi"}}}),
             |o| o["spec"]["etcd"] = json!({"managed": {"members": 1, "storage": {"size": "1Gi"}}}),
             Some(|o| o["spec"]["etcd"] = json!({"managed": {"storage": {"size": "1Gi"}}})),
         ),
         case(
-            "etcd has 1 or 3 members",
+            "etcd must have 1 or 3 members",
             |o| o["spec"]["etcd"] = json!({"managed": {"members": 2}}),
             |o| o["spec"]["etcd"] = json!({"managed": {"members": 1}}),
             None,
@@ -124,7 +123,7 @@ fn cluster_cases() -> Vec<Case> {
             None,
         ),
         case(
-            "https endpoints need tlsSecretRef, http endpoints take none",
+            "https endpoints need tlsSecretRef; http endpoints must not have it",
             |o| o["spec"]["etcd"] = external(&json!(["http://a:2379", "https://b:2379"])),
             |o| {
                 o["spec"]["etcd"] = external(&json!(["https://a:2379", "https://b:2379"]));
@@ -133,7 +132,7 @@ fn cluster_cases() -> Vec<Case> {
             None,
         ),
         case(
-            "ring can be set only with the algorithm Ring",
+            "ring can only be set with the algorithm Ring",
             |o| o["spec"]["placement"] = json!({"ring": {"virtualNodes": 100}}),
             |o| o["spec"]["placement"] = json!({"algorithm": "Ring", "ring": {}}),
             None,
@@ -145,13 +144,13 @@ fn group_cases() -> Vec<Case> {
     let case = |message, bad, good, old| Case { kind: GROUP, message, bad, good, old };
     vec![
         case(
-            "the name may have at most 63 characters, because it travels with every request",
+            "the name must have at most 63 characters, because every request contains it",
             |o| o["metadata"]["name"] = "g".repeat(64).into(),
             |o| o["metadata"]["name"] = "g".repeat(63).into(),
             None,
         ),
         case(
-            "clusterRef cannot be changed; make a new CacheGroup",
+            "clusterRef cannot be changed; create a new CacheGroup",
             |o| o["spec"]["clusterRef"]["name"] = "other".into(),
             |o| o["spec"]["policy"] = "Lru".into(),
             Some(|_| {}),
@@ -170,19 +169,19 @@ fn group_cases() -> Vec<Case> {
             None,
         ),
         case(
-            "query may have no placeholder but $1: the key is the only parameter",
+            "query must have no placeholder but $1: the key is the only parameter",
             |o| query(o, "SELECT 1 WHERE a = $1 AND b = $2"),
             |o| query(o, "SELECT 1 WHERE a = $1 OR b = $1"),
             None,
         ),
         case(
-            "urlTemplate must hold {key}",
+            "urlTemplate must contain {key}",
             |o| url(o, "http://a/b"),
             |o| url(o, "http://a/b?c={key}"),
             None,
         ),
         case(
-            "urlTemplate may hold no user or password",
+            "urlTemplate must not contain a user or a password",
             |o| url(o, "http://me:secret@a/{key}"),
             |o| url(o, "http://a/@{key}"),
             None,
@@ -195,7 +194,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn each_rule_refuses_what_it_is_for_and_only_that() {
+fn each_rule_refuses_the_bad_change_and_allows_the_good_one() {
     for case in cases() {
         let refused = messages(case.kind, case.bad, case.old);
         assert_eq!(refused, [case.message], "{}", case.kind);
@@ -204,7 +203,7 @@ fn each_rule_refuses_what_it_is_for_and_only_that() {
     }
 }
 
-/// Both definitions' rules, by their messages.
+/// Collects the messages of all rules of a schema.
 fn rules(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {
         Value::Object(fields) => {
@@ -220,17 +219,17 @@ fn rules(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn no_rule_is_without_a_case() {
+fn every_rule_has_a_case() {
     let mut found = BTreeSet::new();
     for kind in [CLUSTER, GROUP] {
         rules(&crd::schema(kind).expect("known"), &mut found);
     }
-    let shown: BTreeSet<String> = cases().iter().map(|case| case.message.into()).collect();
-    assert_eq!(found, shown);
+    let tested: BTreeSet<String> = cases().iter().map(|case| case.message.into()).collect();
+    assert_eq!(found, tested);
 }
 
 #[test]
-fn plain_objects_pass_every_rule() {
+fn unchanged_objects_pass_every_rule() {
     for kind in [CLUSTER, GROUP] {
         assert_eq!(messages(kind, |_| {}, None), [""; 0]);
         assert_eq!(messages(kind, |_| {}, Some(|_| {})), [""; 0]);

@@ -12,13 +12,13 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Labels by which the operator's pods are found; they never change. */}}
+{{/* Labels that select the operator's pods. They never change. */}}
 {{- define "larder.selector" -}}
 app.kubernetes.io/name: larder-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* Labels of what `helm test` makes; the operator's own selector must not find it. */}}
+{{/* Labels of the objects of `helm test`, which the operator's selector must not match. */}}
 {{- define "larder.testLabels" -}}
 app.kubernetes.io/name: larder-test
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -47,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   namespace: {{ .Release.Namespace }}
 {{- end -}}
 
-{{/* An image's full name. Takes a list: the root, and the name of the image. */}}
+{{/* The full name of an image. Takes a list: the root and the image's key in the values. */}}
 {{- define "larder.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index $root.Values.images (index . 1) -}}
@@ -56,7 +56,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if $image.digest -}}@{{ $image.digest }}{{- else -}}:{{ default $root.Values.images.tag $image.tag }}{{- end -}}
 {{- end -}}
 
-{{/* Namespaces looked after, as JSON, so that callers get a list back. */}}
+{{/* The namespaces that the operator reconciles, as JSON, so that callers can restore the list. */}}
 {{- define "larder.namespaces" -}}
 {{- if .Values.watchNamespaces -}}
 {{- .Values.watchNamespaces | uniq | toJson -}}
@@ -66,8 +66,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
 {{/*
-What the operator may do where a CacheCluster lives, all but Secrets. `operator/src/run.rs` says why;
-operator/tests/chart.rs compares.
+The permissions of the operator in a reconciled namespace, except those on Secrets.
+`operator/src/run.rs` documents them, and operator/tests/chart.rs compares the two.
 */}}
 {{- define "larder.rules" -}}
 - apiGroups: [larder.dev]
@@ -103,8 +103,8 @@ operator/tests/chart.rs compares.
 {{- end -}}
 
 {{/*
-Reads the Secrets that a resource names, keeps the one that members mount. Cluster-wide they are
-read by name and not watched.
+The permissions on Secrets: to read those that a resource names and to write the one that members
+mount. A cluster-wide operator reads them by name and does not watch them.
 */}}
 {{- define "larder.secretRules" -}}
 - apiGroups: [""]
@@ -129,20 +129,20 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* Whose an object is, in words, when it is not this release's. Takes a list: the root, the object. */}}
+{{/* The owner of an object, in words; empty for this release. Takes a list: the root, the object. */}}
 {{- define "larder.otherOwner" -}}
 {{- $root := index . 0 -}}
 {{- $annotations := default dict (index . 1).metadata.annotations -}}
 {{- $name := get $annotations "meta.helm.sh/release-name" -}}
 {{- $namespace := get $annotations "meta.helm.sh/release-namespace" -}}
 {{- if not $name -}}
-something that helm did not install
+an installation without helm
 {{- else if not (and (eq $name $root.Release.Name) (eq $namespace $root.Release.Namespace)) -}}
 the release {{ $name }} in the namespace {{ $namespace }}
 {{- end -}}
 {{- end -}}
 
-{{/* The same for a Role or a binding by which an operator looks after a namespace; else nothing. */}}
+{{/* The same for the Role or binding of an operator; empty for any other object. */}}
 {{- define "larder.otherOperator" -}}
 {{- $object := index . 1 -}}
 {{- $labels := default dict $object.metadata.labels -}}

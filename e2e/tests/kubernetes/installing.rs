@@ -70,7 +70,10 @@ fn a_second_operator_for_the_same_namespace_is_refused() {
     let whose = "the release larder in the namespace larder-system";
     assert!(told.contains(whose) && told.contains("--set crds.install=false"), "{told}");
     let told = install(&["crds.install=false", "watchNamespaces={shop}"]);
-    assert!(told.contains(whose) && told.contains("namespace shop is looked after"), "{told}");
+    assert!(
+        told.contains(whose) && told.contains("namespace shop is already reconciled"),
+        "{told}"
+    );
     let told = install(&["crds.install=false", "clusterWide=true"]);
     assert!(told.contains(whose), "{told}");
 

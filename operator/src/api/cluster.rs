@@ -1,8 +1,8 @@
-//! Owns `CacheCluster`: how many members, how much memory, which etcd, how keys are placed.
+//! Owns `CacheCluster`: the number of members, their memory, their etcd, the placement of keys.
 
 #![allow(
     unreachable_pub,
-    reason = "KubeSchema copies each struct, `pub` and all, into the function that makes its schema"
+    reason = "KubeSchema copies each struct with its `pub` into the function that makes its schema"
 )]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{SecretReference, defaults, rules};
 
-/// What a user asks of one cache.
+/// The desired state of one cache.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "larder.dev",
@@ -38,7 +38,7 @@ use super::{SecretReference, defaults, rules};
         name = "Ready",
         type_ = "string",
         json_path = ".status.ready",
-        description = "Members that are ready, of those wanted."
+        description = "Ready members of the wanted members."
     ),
     printcolumn(
         name = "Ring",
@@ -50,7 +50,7 @@ use super::{SecretReference, defaults, rules};
         name = "Memory",
         type_ = "string",
         json_path = ".spec.memory",
-        description = "What one member's container may use."
+        description = "Memory limit of one member."
     ),
     printcolumn(
         name = "Status",
@@ -62,13 +62,13 @@ use super::{SecretReference, defaults, rules};
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
-        description = "Time since it was created."
+        description = "Time since creation."
     ),
     printcolumn(
         name = "Etcd",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="EtcdReady")].status"#,
-        description = "Condition EtcdReady.",
+        description = "Status of the condition EtcdReady.",
         priority = 1
     ),
     printcolumn(
@@ -94,47 +94,47 @@ pub struct CacheClusterSpec {
     #[serde(default = "defaults::members")]
     #[schemars(range(min = 1, max = 50))]
     pub members: i32,
-    /// Memory that one member's container may use; its request and its limit. What entries may use
-    /// is derived from it: 80 percent of what remains after the program's own 24 MiB. Unit: bytes,
-    /// as a quantity (512Mi), at least 64Mi. Required, no default.
+    /// Memory request and limit of one member's container. Entries may use 80 percent of what
+    /// remains after 24 MiB for the program itself. Unit: bytes, as a quantity (512Mi), at least
+    /// 64Mi, at most 1Ti. Required, no default.
     #[schemars(schema_with = "super::quantity_schema")]
     #[x_kube(validation = rules::MEMORY_MINIMUM)]
     #[x_kube(validation = rules::MEMORY_MAXIMUM)]
     pub memory: Quantity,
-    /// CPU that one member's container requests; there is no limit, because throttling shows as
-    /// slow hits. Without a request a busy neighbour starves a member for seconds. Unit: cores, as a
+    /// CPU request of one member's container. There is no limit, because throttling makes hits
+    /// slow. Without a request a busy neighbour can starve a member for seconds. Unit: cores, as a
     /// quantity (500m). Default: 250m.
     #[serde(default = "defaults::cpu")]
     #[schemars(schema_with = "super::quantity_schema")]
     pub cpu: Quantity,
-    /// The etcd cluster by which members find each other: one that the operator runs, or one of
-    /// yours. It holds only what can be made again. Default: managed, with 3 members.
+    /// The etcd cluster through which members find each other: one that the operator runs, or an
+    /// existing one. It holds only data that can be recreated. Default: managed, with 3 members.
     #[serde(default)]
     pub etcd: EtcdSpec,
     /// How keys are placed on members. Default: Rendezvous.
     #[serde(default)]
     pub placement: PlacementSpec,
-    /// Image of the members. Default: the image of the operator's own release.
+    /// Image of the members. Default: the member image that the operator is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
-    /// Secrets of this namespace with credentials for pulling images. Default: none.
+    /// Secrets in this namespace with credentials for pulling images. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Vec<SecretReference>,
-    /// Where pods may run. Default: anywhere, members spread over hosts and zones.
+    /// Where pods run. Default: on any node, with members spread over hosts and zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<SchedulingSpec>,
-    /// How many members a node drain may take away. Default: one at a time.
+    /// Limits evictions of members, such as by a node drain. Default: one member at a time.
     #[serde(default)]
     pub pod_disruption: PodDisruptionSpec,
-    /// Annotations that members' pods get beside the operator's own; an edit restarts the members
-    /// one by one. Default: none.
+    /// Annotations of the members' pods, in addition to the operator's own. An edit restarts the
+    /// members one by one. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
 }
 
-/// The etcd cluster: exactly one of the two.
+/// The etcd cluster: exactly one of managed and external.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -142,11 +142,11 @@ pub struct CacheClusterSpec {
     validation = rules::ETCD_KIND_STAYS
 )]
 pub struct EtcdSpec {
-    /// An etcd cluster that the operator runs for this CacheCluster. Default: 3 members, when
-    /// external is not set either.
+    /// An etcd cluster that the operator runs for this CacheCluster. Default: 3 members, unless
+    /// external is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedEtcdSpec>,
-    /// An etcd cluster that somebody else runs. Default: none.
+    /// An existing etcd cluster that the operator does not run. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalEtcdSpec>,
 }
@@ -164,16 +164,16 @@ impl Default for EtcdSpec {
     validation = rules::ETCD_STORAGE_STAYS
 )]
 pub struct ManagedEtcdSpec {
-    /// Number of etcd members; 3 survive the loss of one. Unit: pods, 1 or 3. Default: 3.
+    /// Number of etcd members. With 3, one can fail. Unit: pods, 1 or 3. Default: 3.
     #[serde(default = "defaults::etcd_members")]
     #[schemars(range(min = 1, max = 3))]
     #[x_kube(validation = rules::ETCD_MEMBERS)]
     pub members: i32,
-    /// A volume for each member's data, removed with the member. Default: none, data lives and dies
-    /// with the pod, because the registry holds only what can be made again.
+    /// A volume for each member's data, deleted with the member. Default: none, the data is deleted
+    /// with the pod, because the registry holds only data that can be recreated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
-    /// Image of the etcd members. Default: the image of the operator's own release.
+    /// Image of the etcd members. Default: the etcd image that the operator is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
@@ -199,21 +199,22 @@ pub struct StorageSpec {
     pub storage_class_name: Option<String>,
 }
 
-/// An etcd cluster that somebody else runs.
+/// An existing etcd cluster that the operator does not run.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = rules::ETCD_TLS
 )]
 pub struct ExternalEtcdSpec {
-    /// URLs of etcd's client port, as http://host:port or https://host:port. Required, 1 to 9.
+    /// URLs of etcd's client API, as http://host:port or https://host:port. Unit: URLs, 1 to 9.
+    /// Required, no default.
     #[schemars(
         length(min = 1, max = 9),
         inner(length(max = 300), regex(pattern = "^https?://[^/@]+:[0-9]{1,5}$"))
     )]
     pub endpoints: Vec<String>,
-    /// Secret with ca.crt, and tls.crt with tls.key for client authentication. Required with https
-    /// endpoints. Default: none.
+    /// Secret with ca.crt, and with tls.crt and tls.key for client authentication. Required with
+    /// https endpoints. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_secret_ref: Option<SecretReference>,
 }
@@ -225,16 +226,17 @@ pub struct ExternalEtcdSpec {
     validation = rules::RING_ALGORITHM
 )]
 pub struct PlacementSpec {
-    /// Rendezvous: weighted rendezvous hashing over a slot table; the least movement. Ring:
-    /// consistent hashing with virtual nodes, as in the groupcache family. Default: Rendezvous.
+    /// Rendezvous: weighted rendezvous hashing over a slot table, which moves the fewest keys when
+    /// members change. Ring: consistent hashing with virtual nodes, as in groupcache. Default:
+    /// Rendezvous.
     #[serde(default)]
     pub algorithm: Algorithm,
-    /// Settings of the algorithm Ring. Default: 160 virtual nodes, Xxh3.
+    /// Settings of the algorithm Ring. Default: 160 virtual nodes, hash Xxh3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingSpec>,
 }
 
-/// An algorithm that places keys.
+/// An algorithm that places keys on members.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Algorithm {
     /// Weighted rendezvous hashing over a slot table.
@@ -248,13 +250,13 @@ pub enum Algorithm {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RingSpec {
-    /// Points on the ring of a member of mean weight; more points spread keys more evenly. Unit:
-    /// points, 1 to 4096. Default: 160.
+    /// Virtual nodes of a member of mean weight. More virtual nodes spread keys more evenly. Unit:
+    /// points on the ring, 1 to 4096. Default: 160.
     #[serde(default = "defaults::virtual_nodes")]
     #[schemars(range(min = 1, max = 4096))]
     pub virtual_nodes: i32,
-    /// Hash of keys and points: Crc32, as in groupcache, or Xxh3, faster and more even. Default:
-    /// Xxh3.
+    /// Hash of keys and virtual nodes: Crc32, as in groupcache, or Xxh3, which is faster and
+    /// spreads keys more evenly. Default: Xxh3.
     #[serde(default)]
     pub hash: RingHash,
 }
@@ -265,7 +267,7 @@ impl Default for RingSpec {
     }
 }
 
-/// Hash of keys and points of a ring.
+/// Hash of keys and virtual nodes.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RingHash {
     /// CRC-32 (IEEE), as in groupcache.
@@ -275,34 +277,35 @@ pub enum RingHash {
     Xxh3,
 }
 
-/// Where pods may run.
+/// Where pods run.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SchedulingSpec {
-    /// Labels that a Kubernetes node must carry to run members or etcd. Default: none.
+    /// Labels that a Kubernetes node must have to run members or etcd. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints of Kubernetes nodes that members and etcd tolerate. Default: none.
+    /// Tolerations of the members' and etcd's pods. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
     /// Affinity of the members' pods, as in a pod. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// How members spread, as in a pod; replaces the default. Default: over hosts and over zones,
-    /// both as a preference.
+    /// Topology spread constraints of the members' pods, which replace the default. Default: spread
+    /// over hosts and zones, both as a preference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// PriorityClass of members and etcd. Default: the default of the Kubernetes cluster.
+    /// PriorityClass of the members' and etcd's pods. Default: the default of the Kubernetes
+    /// cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 }
 
-/// How many members a node drain may take away.
+/// Limits evictions of members.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PodDisruptionSpec {
-    /// Members that may be evicted at one time; members that are not ready may always be evicted.
+    /// Members that can be evicted at one time. Members that are not ready can always be evicted.
     /// Unit: pods, 1 to 50. Default: 1.
     #[serde(default = "defaults::max_unavailable")]
     #[schemars(range(min = 1, max = 50))]
@@ -315,30 +318,31 @@ impl Default for PodDisruptionSpec {
     }
 }
 
-/// What is true of a CacheCluster.
+/// The observed state of a CacheCluster.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheClusterStatus {
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, EtcdReady and MembersReady, each with the generation that it speaks of.
+    /// Ready, EtcdReady and MembersReady, each with the generation that it is about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Members' pods that exist; read by the scale subresource. Unit: pods.
+    /// Number of members' pods, for the scale subresource. Unit: pods.
     #[serde(default)]
     pub members: i32,
-    /// Members that are ready. Unit: pods.
+    /// Number of members that are ready. Unit: pods.
     #[serde(default)]
     pub ready_members: i32,
-    /// Members that are ready, of those wanted, for people: 3/3.
+    /// Ready members of the wanted members, for people, such as 3/3.
     #[serde(default)]
     pub ready: String,
-    /// Label selector of the members' pods; read by the scale subresource.
+    /// Label selector of the members' pods, for the scale subresource.
     #[serde(default)]
     pub selector: String,
-    /// Registry revision of the newest registration of a member, while the registry answers.
+    /// Registry revision of the newest registration of a member. Absent while the registry does not
+    /// answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring_revision: Option<i64>,
 }

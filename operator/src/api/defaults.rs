@@ -1,27 +1,27 @@
-//! Owns every default of the two resources. The schema repeats them (serde's and schemars'
-//! `default` attributes point here), so the API server fills them in and nothing else does.
+//! Owns every default of the two resources. The schemas contain them (the `default` attributes of
+//! serde and schemars point here), so the API server fills them in and nothing else does.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Members of a CacheCluster.
 pub const MEMBERS: i32 = 3;
-/// Cores that a member requests, as a quantity.
+/// CPU request of a member, cores, as a quantity.
 pub const CPU: &str = "250m";
 /// Members of a managed etcd cluster.
 pub const ETCD_MEMBERS: i32 = 3;
-/// Points of a ring that a member of mean weight has.
+/// Virtual nodes of a member of mean weight.
 pub const VIRTUAL_NODES: i32 = 160;
-/// Members that may be evicted at one time.
+/// Members that can be evicted at one time.
 pub const MAX_UNAVAILABLE: i32 = 1;
-/// Life of a loaded value, seconds.
+/// TTL of a loaded value, seconds.
 pub const TTL_SECONDS: i64 = 60;
-/// Share by which a life is shortened at random, percent.
+/// Largest share by which a TTL is shortened at random, percent.
 pub const JITTER_PERCENT: i32 = 10;
-/// Life of "absent", seconds.
+/// TTL of a negative entry, seconds.
 pub const NEGATIVE_TTL_SECONDS: i64 = 5;
-/// Loads in flight from one member.
+/// Concurrent loads of one member.
 pub const CONCURRENCY: i32 = 32;
-/// Limit of one load, milliseconds.
+/// Deadline of one load, milliseconds.
 pub const TIMEOUT_MILLISECONDS: i64 = 1_000;
 /// Key of a referenced Secret.
 pub const SECRET_KEY: &str = "url";

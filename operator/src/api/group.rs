@@ -1,8 +1,8 @@
-//! Owns `CacheGroup`: one named key space, where its values come from and how fresh they must be.
+//! Owns `CacheGroup`: one named key space, the origin of its values, and how fresh they must be.
 
 #![allow(
     unreachable_pub,
-    reason = "KubeSchema copies each struct, `pub` and all, into the function that makes its schema"
+    reason = "KubeSchema copies each struct with its `pub` into the function that makes its schema"
 )]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{SecretKeyReference, defaults, rules};
 
-/// What a user asks of one group.
+/// The desired state of one group.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "larder.dev",
@@ -35,25 +35,25 @@ use super::{SecretKeyReference, defaults, rules};
         name = "Policy",
         type_ = "string",
         json_path = ".spec.policy",
-        description = "Which entry is evicted for room."
+        description = "Eviction policy."
     ),
     printcolumn(
         name = "TTL",
         type_ = "integer",
         json_path = ".spec.freshness.ttlSeconds",
-        description = "Life of a loaded value, seconds."
+        description = "TTL of a loaded value, seconds."
     ),
     printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Condition Ready."
+        description = "Status of the condition Ready."
     ),
     printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
-        description = "Time since it was created."
+        description = "Time since creation."
     ),
     printcolumn(
         name = "Reason",
@@ -73,27 +73,36 @@ use super::{SecretKeyReference, defaults, rules};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CacheGroupSpec {
-    /// The CacheCluster of the same namespace that serves this group. Cannot be changed. Required,
-    /// no default.
+    /// The CacheCluster in the same namespace that serves this group. It cannot be changed.
+    /// Required, no default.
     #[x_kube(validation = rules::CLUSTER_REF_STAYS)]
     pub cluster_ref: ClusterReference,
-    /// Where values come from: exactly one of sql and http. Required, no default.
+    /// The origin of values: exactly one of sql and http. Required, no default.
     pub origin: OriginSpec,
-    /// Which entry leaves when room is needed: Lru the one not asked for the longest, Lfu the least
-    /// often asked, Fifo the oldest, Lru2 by its last use but one, Arc by recency and frequency,
-    /// S3Fifo and Sieve those not asked again soon after they came, TinyLfu by frequency or recent
-    /// use, whichever serves the traffic. A change keeps the entries. Default: TinyLfu.
+    /// Which entry is evicted when the capacity is reached. Lru: the least recently used. Lfu: the
+    /// least frequently used. Fifo: the oldest. Lru2: the one whose second-last use is the oldest.
+    /// Arc: by recency and frequency. S3Fifo and Sieve: entries that are not used again soon after
+    /// their insertion. TinyLfu: by frequency or recency, whichever suits the traffic. A change
+    /// keeps the entries. Default: TinyLfu.
     #[serde(default)]
     pub policy: Policy,
-    /// How long an answer may be kept and used. Default: a life of 60 seconds, never stale.
+    /// How long a value is fresh and when it can be served stale. Default: 60 seconds, never stale.
     #[serde(default)]
     pub freshness: FreshnessSpec,
-    /// How hard one member may use the origin. Default: 32 loads at a time, 1 second each.
+    /// Limits of one member's load on the origin. Default: 32 concurrent loads of at most 1 second.
     #[serde(default)]
     pub origin_limits: OriginLimitsSpec,
 }
 
-/// A CacheCluster of the same namespace, by name.
+impl CacheGroup {
+    /// The Secret key with the group's connection URL; `None` when its origin needs none.
+    #[must_use]
+    pub fn url_secret(&self) -> Option<&SecretKeyReference> {
+        self.spec.origin.sql.as_ref().map(|sql| &sql.url_secret_ref)
+    }
+}
+
+/// A CacheCluster in the same namespace, by name.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterReference {
@@ -102,18 +111,18 @@ pub struct ClusterReference {
     pub name: String,
 }
 
-/// Where values come from: exactly one of the two.
+/// The origin of values: exactly one of sql and http.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = rules::ORIGIN_ONE_OF
 )]
 pub struct OriginSpec {
-    /// A row of a SQL database: PostgreSQL, MySQL or SQLite, told apart by the URL's scheme.
+    /// A row of a SQL database: PostgreSQL, MySQL or SQLite, by the scheme of the connection URL.
     /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<SqlOriginSpec>,
-    /// The body of an HTTP answer: 200 is the value, 404 is absent, anything else is an error.
+    /// The body of an HTTP response: 200 is the value, 404 is absent, any other status is an error.
     /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpOriginSpec>,
@@ -123,22 +132,22 @@ pub struct OriginSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SqlOriginSpec {
-    /// The key of a Secret that holds the connection URL, such as
+    /// The key of a Secret with the connection URL, such as
     /// postgres://user:password@host/database. Required, no default.
     pub url_secret_ref: SecretKeyReference,
-    /// Query whose first column of its first row is the value; no row is absent. The key is bound
-    /// to its one placeholder, $1 or ?, and never spliced in. Required, no default.
+    /// Query whose first row's first column is the value; no row means absent. The key is bound to
+    /// the one placeholder, $1 or ?, as a parameter. Required, no default.
     #[schemars(length(min = 1, max = 4096))]
     #[x_kube(validation = rules::QUERY_PLACEHOLDER)]
     #[x_kube(validation = rules::QUERY_ONE_PARAMETER)]
     pub query: String,
 }
 
-/// The body of an HTTP answer.
+/// The body of an HTTP response.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpOriginSpec {
-    /// URL in which {key} stands for the percent-encoded key, such as
+    /// URL in which {key} is replaced by the percent-encoded key, such as
     /// http://scores.default/students/{key}. Required, no default.
     #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://"))]
     #[x_kube(validation = rules::URL_HAS_KEY)]
@@ -146,7 +155,7 @@ pub struct HttpOriginSpec {
     pub url_template: String,
 }
 
-/// An eviction policy. Adding one is a variant here and a file in the engine.
+/// An eviction policy. A new one is a variant here and a file in the engine.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     /// Least recently used.
@@ -157,19 +166,19 @@ pub enum Policy {
     Fifo,
     /// By the second-last use, with watermarks.
     Lru2,
-    /// Recency and frequency with a border that moves by itself.
+    /// By recency and frequency, with an adaptive share for each.
     Arc,
-    /// A small queue for newcomers before the main one.
+    /// A small queue for new entries in front of the main queue.
     S3Fifo,
-    /// One queue and a hand that passes what was used.
+    /// One queue and a hand that skips entries that were used.
     Sieve,
-    /// Admission by frequency or recent use, whichever serves the traffic.
+    /// Admission by frequency or recency, whichever suits the traffic.
     #[default]
     TinyLfu,
 }
 
 impl Policy {
-    /// Its name, as in the resource and in the contract.
+    /// The name of the policy in the resource and in the contract.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -185,31 +194,31 @@ impl Policy {
     }
 }
 
-/// How long an answer may be kept and used.
+/// How long a value is fresh and when it can be served stale.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct FreshnessSpec {
-    /// Life of a loaded value. Unit: seconds, 1 to 31536000. Default: 60.
+    /// TTL of a loaded value. Unit: seconds, 1 to 31536000. Default: 60.
     #[serde(default = "defaults::ttl_seconds")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub ttl_seconds: i64,
-    /// A life is shortened by a random share of up to this much, so that what was loaded together
-    /// does not expire together. Unit: percent, 0 to 90. Default: 10.
+    /// A TTL is shortened by a random share of up to this much, so that values that were loaded
+    /// together do not expire together. Unit: percent, 0 to 90. Default: 10.
     #[serde(default = "defaults::jitter_percent")]
     #[schemars(range(min = 0, max = 90))]
     pub jitter_percent: i32,
-    /// For so long after its life an answer may be given, marked stale, while one reload runs.
+    /// How long after its TTL a value is still served, marked as stale, while one reload runs.
     /// Unit: seconds, 0 to 31536000. Default: 0, never.
     #[serde(default)]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub stale_while_revalidate_seconds: i64,
-    /// For so long after its life an answer may be given, marked stale, when the origin fails.
+    /// How long after its TTL a value is still served, marked as stale, when the origin fails.
     /// Unit: seconds, 0 to 31536000. Default: 0, never.
     #[serde(default)]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub stale_if_error_seconds: i64,
-    /// Life of the answer that the origin has no such key. Unit: seconds, 0 to 31536000; 0 does not
-    /// remember it. Default: 5.
+    /// TTL of a negative entry, which records that the origin does not have the key. 0 disables
+    /// negative caching. Unit: seconds, 0 to 31536000. Default: 5.
     #[serde(default = "defaults::negative_ttl_seconds")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub negative_ttl_seconds: i64,
@@ -227,15 +236,15 @@ impl Default for FreshnessSpec {
     }
 }
 
-/// How hard one member may use the origin.
+/// Limits of one member's load on the origin.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct OriginLimitsSpec {
-    /// Loads in flight at one time, from one member. Unit: loads, 1 to 10000. Default: 32.
+    /// Concurrent loads of one member. Unit: loads, 1 to 10000. Default: 32.
     #[serde(default = "defaults::concurrency")]
     #[schemars(range(min = 1, max = 10_000))]
     pub concurrency: i32,
-    /// Limit of one load. Unit: milliseconds, 1 to 600000. Default: 1000.
+    /// Deadline of one load. Unit: milliseconds, 1 to 600000. Default: 1000.
     #[serde(default = "defaults::timeout_milliseconds")]
     #[schemars(range(min = 1, max = 600_000))]
     pub timeout_milliseconds: i64,
@@ -250,18 +259,19 @@ impl Default for OriginLimitsSpec {
     }
 }
 
-/// What is true of a CacheGroup.
+/// The observed state of a CacheGroup.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheGroupStatus {
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Accepted and Written, each with the generation that it speaks of.
+    /// Ready, Accepted and Written, each with the generation that it is about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Registry revision at which the group's contract was last written, while it stands there.
+    /// Registry revision at which the group's contract was last written. Absent while it is not in
+    /// the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_revision: Option<i64>,
 }

@@ -1,18 +1,18 @@
-//! Owns every CEL rule of the two resources with the line that a user reads when it fails. A rule
-//! stands at the field that it names; `operator/tests/rules.rs` shows each one failing and passing.
+//! Owns every CEL rule of the two resources with the message of its failure. A rule belongs to the
+//! field that its message names; `operator/tests/rules.rs` tests each one failing and passing.
 
 /// A CEL expression and its message.
 type Rule = (&'static str, &'static str);
 
 pub(super) const CLUSTER_NAME_LENGTH: Rule = (
     "size(self.metadata.name) <= 40",
-    "the name may have at most 40 characters, because the names of child objects are made from it",
+    "the name must have at most 40 characters, because the names of child objects contain it",
 );
 
 pub(super) const CLUSTER_NAME_FORM: Rule = (
     "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-    "the name must begin with a letter and hold only lower-case letters, digits and hyphens, \
-     because Services are named after it",
+    "the name must start with a letter and contain only lower-case letters, digits and hyphens, \
+     because it is the name of a Service",
 );
 
 pub(super) const MEMORY_MINIMUM: Rule = (
@@ -30,16 +30,16 @@ pub(super) const ETCD_ONE_OF: Rule =
 
 pub(super) const ETCD_KIND_STAYS: Rule = (
     "has(self.managed) == has(oldSelf.managed)",
-    "a cluster cannot change between managed and external etcd; make a new CacheCluster",
+    "etcd cannot be changed between managed and external; create a new CacheCluster",
 );
 
 pub(super) const ETCD_STORAGE_STAYS: Rule = (
     "has(self.storage) == has(oldSelf.storage) && \
      (!has(self.storage) || self.storage == oldSelf.storage)",
-    "storage cannot be changed after the CacheCluster was made",
+    "storage cannot be changed; create a new CacheCluster",
 );
 
-pub(super) const ETCD_MEMBERS: Rule = ("self == 1 || self == 3", "etcd has 1 or 3 members");
+pub(super) const ETCD_MEMBERS: Rule = ("self == 1 || self == 3", "etcd must have 1 or 3 members");
 
 pub(super) const STORAGE_MINIMUM: Rule = (
     "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('256Mi')) >= 0",
@@ -48,19 +48,19 @@ pub(super) const STORAGE_MINIMUM: Rule = (
 
 pub(super) const ETCD_TLS: Rule = (
     "self.endpoints.all(e, e.startsWith('https://') == has(self.tlsSecretRef))",
-    "https endpoints need tlsSecretRef, http endpoints take none",
+    "https endpoints need tlsSecretRef; http endpoints must not have it",
 );
 
 pub(super) const RING_ALGORITHM: Rule =
-    ("!has(self.ring) || self.algorithm == 'Ring'", "ring can be set only with the algorithm Ring");
+    ("!has(self.ring) || self.algorithm == 'Ring'", "ring can only be set with the algorithm Ring");
 
 pub(super) const GROUP_NAME_LENGTH: Rule = (
     "size(self.metadata.name) <= 63",
-    "the name may have at most 63 characters, because it travels with every request",
+    "the name must have at most 63 characters, because every request contains it",
 );
 
 pub(super) const CLUSTER_REF_STAYS: Rule =
-    ("self == oldSelf", "clusterRef cannot be changed; make a new CacheGroup");
+    ("self == oldSelf", "clusterRef cannot be changed; create a new CacheGroup");
 
 pub(super) const ORIGIN_ONE_OF: Rule =
     ("has(self.sql) != has(self.http)", "exactly one of sql and http must be set");
@@ -72,10 +72,10 @@ pub(super) const QUERY_PLACEHOLDER: Rule = (
 
 pub(super) const QUERY_ONE_PARAMETER: Rule = (
     "!self.matches('[$]([2-9]|1[0-9])')",
-    "query may have no placeholder but $1: the key is the only parameter",
+    "query must have no placeholder but $1: the key is the only parameter",
 );
 
-pub(super) const URL_HAS_KEY: Rule = ("self.contains('{key}')", "urlTemplate must hold {key}");
+pub(super) const URL_HAS_KEY: Rule = ("self.contains('{key}')", "urlTemplate must contain {key}");
 
 pub(super) const URL_NO_CREDENTIALS: Rule =
-    ("!self.matches('^https?://[^/]*@')", "urlTemplate may hold no user or password");
+    ("!self.matches('^https?://[^/]*@')", "urlTemplate must not contain a user or a password");

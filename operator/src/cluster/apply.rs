@@ -1,10 +1,10 @@
-//! Owns the writes of a reconcile: objects by server-side apply, pruning, one change of etcd's
-//! membership, the nudge to kubelets, and the keys of groups that are gone. In this order, so that
-//! dying between any two of them leaves something that the next reconcile goes on from.
+//! Owns the writes of a reconcile, in this order: server-side apply of every object, pruning, one
+//! change of etcd's membership, the refresh of credentials in running pods, and the deletion of
+//! orphaned registry keys. The next reconcile can continue from any point of it.
 //!
 //! # Guarantees
-//! - What stands as it should is not written, not even with an apply that changes nothing.
-//! - Only children whose owner is this very CacheCluster are deleted, each by its uid.
+//! - An object that is as wanted is not written, not even with an apply that changes nothing.
+//! - Only children that this very CacheCluster owns are deleted, each by its uid.
 
 mod covers;
 
@@ -20,69 +20,42 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::build::labels::MANAGER;
+use super::annotations::{APPLIED, CREDENTIALS, hash};
 use super::build::{EtcdObjects, Objects};
+use super::labels::MANAGER;
 use super::observe::Observed;
 use super::plan::Step;
-use super::prepare::{CREDENTIALS, Prepared, hash};
+use super::prepare::Prepared;
 use super::validate::Cluster;
 use crate::etcd::{self, EtcdAdmin};
 
 pub use covers::covers;
 
-/// Annotation of every child: hash of the object as it was last applied. It differs when we no
-/// longer want a field that we once set, which comparing fields alone would not show.
-pub const APPLIED: &str = "larder.dev/applied";
-
-/// What was done. Status may be computed only from this.
+/// What was done; status is computed from it.
 #[derive(Debug)]
 pub struct Applied {
-    /// The members' StatefulSet as it stands after the writes.
+    /// The members' StatefulSet after the writes.
     pub members: StatefulSet,
-    /// The change of etcd's membership that was made, and what etcd said.
+    /// The change of etcd's membership that was requested, and etcd's answer.
     pub step: (Step, Result<(), etcd::Error>),
-    /// Writes to the API server.
+    /// Number of writes to the API server.
     pub writes: usize,
 }
 
-/// Why something could not be written.
+/// Why an object could not be written.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each variant is")]
 pub enum Error {
-    /// A child could not be applied.
     #[error("{kind} {name} could not be applied")]
-    Apply {
-        /// Its kind.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: kube::Error,
-    },
-    /// What is not wanted could not be deleted.
+    Apply { kind: &'static str, name: String, source: kube::Error },
     #[error("{kind} {name} could not be deleted")]
-    Prune {
-        /// Its kind.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: kube::Error,
-    },
-    /// A pod could not be told of new credentials.
-    #[error("Pod {name} could not be changed")]
-    Pod {
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: kube::Error,
-    },
+    Prune { kind: &'static str, name: String, source: kube::Error },
+    #[error("Pod {name} could not be annotated")]
+    Pod { name: String, source: kube::Error },
 }
 
 impl Error {
-    /// The API server understood and refused: trying again without a change is no use.
+    /// True when the API server refused the write, so that a retry without an edit is useless.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         let (Self::Apply { source, .. } | Self::Prune { source, .. } | Self::Pod { source, .. }) =
@@ -91,12 +64,12 @@ impl Error {
     }
 }
 
-/// Makes it so.
+/// Writes what was prepared.
 ///
 /// # Errors
-/// The first write that failed; what was written before it stands. An object that the API server
-/// refuses does not keep the others from being written: the refusal is told at the end. Etcd's
-/// refusals are no errors.
+/// The first write that failed; earlier writes remain. When the API server refuses an object, the
+/// others are still written and the refusal is returned at the end. A refusal by etcd is not an
+/// error but part of [`Applied`].
 pub async fn apply(
     client: &Client,
     admin: &dyn EtcdAdmin,
@@ -109,14 +82,15 @@ pub async fn apply(
         objects,
         etcd_members,
         credentials,
-        untold,
+        credentials_hash,
+        stale_pods,
         step,
-        strays,
+        stray_pods,
         stray_claims,
-        forgotten,
+        orphaned_keys,
     } = prepared;
     let children = &observed.children;
-    // Without `..`: an object that is added to the builders cannot be forgotten here.
+    // Without `..`, so that an object that is added to the builders cannot be left out here.
     let Objects { config, members_service, client_service, member_budget, etcd, members } = objects;
 
     let (mut services, mut budgets) = (vec![members_service, client_service], vec![member_budget]);
@@ -129,7 +103,7 @@ pub async fn apply(
     writer.apply_all(&children.secrets, credentials.as_slice()).await?;
     writer.apply(&children.config_maps, &config).await?;
     writer.apply_all(&children.stateful_sets, &etcd_members).await?;
-    // The members go last: what their pods mount and meet exists by then.
+    // The members are last, so that what their pods mount and connect to exists.
     let members = writer.apply(&children.stateful_sets, &members).await?;
 
     writer.prune(&children.services, &services).await?;
@@ -139,20 +113,19 @@ pub async fn apply(
     sets.push(members.clone());
     writer.prune(&children.stateful_sets, &sets).await?;
 
-    for pod in strays {
-        writer.discard(&children.pods, &pod).await?;
+    for pod in stray_pods {
+        writer.delete(&children.pods, &pod).await?;
     }
     for claim in stray_claims {
-        writer.discard(&children.claims, &claim).await?;
+        writer.delete(&children.claims, &claim).await?;
     }
     let result = writer.step(admin, observed, &step).await?;
-    let (pods, hash) = untold;
-    for pod in pods {
-        writer.tell(&pod, &hash).await?;
+    for pod in stale_pods {
+        writer.refresh_credentials(&pod, &credentials_hash).await?;
     }
-    for change in forgotten {
+    for change in orphaned_keys {
         if let Err(error) = admin.change(&observed.etcd.access, change).await {
-            tracing::warn!(%error, "a deleted group's key stays in the registry for now");
+            tracing::warn!(%error, "could not delete a deleted group's registry key");
         }
     }
     match writer.refused {
@@ -165,11 +138,11 @@ struct Writer<'w> {
     client: &'w Client,
     cluster: &'w Cluster,
     writes: usize,
-    /// The first refusal.
+    /// The first write that the API server refused.
     refused: Option<Error>,
 }
 
-/// What every child is.
+/// A kind of child object.
 trait Child:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + k8s_openapi::Resource
@@ -204,34 +177,35 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Applies one object unless it stands; returns it as it stands.
+    /// Applies one object unless it is as wanted already; returns it as it is afterwards.
     async fn apply<K: Child>(&mut self, live: &[K], wanted: &K) -> Result<K, Error> {
         let mut wanted = wanted.clone();
         wanted.annotations_mut().remove(APPLIED);
         let hash = hash(&wanted);
         wanted.annotations_mut().insert(APPLIED.into(), hash);
         let name = wanted.name_any();
-        let standing = live.iter().find(|object| object.name_any() == name);
-        if let Some(standing) = standing.filter(|standing| stands(*standing, &wanted)) {
-            return Ok(standing.clone());
+        let existing = live.iter().find(|object| object.name_any() == name);
+        if let Some(existing) = existing.filter(|existing| is_current(*existing, &wanted)) {
+            return Ok(existing.clone());
         }
         let applied = self.patch(&name, &Patch::Apply(&wanted)).await;
-        let applied = match (applied, standing) {
-            // Somebody changed the key of a list's entry, so that ours and theirs contradict each
-            // other. The object is ours: its lists are put in place of what stands.
+        let applied = match (applied, existing) {
+            // Somebody changed the key of a list entry, so that the applied entry conflicts with
+            // the changed one. The operator owns the object, so its lists replace the existing
+            // ones.
             (Err(kube::Error::Api(status)), Some(_)) if status.code == 422 => {
                 self.patch(&name, &Patch::Merge(&wanted)).await
             }
             (applied, _) => applied,
         };
-        match (applied, standing) {
+        match (applied, existing) {
             (Ok(applied), _) => Ok(applied),
-            (Err(source), standing) => {
+            (Err(source), existing) => {
                 let error = Error::Apply { kind: K::KIND, name, source };
-                match standing.filter(|_| error.is_refusal()) {
-                    Some(standing) => {
+                match existing.filter(|_| error.is_refusal()) {
+                    Some(existing) => {
                         self.refused.get_or_insert(error);
-                        Ok(standing.clone())
+                        Ok(existing.clone())
                     }
                     None => Err(error),
                 }
@@ -241,7 +215,7 @@ impl Writer<'_> {
 
     async fn patch<K: Child>(&mut self, name: &str, patch: &Patch<&K>) -> Result<K, kube::Error> {
         self.writes += 1;
-        tracing::info!(kind = K::KIND, name, "applying");
+        tracing::info!(kind = K::KIND, name, "applying an object");
         let params = match patch {
             Patch::Apply(_) => PatchParams::apply(MANAGER).force(),
             _ => PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
@@ -249,30 +223,30 @@ impl Writer<'_> {
         self.api::<K>().patch(name, &params, patch).await
     }
 
-    /// Deletes what is ours and not wanted.
+    /// Deletes the children of this CacheCluster that are not wanted.
     async fn prune<K: Child>(&mut self, live: &[K], wanted: &[K]) -> Result<(), Error> {
         for object in surplus(live, wanted, &self.cluster.uid) {
-            self.discard(live, &object.name_any()).await?;
+            self.delete(live, &object.name_any()).await?;
         }
         Ok(())
     }
 
-    /// Deletes the object that was observed under that name.
-    async fn discard<K: Child>(&mut self, live: &[K], name: &str) -> Result<(), Error> {
+    /// Deletes the object that was observed under that name, by its uid.
+    async fn delete<K: Child>(&mut self, live: &[K], name: &str) -> Result<(), Error> {
         self.writes += 1;
-        tracing::info!(kind = K::KIND, name, "deleting what is not wanted");
+        tracing::info!(kind = K::KIND, name, "deleting an object");
         let uid = live.iter().find(|object| object.name_any() == name).and_then(ResourceExt::uid);
         let preconditions = Preconditions { uid, resource_version: None };
         let params = DeleteParams::background().preconditions(preconditions);
         let deleted = self.api::<K>().delete(name, &params).await.map(|_| ());
-        absent_is_fine(deleted).map_err(|source| Error::Prune {
+        ignore_absent(deleted).map_err(|source| Error::Prune {
             kind: K::KIND,
             name: name.into(),
             source,
         })
     }
 
-    /// The outer result is the API server's, the inner one etcd's.
+    /// Makes the step. The outer result is the API server's, the inner one etcd's.
     async fn step(
         &mut self,
         admin: &dyn EtcdAdmin,
@@ -281,50 +255,55 @@ impl Writer<'_> {
     ) -> Result<Result<(), etcd::Error>, Error> {
         let access = &observed.etcd.access;
         let done = match step {
-            Step::Rest | Step::Wait => return Ok(Ok(())),
+            Step::Settled | Step::Wait => return Ok(Ok(())),
             Step::AddLearner { peer_url, .. } => admin.add_learner(access, peer_url).await,
             Step::Promote { id, .. } => admin.promote(access, *id).await,
             Step::Remove { id, .. } => admin.remove(access, *id).await,
             Step::Restart { pod } => {
-                self.discard(&observed.children.pods, pod).await?;
+                self.delete(&observed.children.pods, pod).await?;
                 Ok(())
             }
         };
         match &done {
             Ok(()) => tracing::info!(?step, "etcd step done"),
-            Err(error @ etcd::Error::NotYet { .. }) => tracing::debug!(?step, %error, "not yet"),
-            Err(error) => tracing::warn!(?step, error = error as &dyn std::error::Error, "failed"),
+            Err(error @ etcd::Error::NotYet { .. }) => {
+                tracing::debug!(?step, %error, "etcd step not possible yet");
+            }
+            Err(error) => {
+                tracing::warn!(?step, error = error as &dyn std::error::Error, "etcd step failed");
+            }
         }
         Ok(done)
     }
 
-    /// Touches a pod, so that its kubelet fetches the Secret now.
-    async fn tell(&mut self, pod: &str, hash: &str) -> Result<(), Error> {
+    /// Annotates a pod: a change of the pod makes its kubelet refresh the pod's volumes now instead
+    /// of within a minute.
+    async fn refresh_credentials(&mut self, pod: &str, hash: &str) -> Result<(), Error> {
         self.writes += 1;
         let patch = json!({"metadata": {"annotations": {CREDENTIALS: hash}}});
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let told = self.api::<Pod>().patch(pod, &params, &Patch::Merge(patch)).await.map(|_| ());
-        absent_is_fine(told).map_err(|source| Error::Pod { name: pod.into(), source })
+        let patched = self.api::<Pod>().patch(pod, &params, &Patch::Merge(patch)).await.map(|_| ());
+        ignore_absent(patched).map_err(|source| Error::Pod { name: pod.into(), source })
     }
 }
 
-/// Gone, or already another object under the same name: the next reconcile sees.
-fn absent_is_fine(done: Result<(), kube::Error>) -> Result<(), kube::Error> {
+/// Ignores that the object is gone or replaced: the next reconcile observes it.
+fn ignore_absent(done: Result<(), kube::Error>) -> Result<(), kube::Error> {
     match done {
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         other => other,
     }
 }
 
-/// True when `wanted` was applied last and nobody has changed a field of it since.
-fn stands<K: Child>(standing: &K, wanted: &K) -> bool {
+/// True when `wanted` was applied last and none of its fields has been changed since.
+fn is_current<K: Child>(existing: &K, wanted: &K) -> bool {
     let json = |object: &K| serde_json::to_value(object).expect("plain data");
-    standing.annotations().get(APPLIED) == wanted.annotations().get(APPLIED)
-        && standing.meta().deletion_timestamp.is_none()
-        && covers(&json(standing), &json(wanted))
+    existing.annotations().get(APPLIED) == wanted.annotations().get(APPLIED)
+        && existing.meta().deletion_timestamp.is_none()
+        && covers(&json(existing), &json(wanted))
 }
 
-/// Children of the owner that nobody wants any more and that are not being deleted yet.
+/// Children of `owner` that are not wanted and not being deleted yet.
 fn surplus<'l, K: Resource>(live: &'l [K], wanted: &[K], owner: &str) -> Vec<&'l K> {
     let wanted: BTreeSet<String> = wanted.iter().map(ResourceExt::name_any).collect();
     live.iter()
@@ -343,8 +322,8 @@ mod tests {
 
     use super::*;
 
-    fn child(name: &str, owner: &str, leaving: bool) -> ConfigMap {
-        let deletion = leaving.then_some("2026-01-01T00:00:00Z");
+    fn child(name: &str, owner: &str, terminating: bool) -> ConfigMap {
+        let deletion = terminating.then_some("2026-01-01T00:00:00Z");
         serde_json::from_value(json!({"metadata": {
             "name": name,
             "deletionTimestamp": deletion,
@@ -357,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn only_own_unwanted_children_are_pruned() {
+    fn only_unwanted_children_of_the_owner_are_pruned() {
         let live = [
             child("wanted", "u1", false),
             child("left-over", "u1", false),
@@ -369,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_we_no_longer_set_is_seen_by_the_hash() {
+    fn a_field_that_is_no_longer_set_is_found_by_the_hash() {
         let with = |data: serde_json::Value, applied: &str| -> ConfigMap {
             serde_json::from_value(json!({
                 "metadata": {"name": "a", "annotations": {APPLIED: applied}}, "data": data,
@@ -377,8 +356,8 @@ mod tests {
             .expect("valid")
         };
         let live = with(json!({"a": "1", "b": "2"}), "h1");
-        assert!(stands(&live, &with(json!({"a": "1"}), "h1")));
-        assert!(!stands(&live, &with(json!({"a": "1"}), "h2")));
-        assert!(!stands(&live, &with(json!({"a": "3"}), "h1")));
+        assert!(is_current(&live, &with(json!({"a": "1"}), "h1")));
+        assert!(!is_current(&live, &with(json!({"a": "1"}), "h2")));
+        assert!(!is_current(&live, &with(json!({"a": "3"}), "h1")));
     }
 }

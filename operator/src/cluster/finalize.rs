@@ -1,42 +1,42 @@
-//! Owns the one thing that Kubernetes cannot clear away for us: a deleted CacheCluster's keys in an
-//! external etcd. A managed etcd goes with its owner reference, so it needs no finalizer.
+//! Owns the one cleanup that Kubernetes cannot do: a deleted CacheCluster's keys in an external
+//! etcd. A managed etcd is deleted through its owner reference and needs no finalizer.
 //!
 //! # Guarantees
-//! A deletion is never held up for long: when etcd does not answer, the finalizer is given up after
-//! [`PATIENCE_SECONDS`], and what stays behind is said in an event.
+//! A deletion is never blocked for long: when etcd does not answer, the finalizer is removed after
+//! [`PATIENCE_SECONDS`], and an event names the keys that remain.
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use larder_proto::keys::Keys;
 use serde_json::json;
 
-use super::build::labels::MANAGER;
+use super::labels::MANAGER;
 use super::observe::Observed;
 use crate::api::CacheCluster;
 use crate::etcd::{self, Change, EtcdAdmin};
 
 /// Name of the finalizer.
 pub const FINALIZER: &str = "larder.dev/registry";
-/// So long an unreachable etcd may hold up a deletion.
+/// Longest time that an unreachable etcd blocks a deletion, seconds.
 pub const PATIENCE_SECONDS: i64 = 60;
 
-/// How far a deletion is.
+/// Progress of a deletion.
 #[derive(Debug)]
 pub enum Deletion {
     /// The object is not being deleted.
     None,
-    /// Nothing holds it up any more.
+    /// Nothing blocks it any more.
     Done,
-    /// The keys stand and etcd does not answer yet.
+    /// The keys still exist, and etcd does not answer yet.
     Waiting(etcd::Error),
-    /// Given up: the keys stay behind.
+    /// Given up: the keys remain in etcd.
     Abandoned(etcd::Error),
 }
 
-/// Sets the finalizer on a CacheCluster with an external etcd; tells whether it wrote.
+/// Sets the finalizer on a CacheCluster with an external etcd; true when it was written.
 ///
 /// # Errors
-/// When the API server does not take it.
+/// When the write fails.
 pub async fn protect(client: &Client, cluster: &CacheCluster) -> Result<bool, kube::Error> {
     let needs = cluster.spec.etcd.external.is_some();
     if !needs || is_protected(cluster) || cluster.metadata.deletion_timestamp.is_some() {
@@ -45,10 +45,10 @@ pub async fn protect(client: &Client, cluster: &CacheCluster) -> Result<bool, ku
     set(client, cluster, &[FINALIZER]).await.map(|()| true)
 }
 
-/// Clears the keys of a CacheCluster that is being deleted, then lets it go.
+/// Deletes the keys of a CacheCluster that is being deleted, then removes the finalizer.
 ///
 /// # Errors
-/// When the API server does not take the removal of the finalizer.
+/// When the finalizer cannot be removed.
 pub async fn finalize(
     client: &Client,
     admin: &dyn EtcdAdmin,
@@ -59,7 +59,7 @@ pub async fn finalize(
     if !is_protected(cluster) {
         return Ok(Deletion::Done);
     }
-    let outcome = match clear(admin, observed).await {
+    let deletion = match delete_keys(admin, observed).await {
         Ok(()) => Deletion::Done,
         Err(error) if observed.now.0.as_second() - since.0.as_second() < PATIENCE_SECONDS => {
             return Ok(Deletion::Waiting(error));
@@ -67,14 +67,14 @@ pub async fn finalize(
         Err(error) => Deletion::Abandoned(error),
     };
     set(client, cluster, &[]).await?;
-    Ok(outcome)
+    Ok(deletion)
 }
 
 fn is_protected(cluster: &CacheCluster) -> bool {
     cluster.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
-async fn clear(admin: &dyn EtcdAdmin, observed: &Observed) -> Result<(), etcd::Error> {
+async fn delete_keys(admin: &dyn EtcdAdmin, observed: &Observed) -> Result<(), etcd::Error> {
     let cluster = &observed.cluster;
     let keys = Keys::new(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
     let listing = admin.list(&observed.etcd.access, keys.root()).await?;
@@ -85,7 +85,7 @@ async fn clear(admin: &dyn EtcdAdmin, observed: &Observed) -> Result<(), etcd::E
     Ok(())
 }
 
-/// The list of our field manager; finalizers of others are not touched by a server-side apply.
+/// Applies the operator's own finalizers; a server-side apply does not touch those of others.
 async fn set(
     client: &Client,
     cluster: &CacheCluster,

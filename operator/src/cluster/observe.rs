@@ -1,14 +1,14 @@
 //! Owns what is read before anything is decided: the CacheCluster itself, its children, its groups,
-//! the Secrets that they name, what etcd says and what stands in the registry.
+//! the Secrets that they name, the status of etcd's members and the content of the registry.
 //!
-//! It reads from the API server and from etcd, never from a cache: a decision about members must
-//! not rest on an old list. It writes nothing and judges nothing.
+//! It reads from the API server and from etcd, never from a local cache: a decision about members
+//! must not use an old list. It writes nothing and decides nothing.
 
 pub mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
+use futures::future::{TryFutureExt as _, join_all};
 use futures::try_join;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -22,12 +22,13 @@ use kube::{Api, Client, Resource, ResourceExt};
 use larder_proto::keys::Keys;
 use serde::de::DeserializeOwned;
 
-use self::secrets::Named;
-use super::build::{labels, names};
+use self::secrets::SecretLookup;
+use super::pods::is_ready;
+use super::{labels, names};
 use crate::api::{CacheCluster, CacheGroup};
-use crate::etcd::{self, Access, Answer, Endpoint, EtcdAdmin, Listing};
+use crate::etcd::{self, Access, Endpoint, EtcdAdmin, Listing, MemberStatus};
 
-/// Everything that was read.
+/// Everything that was read for one reconcile.
 #[derive(Debug)]
 pub struct Observed {
     /// The CacheCluster as it is now.
@@ -36,80 +37,60 @@ pub struct Observed {
     pub now: Time,
     /// Objects that carry the cluster's label.
     pub children: Children,
-    /// What etcd says.
+    /// etcd's members and how to reach them.
     pub etcd: EtcdObserved,
-    /// What stands in the registry, or why that is not known. Read before the groups, so that a key
-    /// whose group is not among them belongs to a group that was deleted.
+    /// The content of the registry, or why it could not be read. Read before the groups, so that a
+    /// key without a group belongs to a group that was deleted.
     pub registry: Result<Listing, etcd::Error>,
     /// The CacheGroups of this cluster that can be read.
     pub groups: Vec<CacheGroup>,
-    /// Names of CacheGroups that cannot be read; whatever they mean, it is not to be deleted.
+    /// Names of CacheGroups that cannot be decoded. Their keys and credentials must not be deleted.
     pub unreadable_groups: BTreeSet<String>,
-    /// Secrets that groups name; none for one that does not exist or may not be read.
+    /// Secrets that groups name; none for one that does not exist or that the operator cannot read.
     pub secrets: BTreeMap<String, Option<Secret>>,
 }
 
 /// Objects that carry the cluster's label.
 #[derive(Debug, Default)]
+#[expect(missing_docs, reason = "most fields are the objects of the kind in their name")]
 pub struct Children {
-    /// The members' and each etcd member's.
     pub stateful_sets: Vec<StatefulSet>,
-    /// All Services.
     pub services: Vec<Service>,
-    /// All ConfigMaps.
     pub config_maps: Vec<ConfigMap>,
-    /// The credentials.
     pub secrets: Vec<Secret>,
-    /// The operator has no right to Secrets here, so it keeps no credentials.
+    /// The operator has no right to read Secrets here, so it writes no credentials.
     pub secrets_forbidden: bool,
-    /// All PodDisruptionBudgets.
     pub budgets: Vec<PodDisruptionBudget>,
-    /// The members' and etcd's.
     pub pods: Vec<Pod>,
-    /// etcd's volumes.
     pub claims: Vec<PersistentVolumeClaim>,
 }
 
-/// What etcd says.
+/// etcd's members and how to reach them.
 #[derive(Debug, Default)]
 pub struct EtcdObserved {
-    /// What each managed member that answers says, by the name of its pod.
-    pub answers: BTreeMap<String, Answer>,
-    /// Where changes are asked for: voters that answer, the leader first; or the external
-    /// endpoints.
+    /// Status of each managed member that answers, by the name of its pod.
+    pub members: BTreeMap<String, MemberStatus>,
+    /// Where changes are sent: voters that answer, the leader first; or the external endpoints.
     pub access: Access,
 }
 
-/// Why the world could not be read.
+/// Why the state could not be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each variant is")]
 pub enum Error {
-    /// The CacheCluster.
     #[error("the CacheCluster could not be read")]
     Cluster(#[source] kube::Error),
-    /// The children of one kind.
     #[error("{kind} objects could not be listed")]
-    List {
-        /// The kind.
-        kind: &'static str,
-        /// Why.
-        #[source]
-        source: kube::Error,
-    },
-    /// A Secret that is named.
-    #[error("the Secret {name} could not be read")]
-    Secret {
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: kube::Error,
-    },
+    List { kind: &'static str, source: kube::Error },
+    #[error(transparent)]
+    Secret(#[from] secrets::Error),
 }
 
-/// Reads everything; nothing when the CacheCluster is gone.
+/// Reads everything; `None` when the CacheCluster does not exist.
 ///
 /// # Errors
-/// When the API server does not answer. That etcd does not answer is an observation, not an error.
+/// When a request to the API server fails. An etcd that does not answer is an observation, not an
+/// error.
 pub async fn observe(
     client: &Client,
     admin: &dyn EtcdAdmin,
@@ -132,7 +113,7 @@ pub async fn observe(
             let etcd = if cluster.spec.etcd.external.is_some() {
                 EtcdObserved { access, ..EtcdObserved::default() }
             } else {
-                ask_managed(admin, &children.pods).await
+                probe_managed(admin, &children.pods).await
             };
             let keys = Keys::new(namespace, name);
             let registry = read_registry(admin, &etcd.access, &keys).await;
@@ -160,8 +141,8 @@ async fn children(client: &Client, namespace: &str, name: &str) -> Result<Childr
         list::<StatefulSet>(client, namespace, &selector),
         list::<Service>(client, namespace, &selector),
         list::<ConfigMap>(client, namespace, &selector),
-        // Only ours by name: the operator reads no Secret that nobody names to it.
-        secrets::named(client, namespace, &credentials),
+        // By name: the operator lists no Secrets.
+        secrets::look_up(client, namespace, &credentials).map_err(Error::Secret),
         list::<PodDisruptionBudget>(client, namespace, &selector),
         list::<Pod>(client, namespace, &selector),
         list::<PersistentVolumeClaim>(client, namespace, &selector),
@@ -170,7 +151,7 @@ async fn children(client: &Client, namespace: &str, name: &str) -> Result<Childr
         stateful_sets,
         services,
         config_maps,
-        secrets_forbidden: secrets == Named::Forbidden,
+        secrets_forbidden: secrets == SecretLookup::Forbidden,
         secrets: secrets.found().into_iter().collect(),
         budgets,
         pods,
@@ -192,42 +173,41 @@ where
     Ok(list.items)
 }
 
-/// Asks every etcd pod that has an address, by address: a name may still be unknown to DNS.
-async fn ask_managed(admin: &dyn EtcdAdmin, pods: &[Pod]) -> EtcdObserved {
-    let asked = etcd_endpoints(pods).map(|(pod, endpoint)| async move {
-        let answer = admin.probe(&endpoint, None).await;
-        (pod, endpoint, answer)
+/// Probes every etcd pod at its IP address: DNS may not know its host name yet.
+async fn probe_managed(admin: &dyn EtcdAdmin, pods: &[Pod]) -> EtcdObserved {
+    let probes = etcd_endpoints(pods).map(|(pod, endpoint)| async move {
+        let status = admin.probe(&endpoint, None).await;
+        (pod, endpoint, status)
     });
-    let mut answers = BTreeMap::new();
+    let mut members = BTreeMap::new();
     let mut voters: Vec<(bool, Endpoint)> = Vec::new();
-    for (pod, endpoint, answer) in join_all(asked).await {
-        match answer {
-            Ok(answer) => {
-                if !answer.learner {
-                    voters.push((answer.leader != answer.member_id, endpoint));
+    for (pod, endpoint, status) in join_all(probes).await {
+        match status {
+            Ok(status) => {
+                if !status.learner {
+                    voters.push((status.leader != status.member_id, endpoint));
                 }
-                answers.insert(pod, answer);
+                members.insert(pod, status);
             }
             Err(error) => tracing::debug!(pod, %error, "etcd member does not answer"),
         }
     }
     voters.sort();
     let endpoints = voters.into_iter().map(|(_, endpoint)| endpoint).collect();
-    EtcdObserved { answers, access: Access { endpoints, tls: None } }
+    EtcdObserved { members, access: Access { endpoints, tls: None } }
 }
 
-/// Name and client endpoint of each etcd pod that has an address.
+/// Name and client endpoint of each etcd pod that has an IP address.
 fn etcd_endpoints(pods: &[Pod]) -> impl Iterator<Item = (String, Endpoint)> + '_ {
     pods.iter().filter(|pod| pod.labels().contains_key(labels::ETCD_MEMBER)).filter_map(|pod| {
         let address = pod.status.as_ref()?.pod_ip.as_ref()?;
         let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
-        let url = format!("http://{host}:{}", super::build::etcd::CLIENT_PORT);
+        let url = format!("http://{host}:{}", names::ETCD_CLIENT_PORT);
         Some((pod.name_any(), Endpoint { url }))
     })
 }
 
-/// The client endpoints of managed etcd members that are ready, which only voters with a quorum
-/// are.
+/// The client endpoints of managed etcd members that are ready. Only voters with a quorum are.
 ///
 /// # Errors
 /// When the pods cannot be listed.
@@ -242,22 +222,13 @@ pub async fn ready_endpoints(
     Ok(etcd_endpoints(&pods).map(|(_, endpoint)| endpoint).collect())
 }
 
-/// The condition `Ready` of a pod that is not being deleted.
-#[must_use]
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let mut conditions = conditions.into_iter().flatten();
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
 async fn read_registry(
     admin: &dyn EtcdAdmin,
     access: &Access,
     keys: &Keys,
 ) -> Result<Listing, etcd::Error> {
     if access.endpoints.is_empty() {
-        return Err(etcd::Error::Nobody);
+        return Err(etcd::Error::NoEndpoint);
     }
     admin.list(access, keys.root()).await
 }

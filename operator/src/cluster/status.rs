@@ -1,7 +1,7 @@
-//! Owns what a CacheCluster's status says: a pure judgement of what was observed and applied, and
-//! the one patch that writes it, when it changed.
+//! Owns the status of a CacheCluster: computed, without side effects, from what was observed and
+//! applied, and written in one patch when it changed.
 //!
-//! Status comes from the truth: ready pods of the newest template that also stand in the registry,
+//! It counts what really serves: ready pods of the newest template that are also in the registry,
 //! and etcd's own member list.
 
 use std::collections::BTreeMap;
@@ -16,16 +16,16 @@ use larder_proto::registry::Registration;
 use serde_json::json;
 
 use super::apply::Applied;
-use super::build::labels::{self, Component, MANAGER};
-use super::observe::{Observed, is_ready};
-use super::plan::seen::trouble;
+use super::labels::{self, Component, MANAGER};
+use super::observe::Observed;
 use super::plan::{Health, Plan};
+use super::pods::{is_ready, trouble};
 use super::validate::Cluster;
 use crate::api::status::{ETCD_READY, MEMBERS_READY, READY};
 use crate::api::{CacheCluster, CacheClusterStatus};
 use crate::conditions::{Finding, chain};
 
-/// The status of a cluster that was reconciled.
+/// The status of a CacheCluster that was reconciled.
 #[must_use]
 pub fn status(
     cluster: &Cluster,
@@ -41,8 +41,9 @@ pub fn status(
         i32::try_from(ready).unwrap_or(i32::MAX).min(set.ready_replicas.unwrap_or(0));
     let etcd = etcd(observed, plan);
     let members = members(cluster, &applied.members, &pods, ready_members, registered.as_ref());
-    let whole = Finding::yes("Ready", members.message.clone());
-    let findings = Findings { ready: Finding::all(&[&members, &etcd], whole), etcd, members };
+    let all_hold = Finding::yes("Ready", members.message.clone());
+    let ready = Finding::first_failure(&[&members, &etcd], all_hold);
+    let findings = Findings { ready, etcd, members };
     CacheClusterStatus {
         members: set.replicas,
         ready_members,
@@ -53,7 +54,7 @@ pub fn status(
     }
 }
 
-/// The status of a cluster that cannot be reconciled as it is written: counts stay as they were.
+/// The status of a CacheCluster whose spec cannot be reconciled. Counts stay as they were.
 #[must_use]
 pub fn refused(
     cluster: &CacheCluster,
@@ -61,15 +62,15 @@ pub fn refused(
     message: &str,
     now: &Time,
 ) -> CacheClusterStatus {
-    let standing = cluster.status.clone().unwrap_or_default();
+    let previous = cluster.status.clone().unwrap_or_default();
     let no = Finding::no(reason, message);
     let findings = Findings { ready: no.clone(), etcd: no.clone(), members: no };
     CacheClusterStatus {
-        members: standing.members,
-        ready_members: standing.ready_members,
-        ready: standing.ready,
-        selector: standing.selector,
-        ring_revision: standing.ring_revision,
+        members: previous.members,
+        ready_members: previous.ready_members,
+        ready: previous.ready,
+        selector: previous.selector,
+        ring_revision: previous.ring_revision,
         ..findings.status(cluster, now)
     }
 }
@@ -82,11 +83,12 @@ struct Findings {
 
 impl Findings {
     fn status(&self, cluster: &CacheCluster, now: &Time) -> CacheClusterStatus {
-        let standing = cluster.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let previous = cluster.status.as_ref().map_or(&[][..], |status| &status.conditions);
         let generation = cluster.metadata.generation;
-        let all = [(READY, &self.ready), (ETCD_READY, &self.etcd), (MEMBERS_READY, &self.members)];
+        let findings =
+            [(READY, &self.ready), (ETCD_READY, &self.etcd), (MEMBERS_READY, &self.members)];
         let conditions =
-            all.map(|(type_, found)| found.condition(type_, standing, generation, now));
+            findings.map(|(type_, finding)| finding.condition(type_, previous, generation, now));
         CacheClusterStatus {
             observed_generation: generation,
             conditions: conditions.into(),
@@ -95,7 +97,7 @@ impl Findings {
     }
 }
 
-/// Uid and revision of each registered member by name; nothing while the registry is not known.
+/// Uid and revision of each registered member by name; `None` when the registry was not read.
 fn registered(cluster: &Cluster, observed: &Observed) -> Option<BTreeMap<String, (String, i64)>> {
     let keys = Keys::new(&cluster.namespace, &cluster.name);
     let listing = observed.registry.as_ref().ok()?;
@@ -123,36 +125,29 @@ fn members(
     let wanted = cluster.members;
     let status = set.status.clone().unwrap_or_default();
     let sentence = format!("{ready} of {wanted} members are ready");
-    // Until the StatefulSet's own status speaks of what was just applied, its counts are of
-    // yesterday.
+    // The counts are outdated until the StatefulSet's status is of the generation just applied.
     if status.observed_generation.unwrap_or(0) < set.metadata.generation.unwrap_or(0) {
-        return Finding::no("Updating", format!("{sentence}; a change was just made"));
+        return Finding::no("Updating", format!("{sentence}; a change was just applied"));
     }
     if ready < wanted {
-        let down = pods.iter().find(|pod| !is_ready(pod));
-        let why = down.map_or_else(String::new, |pod| {
-            let name = pod.name_any();
-            let trouble = trouble(pod).unwrap_or_else(|| "is not ready yet".into());
-            format!("; {name}: {trouble} (kubectl describe pod {name})")
-        });
-        return Finding::no("MembersNotReady", sentence + &why);
+        return Finding::no("MembersNotReady", sentence + &first_unready(pods));
     }
     if status.replicas > wanted {
         let extra = status.replicas - wanted;
-        return Finding::no("ScalingIn", format!("{sentence}; {extra} more are leaving"));
+        return Finding::no("ScalingIn", format!("{sentence}; {extra} more are being removed"));
     }
     let updated = status.updated_replicas.unwrap_or(0);
     if updated < wanted {
         let message = format!("{sentence}; {updated} run the newest configuration");
         return Finding::no("RollingOut", message);
     }
-    let stranger = registered.and_then(|registered| {
+    let unregistered = registered.and_then(|registered| {
         pods.iter().filter(|pod| is_ready(pod)).find(|pod| {
             let uid = registered.get(&pod.name_any()).map(|(uid, _)| uid);
             uid != pod.metadata.uid.as_ref()
         })
     });
-    match stranger {
+    match unregistered {
         Some(pod) => Finding::no(
             "NotRegistered",
             format!("{sentence}; {} is not in the registry yet", pod.name_any()),
@@ -163,25 +158,23 @@ fn members(
 
 fn etcd(observed: &Observed, plan: Option<&Plan>) -> Finding {
     let alarms: Vec<&str> =
-        observed.etcd.answers.values().flat_map(|a| &a.troubles).map(String::as_str).collect();
+        observed.etcd.members.values().flat_map(|m| &m.errors).map(String::as_str).collect();
     let Some(plan) = plan else {
         return match &observed.registry {
             Ok(_) => Finding::yes("Reachable", "the external etcd answers"),
             Err(error) => Finding::no(
                 "Unreachable",
                 format!(
-                    "{}; check spec.etcd.external and that pods may reach it. Reads go on",
+                    "{}; check spec.etcd.external and the network path to it. Reads continue",
                     chain(error)
                 ),
             ),
         };
     };
     match (&plan.health, &observed.registry) {
-        (Health::Healthy, Ok(_)) if alarms.is_empty() => {
-            Finding::yes("Healthy", "every etcd member answers")
-        }
+        (Health::Healthy, Ok(_)) if alarms.is_empty() => etcd_pods(observed, plan),
         (Health::Healthy, Ok(_)) => {
-            Finding::no("Alarm", format!("etcd says: {}", alarms.join("; ")))
+            Finding::no("Alarm", format!("etcd reports: {}", alarms.join("; ")))
         }
         (Health::Healthy, Err(error)) => Finding::no("Unreachable", chain(error)),
         (Health::Starting { trouble }, _) => {
@@ -190,38 +183,64 @@ fn etcd(observed: &Observed, plan: Option<&Plan>) -> Finding {
         }
         (Health::Converging { healthy, voters, down }, _) => {
             let reason = if healthy < voters { "MemberDown" } else { "Converging" };
-            let message = format!("{healthy} of {voters} etcd voters answer{}", named(down));
+            let message = format!("{healthy} of {voters} etcd voters answer{}", waiting_for(down));
             Finding::no(reason, message)
         }
         (Health::NoQuorum { down }, _) => Finding::no(
             "QuorumLost",
             format!(
-                "etcd has no quorum{}. Reads go on. Members come back by themselves, or all are \
-                 made anew once the data of most is known to be gone; deleting the StatefulSets of \
-                 dead members says so",
-                named(down)
+                "etcd has no quorum{}. Reads continue. Members that still have their data rejoin \
+                 by themselves. When most have lost it, a new etcd cluster is started; delete the \
+                 StatefulSets of members that cannot come back to start it now",
+                waiting_for(down)
             ),
         ),
         (Health::Rebuilding, _) => Finding::no(
             "Rebuilding",
-            "etcd had lost its quorum for good and is made anew; the registry fills itself again",
+            "etcd lost its quorum for good and a new cluster is starting; members register again",
         ),
     }
 }
 
-fn named(down: &[(String, Option<String>)]) -> String {
-    let say = |(name, trouble): &(String, Option<String>)| match trouble {
+/// For a cluster whose every member answers: the kubelet marks a pod as ready up to some seconds
+/// later, and the client Service sends no requests to it before.
+fn etcd_pods(observed: &Observed, plan: &Plan) -> Finding {
+    let planned = |pod: &&Pod| {
+        let name = pod.labels().get(labels::ETCD_MEMBER);
+        plan.members.iter().any(|member| name == Some(&member.name))
+    };
+    let pods: Vec<&Pod> = observed.children.pods.iter().filter(planned).collect();
+    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+    let wanted = plan.members.len();
+    if ready < wanted {
+        let message = format!("{ready} of {wanted} etcd pods are ready{}", first_unready(&pods));
+        return Finding::no("PodsNotReady", message);
+    }
+    Finding::yes("Healthy", "every etcd member answers and its pod is ready")
+}
+
+/// Names the first pod that is not ready, why, and how to find out more; empty when all are ready.
+fn first_unready(pods: &[&Pod]) -> String {
+    pods.iter().find(|pod| !is_ready(pod)).map_or_else(String::new, |pod| {
+        let name = pod.name_any();
+        let trouble = trouble(pod).unwrap_or_else(|| "is not ready yet".into());
+        format!("; {name}: {trouble} (kubectl describe pod {name})")
+    })
+}
+
+fn waiting_for(down: &[(String, Option<String>)]) -> String {
+    let describe = |(name, trouble): &(String, Option<String>)| match trouble {
         Some(trouble) => format!("{name}: {trouble}"),
         None => name.clone(),
     };
-    let said: Vec<String> = down.iter().map(say).collect();
-    if said.is_empty() { String::new() } else { format!("; waiting for {}", said.join(", ")) }
+    let members: Vec<String> = down.iter().map(describe).collect();
+    if members.is_empty() { String::new() } else { format!("; waiting for {}", members.join(", ")) }
 }
 
-/// Writes `status` unless it stands; tells whether it wrote.
+/// Writes `status` unless the object has it already; true when it was written.
 ///
 /// # Errors
-/// When the API server does not take it.
+/// When the write fails.
 pub async fn write(
     client: &Client,
     cluster: &CacheCluster,
@@ -235,7 +254,7 @@ pub async fn write(
     let patch = json!({
         "apiVersion": "larder.dev/v1alpha1",
         "kind": "CacheCluster",
-        // The uid keeps a status from landing on a successor of the same name.
+        // With the uid, a new object of the same name does not get this status.
         "metadata": {"name": cluster.name_any(), "uid": cluster.uid()},
         "status": status,
     });

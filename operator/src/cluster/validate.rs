@@ -1,8 +1,9 @@
-//! Owns the step from what a user wrote to what builders may rely on: every quantity parsed, every
-//! default that is not in the schema filled in, every choice a Rust enum. It asks nobody.
+//! Owns the step from a CacheCluster as users write it to one that builders can rely on: every
+//! quantity parsed, every default that is not in the schema filled in, every choice a Rust enum.
+//! Pure.
 //!
-//! The API server has already refused what the CEL rules catch; what fails here is either newer
-//! than the installed CRD or was stored before a rule existed.
+//! The API server already refuses what the CEL rules cover. What fails here was stored before a
+//! rule existed, or the installed CRD is older than this operator.
 
 use std::collections::BTreeMap;
 
@@ -16,24 +17,24 @@ use crate::api::cluster::{
     StorageSpec,
 };
 
-/// A CacheCluster whose every field has been read and checked.
+/// A CacheCluster whose every field is parsed and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
-    /// Namespace of the CacheCluster and of every object made from it.
+    /// Namespace of the CacheCluster and of its children.
     pub namespace: String,
     /// Name of the CacheCluster.
     pub name: String,
     /// Uid of the CacheCluster; empty outside Kubernetes.
     pub uid: String,
-    /// Generation that was read; 0 outside Kubernetes.
+    /// Generation of the spec; 0 outside Kubernetes.
     pub generation: i64,
-    /// What every child carries; none outside Kubernetes.
+    /// Owner reference of every child; none outside Kubernetes.
     pub owner: Option<OwnerReference>,
-    /// Members wanted.
+    /// Number of members wanted.
     pub members: i32,
-    /// Request and limit of a member's container.
+    /// Memory request and limit of a member's container.
     pub memory: Quantity,
-    /// The same in bytes.
+    /// [`Cluster::memory`] in bytes.
     pub memory_bytes: u64,
     /// CPU request of a member's container.
     pub cpu: Quantity,
@@ -43,13 +44,13 @@ pub struct Cluster {
     pub placement: Placement,
     /// Image of the members.
     pub image: String,
-    /// Names of Secrets for pulling images.
+    /// Names of the Secrets for pulling images.
     pub image_pull_secrets: Vec<String>,
-    /// Where pods may run.
+    /// Where pods run.
     pub scheduling: SchedulingSpec,
-    /// Members that may be evicted at one time.
+    /// Members that can be evicted at one time.
     pub max_unavailable: i32,
-    /// The user's annotations for members' pods.
+    /// The user's annotations of members' pods.
     pub pod_annotations: BTreeMap<String, String>,
 }
 
@@ -58,93 +59,69 @@ pub struct Cluster {
 pub enum Etcd {
     /// An etcd cluster that the operator runs.
     Managed(ManagedEtcd),
-    /// An etcd cluster that somebody else runs.
+    /// An existing etcd cluster that the operator does not run.
     External(ExternalEtcd),
 }
 
 /// An etcd cluster that the operator runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManagedEtcd {
-    /// Voters wanted: 1 or 3.
+    /// Number of voters wanted, 1 or 3.
     pub members: i32,
-    /// A volume for each, or none.
+    /// A volume for each member; none to keep data in the pod.
     pub storage: Option<StorageSpec>,
     /// Image of the etcd members.
     pub image: String,
 }
 
-/// An etcd cluster that somebody else runs.
+/// An existing etcd cluster that the operator does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalEtcd {
-    /// URLs of its client port, at least one.
+    /// URLs of its client API, at least one.
     pub endpoints: Vec<String>,
-    /// Name of the Secret with `ca.crt`, and `tls.crt` with `tls.key`.
+    /// Name of the Secret with `ca.crt`, and with `tls.crt` and `tls.key`.
     pub tls_secret: Option<String>,
 }
 
-/// Images for those who name none.
+/// The images of CacheClusters that set none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
     /// Image of a member.
     pub member: String,
-    /// Image of etcd, with `/etcd` inside.
+    /// Image of etcd, which contains the program `/etcd`.
     pub etcd: String,
 }
 
 impl Default for Images {
     fn default() -> Self {
-        // As `cargo xtask image` names them; the chart gives the names of a release.
+        // The names that `cargo xtask image` gives; the chart sets those of a release.
         Self { member: "larder-node:dev".into(), etcd: "larder-etcd:dev".into() }
     }
 }
 
 /// Why a CacheCluster cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the messages say what each variant is")]
 pub enum Error {
-    /// The object has no name.
     #[error("the object has no name")]
     Name,
-    /// A quantity that is none.
     #[error("{field}: {text:?} is not a quantity")]
-    Quantity {
-        /// Path of the field.
-        field: &'static str,
-        /// What stands there.
-        text: String,
-    },
-    /// Too little memory for a member's program.
+    Quantity { field: &'static str, text: String },
     #[error("spec.memory: {text} is less than 64Mi")]
-    Memory {
-        /// What stands there.
-        text: String,
-    },
-    /// Neither or both kinds of etcd.
+    Memory { text: String },
     #[error("spec.etcd: exactly one of managed and external must be set")]
     EtcdKind,
-    /// An even or large number of voters.
     #[error("spec.etcd.managed.members: {members} is neither 1 nor 3")]
-    EtcdMembers {
-        /// What stands there.
-        members: i32,
-    },
-    /// Nobody to ask.
-    #[error("spec.etcd.external.endpoints: at least one is needed")]
+    EtcdMembers { members: i32 },
+    #[error("spec.etcd.external.endpoints: at least one is required")]
     EtcdEndpoints,
-    /// A number of members out of range.
     #[error("spec.members: {members} is not between 1 and 50")]
-    Members {
-        /// What stands there.
-        members: i32,
-    },
-    /// A number of virtual nodes out of range.
+    Members { members: i32 },
     #[error("spec.placement.ring.virtualNodes: {virtual_nodes} is not between 1 and 4096")]
-    VirtualNodes {
-        /// What stands there.
-        virtual_nodes: i32,
-    },
+    VirtualNodes { virtual_nodes: i32 },
 }
 
-/// Reads and checks every field.
+/// Parses and checks every field.
 ///
 /// # Errors
 /// The first field that cannot be used, by its path.
@@ -222,8 +199,8 @@ fn bytes(field: &'static str, quantity: &Quantity) -> Result<u64, Error> {
     parse_bytes(&quantity.0).ok_or_else(|| Error::Quantity { field, text: quantity.0.clone() })
 }
 
-/// The whole bytes of a Kubernetes quantity, rounded up as Kubernetes does; nothing for what is no
-/// quantity, is negative, or does not fit.
+/// The whole bytes of a Kubernetes quantity, rounded up as Kubernetes does; `None` for text that is
+/// not a quantity, is negative, or does not fit.
 #[must_use]
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -260,12 +237,23 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     u64::try_from(mantissa.checked_mul(up)?.div_ceil(scale.checked_mul(down)?)).ok()
 }
 
+/// A cluster for tests: a minimal CacheCluster with this spec as YAML, read and validated.
+#[cfg(test)]
+pub(crate) fn example(spec: &str) -> Cluster {
+    let text = format!(
+        "apiVersion: larder.dev/v1alpha1\nkind: CacheCluster\n\
+         metadata: {{name: shop, namespace: prod, uid: u1}}\nspec: {spec}\n"
+    );
+    let cluster = serde_saphyr::from_str(&text).expect("valid YAML");
+    validate(&cluster, &Images::default()).expect("valid")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::cluster::{ExternalEtcdSpec, ManagedEtcdSpec};
 
-    /// The smallest CacheCluster, as it comes back from the API server.
+    /// The smallest CacheCluster, as the API server returns it.
     fn shop(change: impl FnOnce(&mut CacheCluster)) -> CacheCluster {
         let mut cluster: CacheCluster = serde_json::from_value(serde_json::json!({
             "apiVersion": "larder.dev/v1alpha1", "kind": "CacheCluster",
@@ -278,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn smallest_cluster_is_read_with_every_default() {
+    fn the_smallest_cluster_gets_every_default() {
         let cluster = validate(&shop(|_| {}), &Images::default()).expect("valid");
         assert_eq!((cluster.members, cluster.memory_bytes), (3, 512 << 20));
         assert_eq!(cluster.placement, Placement::Rendezvous {});
@@ -289,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn unusable_fields_are_named_by_their_path() {
+    fn unusable_fields_are_reported_by_their_path() {
         type Change = fn(&mut CacheCluster);
         let cases: [(Change, &str); 8] = [
             (|c| c.metadata.name = None, "the object has no name"),
@@ -313,7 +301,7 @@ mod tests {
                     c.spec.etcd.external =
                         Some(ExternalEtcdSpec { endpoints: Vec::new(), tls_secret_ref: None });
                 },
-                "spec.etcd.external.endpoints: at least one is needed",
+                "spec.etcd.external.endpoints: at least one is required",
             ),
             (
                 |c| {
@@ -330,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn quantities_are_read_as_kubernetes_reads_them() {
+    fn quantities_are_parsed_as_kubernetes_parses_them() {
         let cases = [
             ("512Mi", Some(512 << 20)),
             ("0.5Gi", Some(512 << 20)),

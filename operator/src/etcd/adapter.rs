@@ -1,5 +1,5 @@
-//! Owns the words that are spoken to a real etcd, and how long we wait for its answers.
-//! It decides nothing and keeps nothing between calls.
+//! Owns the calls to a real etcd and their deadlines. It decides nothing and keeps nothing between
+//! calls.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,20 +11,23 @@ use etcd_client::{
 use futures::future::BoxFuture;
 use larder_runtime::tls::Pem;
 
-use super::{Access, Answer, Change, Endpoint, Entry, Error, EtcdAdmin, Listing, Record};
+use super::{Access, Change, Endpoint, Entry, Error, EtcdAdmin, Listing, MemberStatus, Record};
 
-/// A pod that is gone does not refuse, it is silent; a reconcile must not wait long for it.
+/// The address of a deleted pod does not refuse a connection but drops packets; a reconcile must
+/// not wait long for it.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(1_000);
-/// For an answer out of one member's memory.
+/// Deadline of a call that one member answers alone.
 const PROBE_DEADLINE: Duration = Duration::from_millis(1_500);
-/// For what goes through a quorum; an election takes about a second.
+/// Deadline of a call that needs a quorum; an election takes about a second.
 const QUORUM_DEADLINE: Duration = Duration::from_millis(3_000);
 
-/// gRPC's `FAILED_PRECONDITION` and `UNAVAILABLE`.
+/// The gRPC status codes of the same names.
 const FAILED_PRECONDITION: i32 = 9;
 const UNAVAILABLE: i32 = 14;
+/// etcd's message when the member to promote is a voter already.
+const NOT_A_LEARNER: &str = "can only promote a learner member";
 
-/// Speaks etcd's own gRPC API with a connection per call.
+/// Calls etcd's gRPC API, with one connection per call.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Grpc;
 
@@ -33,21 +36,21 @@ impl EtcdAdmin for Grpc {
         &'a self,
         endpoint: &'a Endpoint,
         tls: Option<&'a Pem>,
-    ) -> BoxFuture<'a, Result<Answer, Error>> {
-        Box::pin(within("tell its state", endpoint, PROBE_DEADLINE, async move {
+    ) -> BoxFuture<'a, Result<MemberStatus, Error>> {
+        Box::pin(with_deadline("read the status", endpoint, PROBE_DEADLINE, async move {
             let mut client = connect(endpoint, tls).await?;
             let status = client.status().await?;
-            // A learner refuses to tell the list.
+            // A learner refuses to return the list.
             let list = if status.is_learner() { None } else { Some(client.member_list().await?) };
             let members = list.as_ref().map_or(&[][..], |list| list.members());
             let header = status.header();
-            Ok(Answer {
+            Ok(MemberStatus {
                 cluster_id: header.map_or(0, etcd_client::ResponseHeader::cluster_id),
                 member_id: header.map_or(0, etcd_client::ResponseHeader::member_id),
                 leader: status.leader(),
                 learner: status.is_learner(),
                 applied: status.raft_applied_index(),
-                troubles: status.errors().to_vec(),
+                errors: status.errors().to_vec(),
                 members: members.iter().map(record).collect(),
             })
         }))
@@ -60,37 +63,38 @@ impl EtcdAdmin for Grpc {
     ) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let what = "add a learner";
-            let added = first(what, access, |mut client| async move {
+            let added = first_answer(what, access, |mut client| async move {
                 let options = MemberAddOptions::new().with_is_learner();
                 client.member_add([peer_url], Some(options)).await.map(|_| ())
             })
             .await;
-            // Within one second etcd gives one peer URL one identity, and names that instead.
-            accept(added, |said| {
-                said.contains("Peer URLs already exists")
-                    || said.contains("member ID already exist")
+            // etcd derives the identity from the peer URL and the second, so a repeat within one
+            // second fails for the identity instead of the URL.
+            accept_if_done(added, |message| {
+                message.contains("Peer URLs already exists")
+                    || message.contains("member ID already exist")
             })
         })
     }
 
     fn promote<'a>(&'a self, access: &'a Access, id: u64) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            let promoted = first("promote a learner", access, |mut client| async move {
+            let promoted = first_answer("promote a learner", access, |mut client| async move {
                 client.member_promote(id).await.map(|_| ())
             })
             .await;
-            // etcd has two sentences that begin alike; the longer one means "not in sync yet".
-            accept(promoted, |said| said.ends_with("can only promote a learner member"))
+            // A second message starts with this one; the longer one means "not in sync yet".
+            accept_if_done(promoted, |message| message.ends_with(NOT_A_LEARNER))
         })
     }
 
     fn remove<'a>(&'a self, access: &'a Access, id: u64) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            let removed = first("remove a member", access, |mut client| async move {
+            let removed = first_answer("remove a member", access, |mut client| async move {
                 client.member_remove(id).await.map(|_| ())
             })
             .await;
-            accept(removed, |said| said.contains("member not found"))
+            accept_if_done(removed, |message| message.contains("member not found"))
         })
     }
 
@@ -100,12 +104,12 @@ impl EtcdAdmin for Grpc {
         prefix: &'a str,
     ) -> BoxFuture<'a, Result<Listing, Error>> {
         Box::pin(async move {
-            let answer = first("list keys", access, |mut client| async move {
+            let response = first_answer("list keys", access, |mut client| async move {
                 client.get(prefix, Some(GetOptions::new().with_prefix())).await
             })
             .await?;
-            let header = answer.header();
-            let entries = answer.kvs().iter().map(|kv| Entry {
+            let header = response.header();
+            let entries = response.kvs().iter().map(|kv| Entry {
                 key: String::from_utf8_lossy(kv.key()).into_owned(),
                 value: kv.value().to_vec(),
                 changed: kv.mod_revision(),
@@ -130,30 +134,30 @@ impl EtcdAdmin for Grpc {
                 .and_then([TxnOp::delete(key, None)]),
         };
         Box::pin(async move {
-            let answer = first("change a key", access, |mut client| {
+            let response = first_answer("change a key", access, |mut client| {
                 let txn = txn.clone();
                 async move { client.txn(txn).await }
             })
             .await?;
-            Ok(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
+            Ok(response.header().map_or(0, etcd_client::ResponseHeader::revision))
         })
     }
 }
 
-/// Tries the endpoints in turn and gives the first answer; a refusal counts as an answer, because
-/// the other members would say the same.
-async fn first<T, F, R>(what: &'static str, access: &Access, ask: F) -> Result<T, Error>
+/// Tries the endpoints in turn and returns the first answer. A refusal counts as an answer, because
+/// the other members would refuse too.
+async fn first_answer<T, F, R>(what: &'static str, access: &Access, call: F) -> Result<T, Error>
 where
     F: Fn(Client) -> R,
     R: Future<Output = Result<T, etcd_client::Error>>,
 {
-    let mut failure = Error::Nobody;
+    let mut failure = Error::NoEndpoint;
     for endpoint in &access.endpoints {
         let tls = access.tls.as_deref();
-        let call = async { Ok(ask(connect(endpoint, tls).await?).await?) };
-        // On the heap: etcd-client's futures are large, and nobody is in a hurry here.
-        match within(what, endpoint, QUORUM_DEADLINE, Box::pin(call)).await {
-            Ok(answer) => return Ok(answer),
+        let request = async { Ok(call(connect(endpoint, tls).await?).await?) };
+        // On the heap, because etcd-client's futures are large.
+        match with_deadline(what, endpoint, QUORUM_DEADLINE, Box::pin(request)).await {
+            Ok(response) => return Ok(response),
             Err(error @ Error::NotYet { .. }) => return Err(error),
             Err(error) => failure = error,
         }
@@ -161,41 +165,41 @@ where
     Err(failure)
 }
 
-/// What can go wrong inside a call, before the endpoint's name is put to it.
-enum Failure {
+/// Why a call failed, before the operation and the endpoint are added to the error.
+enum CallError {
     Tls(Box<dyn std::error::Error + Send + Sync>),
     Etcd(etcd_client::Error),
 }
 
-impl From<etcd_client::Error> for Failure {
+impl From<etcd_client::Error> for CallError {
     fn from(error: etcd_client::Error) -> Self {
         Self::Etcd(error)
     }
 }
 
-async fn within<T>(
+async fn with_deadline<T>(
     what: &'static str,
     endpoint: &Endpoint,
     deadline: Duration,
-    call: impl Future<Output = Result<T, Failure>>,
+    call: impl Future<Output = Result<T, CallError>>,
 ) -> Result<T, Error> {
     match tokio::time::timeout(deadline, call).await {
         Err(_) => Err(Error::Deadline { what, endpoint: endpoint.url.clone() }),
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Failure::Tls(source))) => Err(Error::Tls(source)),
-        Ok(Err(Failure::Etcd(source))) => Err(sort(what, endpoint, source)),
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(CallError::Tls(source))) => Err(Error::Tls(source)),
+        Ok(Err(CallError::Etcd(source))) => Err(classify(what, endpoint, source)),
     }
 }
 
-fn sort(what: &'static str, endpoint: &Endpoint, source: etcd_client::Error) -> Error {
+fn classify(what: &'static str, endpoint: &Endpoint, source: etcd_client::Error) -> Error {
     let endpoint = endpoint.url.clone();
     let refused = match &source {
         etcd_client::Error::GRpcStatus(status) => {
-            let said = status.message();
+            let message = status.message();
             let code = i32::from(status.code());
-            // "unhealthy cluster", "not in sync": etcd protects its quorum from us.
-            (code == FAILED_PRECONDITION && !said.ends_with("can only promote a learner member"))
-                || (code == UNAVAILABLE && said.contains("unhealthy cluster"))
+            // "unhealthy cluster" and "not in sync": etcd protects its quorum.
+            (code == FAILED_PRECONDITION && !message.ends_with(NOT_A_LEARNER))
+                || (code == UNAVAILABLE && message.contains("unhealthy cluster"))
         }
         _ => false,
     };
@@ -203,8 +207,8 @@ fn sort(what: &'static str, endpoint: &Endpoint, source: etcd_client::Error) -> 
     if refused { Error::NotYet { what, source } } else { Error::Call { what, endpoint, source } }
 }
 
-/// Turns etcd's "it is so already" into success.
-fn accept(done: Result<(), Error>, already: impl Fn(&str) -> bool) -> Result<(), Error> {
+/// Turns the refusal of a change that is already made into success.
+fn accept_if_done(done: Result<(), Error>, already: impl Fn(&str) -> bool) -> Result<(), Error> {
     let (Err(Error::Call { source, .. }) | Err(Error::NotYet { source, .. })) = &done else {
         return done;
     };
@@ -214,11 +218,11 @@ fn accept(done: Result<(), Error>, already: impl Fn(&str) -> bool) -> Result<(),
     }
 }
 
-async fn connect(endpoint: &Endpoint, tls: Option<&Pem>) -> Result<Client, Failure> {
+async fn connect(endpoint: &Endpoint, tls: Option<&Pem>) -> Result<Client, CallError> {
     let mut options =
         ConnectOptions::new().with_connect_timeout(CONNECT_DEADLINE).with_timeout(QUORUM_DEADLINE);
     if let Some(pem) = tls.filter(|_| endpoint.url.starts_with("https://")) {
-        // A process picks its TLS provider once; ring is the one that we link.
+        // A process installs its TLS provider once; ring is the one that is linked.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut with = TlsOptions::new().ca_certificate(Certificate::from_pem(&pem.ca));
         if let Some(identity) = &pem.identity {
@@ -226,7 +230,7 @@ async fn connect(endpoint: &Endpoint, tls: Option<&Pem>) -> Result<Client, Failu
         }
         options = options.with_tls(with);
     } else if endpoint.url.starts_with("https://") {
-        return Err(Failure::Tls("an https endpoint without certificates".into()));
+        return Err(CallError::Tls("an https endpoint without certificates".into()));
     }
     Ok(Client::connect([&endpoint.url], Some(options)).await?)
 }

@@ -1,31 +1,24 @@
-//! Owns the step from a CacheGroup to the contract that members hold to. It is pure, and never
-//! sees a credential: the contract names the file in which the operator puts it.
+//! Owns the translation of a CacheGroup into the contract that members follow. Pure. It never sees
+//! a credential: the contract names the file into which the operator writes it.
 
 use larder_proto::contract::{
     Freshness, GroupContract, HttpOrigin, Origin, OriginLimits, SqlOrigin,
 };
 
 use crate::api::group::{CacheGroup, FreshnessSpec, OriginLimitsSpec, OriginSpec};
-use crate::cluster::build::names;
+use crate::cluster::names;
 
-/// Why a CacheGroup cannot be used. The API server refuses what its schema and rules catch; what
+/// Why a CacheGroup cannot be used. The API server refuses what its schema and rules cover, so what
 /// fails here was stored before they existed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the messages say what each variant is")]
 pub enum Error {
-    /// The object has no name.
     #[error("the object has no name")]
     Name,
-    /// Neither or both kinds of origin.
     #[error("spec.origin: exactly one of sql and http must be set")]
     Origin,
-    /// A number below zero or beyond its type.
     #[error("{field}: {value} is out of range")]
-    Range {
-        /// Path of the field.
-        field: &'static str,
-        /// What stands there.
-        value: i64,
-    },
+    Range { field: &'static str, value: i64 },
 }
 
 /// The contract of `group`.
@@ -107,7 +100,7 @@ mod tests {
                        query: 'SELECT 1 WHERE $1'}}}";
 
     #[test]
-    fn durations_are_written_in_milliseconds_and_defaults_are_filled_in() {
+    fn durations_are_in_milliseconds_and_defaults_are_filled_in() {
         let contract = contract(&group(SQL)).expect("valid");
         assert_eq!(contract.policy, "TinyLfu");
         assert_eq!(contract.generation, 7);
@@ -119,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn sql_credentials_are_named_and_never_carried() {
+    fn a_sql_contract_names_the_credential_file_and_contains_no_credential() {
         let Origin::Sql(sql) = contract(&group(SQL)).expect("valid").origin else { panic!("sql") };
         assert_eq!(sql.url_file, "students.url");
     }
 
     #[test]
-    fn http_origin_keeps_its_template() {
+    fn an_http_contract_has_the_url_template() {
         let spec = "{clusterRef: {name: shop}, origin: {http: {urlTemplate: 'http://a/{key}'}}}";
         let Origin::Http(http) = contract(&group(spec)).expect("valid").origin else {
             panic!("http")
@@ -134,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_schema_let_through_is_refused_by_its_path() {
+    fn fields_that_an_older_schema_allowed_are_refused_by_their_path() {
         let mut broken = group(SQL);
         broken.spec.freshness.ttl_seconds = -1;
         let error = contract(&broken).expect_err("negative");

@@ -1,6 +1,6 @@
-//! Owns what is read before a CacheGroup is judged: itself, its cluster, its Secret, what the
-//! members have of its credential, and its key in the registry. It writes nothing and judges
-//! nothing.
+//! Owns what is read before anything is decided about a CacheGroup: the group itself, its cluster,
+//! its Secret, the credential that the members have, and its key in the registry. It writes nothing
+//! and decides nothing.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -9,12 +9,12 @@ use kube::{Api, Client, ResourceExt};
 use larder_proto::keys::Keys;
 
 use crate::api::{CacheCluster, CacheGroup};
-use crate::cluster::build::names;
+use crate::cluster::names;
 use crate::cluster::observe::ready_endpoints;
-use crate::cluster::observe::secrets::{self, Named, external_access, url_secret};
+use crate::cluster::observe::secrets::{self, SecretLookup, external_access};
 use crate::etcd::{self, Access, Entry, EtcdAdmin};
 
-/// Everything that was read.
+/// Everything that was read for one reconcile.
 #[derive(Debug)]
 pub struct Observed {
     /// The CacheGroup as it is now.
@@ -23,82 +23,59 @@ pub struct Observed {
     pub now: Time,
     /// Whether its cluster exists.
     pub cluster: ClusterState,
-    /// Its connection URL.
+    /// The connection URL that it names.
     pub credential: Credential,
-    /// Its key in the registry; its value and revision, or none.
+    /// Its entry in the registry, if there is one, or why the registry could not be read.
     pub entry: Result<Option<Entry>, etcd::Error>,
-    /// Name of the key.
+    /// Its key in the registry.
     pub key: String,
-    /// Where the registry is.
+    /// How to reach the registry.
     pub access: Access,
 }
 
 /// Whether the named CacheCluster exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClusterState {
-    /// There is none of that name.
+    /// No CacheCluster has that name.
     Missing,
-    /// It is there but cannot be read, or is being deleted.
+    /// It cannot be decoded or is being deleted.
     Unusable,
-    /// It is there.
+    /// It exists.
     Exists,
 }
 
 /// The connection URL that a group names.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "`name` is the Secret's, `key` is the key in it")]
 pub enum Credential {
-    /// It names none.
+    /// The origin needs none.
     NotNeeded,
     /// The Secret does not exist.
-    NoSecret {
-        /// Its name.
-        name: String,
-    },
-    /// The operator has no right to the Secret.
-    Forbidden {
-        /// Its name.
-        name: String,
-    },
-    /// The Secret has no such key.
-    NoKey {
-        /// Its name.
-        name: String,
-        /// The key.
-        key: String,
-    },
-    /// It is there.
-    Found {
-        /// The members' Secret has it too.
-        delivered: bool,
-    },
+    NoSecret { name: String },
+    /// The operator has no right to read the Secret.
+    Forbidden { name: String },
+    /// The Secret does not have the key.
+    NoKey { name: String, key: String },
+    /// It was found. `delivered` says that the members' Secret has it too.
+    Found { delivered: bool },
 }
 
-/// Why the world could not be read.
+/// Why the state could not be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each variant is")]
 pub enum Error {
-    /// An object could not be read.
     #[error("the {kind} {name} could not be read")]
-    Read {
-        /// Its kind.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: kube::Error,
-    },
-    /// A Secret could not be read.
+    Read { kind: &'static str, name: String, source: kube::Error },
     #[error("the credential could not be read")]
-    Credential(#[source] crate::cluster::observe::Error),
-    /// The way to the registry could not be found.
-    #[error("the way to the registry could not be found")]
+    Credential(#[from] secrets::Error),
+    #[error("the endpoints of the registry could not be listed")]
     Registry(#[source] crate::cluster::observe::Error),
 }
 
-/// Reads everything; nothing when the CacheGroup is gone.
+/// Reads everything; `None` when the CacheGroup does not exist.
 ///
 /// # Errors
-/// When the API server does not answer.
+/// When a request to the API server fails.
 pub async fn observe(
     client: &Client,
     admin: &dyn EtcdAdmin,
@@ -107,11 +84,12 @@ pub async fn observe(
 ) -> Result<Option<Observed>, Error> {
     let now = Time(Timestamp::now());
     let groups: Api<CacheGroup> = Api::namespaced(client.clone(), namespace);
-    let group = groups.get_opt(name).await.map_err(of("CacheGroup", name))?;
+    let group = groups.get_opt(name).await.map_err(read_error("CacheGroup", name))?;
     let Some(group) = group else { return Ok(None) };
     let cluster_name = group.spec.cluster_ref.name.clone();
     let clusters: Api<DeserializeGuard<CacheCluster>> = Api::namespaced(client.clone(), namespace);
-    let read = clusters.get_opt(&cluster_name).await.map_err(of("CacheCluster", &cluster_name))?;
+    let read = clusters.get_opt(&cluster_name).await;
+    let read = read.map_err(read_error("CacheCluster", &cluster_name))?;
     let (cluster, spec) = match read {
         None => (ClusterState::Missing, None),
         Some(DeserializeGuard(Ok(cluster))) if cluster.metadata.deletion_timestamp.is_none() => {
@@ -146,26 +124,24 @@ async fn credential(
     group: &CacheGroup,
     cluster: &str,
 ) -> Result<Credential, Error> {
-    let Some(reference) = url_secret(group) else { return Ok(Credential::NotNeeded) };
+    let Some(reference) = group.url_secret() else { return Ok(Credential::NotNeeded) };
     let (name, key) = (reference.name.clone(), reference.key.clone());
-    let read = |name: String| async move {
-        secrets::named(client, namespace, &name).await.map_err(Error::Credential)
-    };
-    let secret = match read(name.clone()).await? {
-        Named::Missing => return Ok(Credential::NoSecret { name }),
-        Named::Forbidden => return Ok(Credential::Forbidden { name }),
-        Named::Found(secret) => secret,
+    let secret = match secrets::look_up(client, namespace, &name).await? {
+        SecretLookup::Missing => return Ok(Credential::NoSecret { name }),
+        SecretLookup::Forbidden => return Ok(Credential::Forbidden { name }),
+        SecretLookup::Found(secret) => secret,
     };
     let Some(url) = secret.data.unwrap_or_default().remove(&key) else {
         return Ok(Credential::NoKey { name, key });
     };
-    let delivered = read(names::credentials(cluster)).await?.found();
-    let files = delivered.and_then(|secret| secret.data).unwrap_or_default();
+    let credentials = names::credentials(cluster);
+    let members_secret = secrets::look_up(client, namespace, &credentials).await?.found();
+    let files = members_secret.and_then(|secret| secret.data).unwrap_or_default();
     let file = names::credential_file(&group.name_any());
     Ok(Credential::Found { delivered: files.get(&file) == Some(&url) })
 }
 
-fn of(kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> Error {
+fn read_error(kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> Error {
     let name = name.to_owned();
     move |source| Error::Read { kind, name, source }
 }

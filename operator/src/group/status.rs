@@ -1,32 +1,19 @@
-//! Owns what a CacheGroup's status says: a pure judgement, and the one patch that writes it, when
-//! it changed.
+//! Owns the status of a CacheGroup: computed without side effects, and written in one patch when it
+//! changed.
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::apply::ContractWrite;
 use super::contract;
 use super::observe::{ClusterState, Credential, Observed};
 use crate::api::status::{ACCEPTED, READY, WRITTEN};
 use crate::api::{CacheGroup, CacheGroupStatus};
-use crate::cluster::build::labels::MANAGER;
+use crate::cluster::labels::MANAGER;
 use crate::conditions::{Finding, chain};
-use crate::etcd;
 
-/// How far the contract is.
-#[derive(Debug)]
-pub enum Written {
-    /// It stands in the registry, since this revision.
-    At(i64),
-    /// It was not tried, because the group is not accepted.
-    NotTried,
-    /// The members' Secret does not have the credential yet.
-    WaitsForCredential,
-    /// The registry does not take it.
-    Failed(etcd::Error),
-}
-
-/// Whether the group can be served at all.
+/// Whether the group can be served.
 #[must_use]
 pub fn accepted(observed: &Observed, contract: Result<(), &contract::Error>) -> Finding {
     let cluster = &observed.group.spec.cluster_ref.name;
@@ -49,58 +36,64 @@ pub fn accepted(observed: &Observed, contract: Result<(), &contract::Error>) -> 
         (ClusterState::Exists, Credential::Forbidden { name }) => Finding::no(
             "SecretForbidden",
             format!(
-                "the operator may not read the Secret {name}: it uses Secrets only where it is \
-                 allowed to, by a RoleBinding in this namespace; the chart's notes show the command"
+                "the operator is not allowed to read the Secret {name}; create a RoleBinding in \
+                 this namespace, for which the chart's notes show the command"
             ),
         ),
         (ClusterState::Exists, Credential::NoKey { name, key }) => {
             Finding::no("SecretKeyNotFound", format!("the Secret {name} has no key {key}; add it"))
         }
         (ClusterState::Exists, Credential::NotNeeded | Credential::Found { .. }) => {
-            Finding::yes("Accepted", "the cluster and what the origin needs exist")
+            Finding::yes("Accepted", "the cluster exists and the origin has what it needs")
         }
     }
 }
 
-/// The whole status.
+/// The status of the group.
 #[must_use]
-pub fn status(observed: &Observed, accepted: &Finding, written: &Written) -> CacheGroupStatus {
+pub fn status(
+    observed: &Observed,
+    accepted: &Finding,
+    written: &ContractWrite,
+) -> CacheGroupStatus {
     let cluster = &observed.group.spec.cluster_ref.name;
-    let found = match written {
-        Written::At(_) => Finding::yes("Written", "members have been told"),
-        Written::NotTried => Finding::no(accepted.reason, accepted.message.clone()),
-        Written::WaitsForCredential => Finding::no(
+    let stored = match written {
+        ContractWrite::WrittenAt(_) => Finding::yes("Written", "the contract is in the registry"),
+        ContractWrite::NotTried => Finding::no(accepted.reason, accepted.message.clone()),
+        ContractWrite::WaitsForCredential => Finding::no(
             "WaitsForCredential",
             format!("the origin's URL is not in the members' Secret of {cluster} yet"),
         ),
-        Written::Failed(error) => Finding::no(
+        ContractWrite::Failed(error) => Finding::no(
             "RegistryUnavailable",
             format!(
-                "{}; members keep the last contract. See the condition EtcdReady of {cluster}",
+                "{}; members keep the last contract. See the condition EtcdReady of the \
+                 CacheCluster {cluster}",
                 chain(error)
             ),
         ),
     };
     let generation = observed.group.metadata.generation;
-    let standing = observed.group.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let ready = Finding::all(&[accepted, &found], Finding::yes("Ready", "members serve it"));
-    let all = [(READY, &ready), (ACCEPTED, accepted), (WRITTEN, &found)];
-    let conditions =
-        all.map(|(type_, finding)| finding.condition(type_, standing, generation, &observed.now));
+    let previous = observed.group.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let all_hold = Finding::yes("Ready", "members serve the group");
+    let ready = Finding::first_failure(&[accepted, &stored], all_hold);
+    let findings = [(READY, &ready), (ACCEPTED, accepted), (WRITTEN, &stored)];
+    let conditions = findings
+        .map(|(type_, finding)| finding.condition(type_, previous, generation, &observed.now));
     CacheGroupStatus {
         observed_generation: generation,
         conditions: conditions.into(),
         registry_revision: match written {
-            Written::At(revision) => Some(*revision),
+            ContractWrite::WrittenAt(revision) => Some(*revision),
             _ => None,
         },
     }
 }
 
-/// Writes `status` unless it stands; tells whether it wrote.
+/// Writes `status` unless the object has it already; true when it was written.
 ///
 /// # Errors
-/// When the API server does not take it.
+/// When the write fails.
 pub async fn write(
     client: &Client,
     group: &CacheGroup,
@@ -128,7 +121,7 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
-    use crate::etcd::Access;
+    use crate::etcd::{self, Access};
 
     fn observed(cluster: ClusterState, credential: Credential) -> Observed {
         let text = "apiVersion: larder.dev/v1alpha1\nkind: CacheGroup\n\
@@ -146,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn each_missing_object_has_its_own_reason() {
         let name = || "db".to_owned();
         let cases = [
             (ClusterState::Missing, Credential::NotNeeded, Some("ClusterNotFound")),
@@ -172,20 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn ready_needs_the_contract_in_the_registry() {
+    fn a_group_is_ready_when_its_contract_is_in_the_registry() {
         let observed = observed(ClusterState::Exists, Credential::Found { delivered: true });
-        let fine = accepted(&observed, Ok(()));
-        let ready = |written: &Written| {
-            let status = status(&observed, &fine, written);
+        let accepted = accepted(&observed, Ok(()));
+        let ready = |written: &ContractWrite| {
+            let status = status(&observed, &accepted, written);
             let top = status.conditions[0].clone();
             assert_eq!(top.observed_generation, Some(7));
             (top.status, top.reason, status.registry_revision)
         };
-        assert_eq!(ready(&Written::At(9)), ("True".into(), "Ready".into(), Some(9)));
+        assert_eq!(ready(&ContractWrite::WrittenAt(9)), ("True".into(), "Ready".into(), Some(9)));
         assert_eq!(
-            ready(&Written::WaitsForCredential),
+            ready(&ContractWrite::WaitsForCredential),
             ("False".into(), "WaitsForCredential".into(), None)
         );
-        assert_eq!(ready(&Written::Failed(etcd::Error::Nobody)).1, "RegistryUnavailable");
+        assert_eq!(ready(&ContractWrite::Failed(etcd::Error::NoEndpoint)).1, "RegistryUnavailable");
     }
 }

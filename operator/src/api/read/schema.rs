@@ -1,9 +1,9 @@
-//! Owns the check of a value against a CRD's schema, and the sentences that say what is wrong.
+//! Owns the validation of a value against a CRD's schema, and the messages of its faults.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::{Value, json};
 
-/// What is wrong with `value`: JSON pointers and messages.
+/// The faults of `value`: JSON pointers and messages.
 pub(super) fn problems(schema: &Value, value: &Value) -> Vec<(String, String)> {
     let closed = closed(schema);
     let validator = jsonschema::validator_for(&closed).expect("a CRD's schema is a JSON schema");
@@ -16,28 +16,28 @@ pub(super) fn problems(schema: &Value, value: &Value) -> Vec<(String, String)> {
                 found.push((pointer, unknown_field(&closed, &at, field)));
             }
         } else {
-            found.push((at, sentence(&error)));
+            found.push((at, message(&error)));
         }
     }
     found
 }
 
-/// ` did you mean …` for the candidate nearest to `word`, or nothing when none is near.
+/// `, did you mean …?` with the candidate most similar to `word`; empty when none is similar.
 pub(super) fn did_you_mean<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> String {
-    let near = |candidate: &'c str| {
-        let likeness = strsim::normalized_damerau_levenshtein(
+    let similarity = |candidate: &'c str| {
+        let similarity = strsim::normalized_damerau_levenshtein(
             &word.to_ascii_lowercase(),
             &candidate.to_ascii_lowercase(),
         );
-        (likeness, candidate)
+        (similarity, candidate)
     };
-    let best = candidates.into_iter().map(near).max_by(|a, b| a.0.total_cmp(&b.0));
-    // Half of the letters in place: closer words are typing errors, others are other words.
+    let best = candidates.into_iter().map(similarity).max_by(|a, b| a.0.total_cmp(&b.0));
+    // Below a half the candidate is another word rather than the same word misspelt.
     match best {
-        Some((likeness, candidate)) if likeness >= 0.5 => {
+        Some((similarity, candidate)) if similarity >= 0.5 => {
             format!(", did you mean {candidate:?}?")
         }
         _ => String::new(),
@@ -67,7 +67,7 @@ pub(super) fn pointer(dotted: &str) -> String {
     parts.filter(|part| !part.is_empty()).map(|part| format!("/{part}")).collect()
 }
 
-/// The schema with every object closed: a CRD's schema prunes unknown fields, here they are faults.
+/// The schema without room for unknown fields: an API server prunes them, here they are faults.
 /// `metadata` gets the fields that users write, because a CRD leaves it open.
 fn closed(schema: &Value) -> Value {
     let mut schema = schema.clone();
@@ -117,7 +117,8 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// Names the field that was meant: one of the same object, or one of the same name elsewhere.
+/// The message for an unknown field, with the most likely field: one of the same object, or the one
+/// of the same name elsewhere.
 fn unknown_field(schema: &Value, parent: &str, field: &str) -> String {
     let siblings: Vec<&str> = at(schema, parent)
         .and_then(|schema| schema["properties"].as_object())
@@ -132,7 +133,7 @@ fn unknown_field(schema: &Value, parent: &str, field: &str) -> String {
         }
     }
     if hint.is_empty() && !siblings.is_empty() {
-        hint = format!(", known are {}", siblings.join(", "));
+        hint = format!(", must be one of {}", siblings.join(", "));
     }
     format!("unknown field{hint}")
 }
@@ -154,8 +155,8 @@ fn find(schema: &Value, field: &str, path: &str, places: &mut Vec<String>) {
     }
 }
 
-/// One fault in plain words.
-fn sentence(error: &jsonschema::ValidationError<'_>) -> String {
+/// The message for one fault.
+fn message(error: &jsonschema::ValidationError<'_>) -> String {
     let value = error.instance();
     match error.kind() {
         Kind::Required { property } => format!("{} is required", plain(property)),
@@ -163,22 +164,22 @@ fn sentence(error: &jsonschema::ValidationError<'_>) -> String {
             format!("must be {}, is {value}", article(&wanted.to_string()))
         }
         Kind::Type { kind: TypeKind::Multiple(_) } => {
-            format!("must be a whole number or a text, is {value}")
+            format!("must be an integer or a string, is {value}")
         }
         Kind::Enum { options } => {
             let options: Vec<&str> =
                 options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            let hint = value.as_str().map(|said| did_you_mean(said, options.iter().copied()));
+            let hint = value.as_str().map(|word| did_you_mean(word, options.iter().copied()));
             let hint = hint.unwrap_or_default();
             format!("must be {}, is {value}{hint}", options.join(" or "))
         }
         Kind::Minimum { limit } => format!("must be at least {}, is {value}", plain(limit)),
         Kind::Maximum { limit } => format!("must be at most {}, is {value}", plain(limit)),
-        Kind::MinItems { limit } => format!("needs at least {limit} items"),
-        Kind::MaxItems { limit } => format!("may have at most {limit} items"),
-        Kind::MinLength { limit: 1 } => "may not be empty".into(),
-        Kind::MinLength { limit } => format!("needs at least {limit} characters"),
-        Kind::MaxLength { limit } => format!("may have at most {limit} characters"),
+        Kind::MinItems { limit: 1 } | Kind::MinLength { limit: 1 } => "must not be empty".into(),
+        Kind::MinItems { limit } => format!("must have at least {limit} items"),
+        Kind::MaxItems { limit } => format!("must have at most {limit} items"),
+        Kind::MinLength { limit } => format!("must have at least {limit} characters"),
+        Kind::MaxLength { limit } => format!("must have at most {limit} characters"),
         Kind::Pattern { pattern } if pattern.contains("KMGTPE") => {
             format!("must be a quantity such as 512Mi, is {value}")
         }
@@ -187,7 +188,7 @@ fn sentence(error: &jsonschema::ValidationError<'_>) -> String {
     }
 }
 
-/// A text without quotes, a number without an empty fraction.
+/// A string without quotes, a number without an empty fraction.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

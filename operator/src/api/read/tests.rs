@@ -9,8 +9,8 @@ spec:
   memory: 512Mi
 ";
 
-/// The lines that a user reads for a CacheCluster with this spec.
-fn said(spec: &str) -> Vec<String> {
+/// The lines that are printed for a CacheCluster with this spec.
+fn lines(spec: &str) -> Vec<String> {
     let text = format!(
         "apiVersion: larder.dev/v1alpha1\nkind: CacheCluster\nmetadata: {{name: shop}}\n\
          spec:\n  memory: 64Mi\n{spec}"
@@ -20,7 +20,7 @@ fn said(spec: &str) -> Vec<String> {
 }
 
 #[test]
-fn misspelt_field_is_named_with_its_line_and_the_right_name() {
+fn a_misspelt_field_is_reported_with_its_line_and_the_right_name() {
     let text = SHOP.replace("memory", "memry");
     let problems = read_documents(&text).expect_err("a typo");
     let lines: Vec<_> = problems.iter().map(|problem| problem.in_file("shop.yaml")).collect();
@@ -37,9 +37,9 @@ fn misspelt_field_is_named_with_its_line_and_the_right_name() {
 fn unknown_fields_are_refused_at_every_depth() {
     let deep = "  scheduling:\n    affinity:\n      podAntiAffinity:\n        prefered: []\n";
     assert_eq!(
-        said(deep),
+        lines(deep),
         ["shop.yaml:9: CacheCluster \"shop\": spec.scheduling.affinity.podAntiAffinity.prefered: \
-          unknown field, known are preferredDuringSchedulingIgnoredDuringExecution, \
+          unknown field, must be one of preferredDuringSchedulingIgnoredDuringExecution, \
           requiredDuringSchedulingIgnoredDuringExecution"]
     );
     let meta = SHOP.replace("{name: shop}", "{name: shop, lables: {}}");
@@ -49,7 +49,7 @@ fn unknown_fields_are_refused_at_every_depth() {
 }
 
 #[test]
-fn field_in_the_wrong_place_is_sent_to_the_right_one() {
+fn a_misplaced_field_is_reported_with_its_right_place() {
     let text = "apiVersion: larder.dev/v1alpha1\nkind: CacheGroup\nmetadata: {name: g}\nspec:\n  \
                 clusterRef: {name: shop}\n  origin: {http: {urlTemplate: 'http://a/{key}'}}\n  \
                 ttlSeconds: 5\n";
@@ -62,13 +62,13 @@ fn field_in_the_wrong_place_is_sent_to_the_right_one() {
 }
 
 #[test]
-fn wrong_values_are_told_in_plain_words() {
+fn wrong_values_are_reported_with_what_they_must_be() {
     let cases = [
         ("  members: three\n", "spec.members: must be an integer, is \"three\""),
         ("  members: 0\n", "spec.members: must be at least 1, is 0"),
         ("  members: 51\n", "spec.members: must be at most 50, is 51"),
         ("  cpu: lots\n", "spec.cpu: must be a quantity such as 512Mi, is \"lots\""),
-        ("  cpu: [1]\n", "spec.cpu: must be a whole number or a text, is [1]"),
+        ("  cpu: [1]\n", "spec.cpu: must be an integer or a string, is [1]"),
         (
             "  placement: {algorithm: rendezvous}\n",
             "spec.placement.algorithm: must be Rendezvous or Ring, is \"rendezvous\", \
@@ -76,7 +76,7 @@ fn wrong_values_are_told_in_plain_words() {
         ),
         (
             "  etcd: {external: {endpoints: []}}\n",
-            "spec.etcd.external.endpoints: needs at least 1 items",
+            "spec.etcd.external.endpoints: must not be empty",
         ),
         (
             "  etcd: {external: {endpoints: ['a:1']}}\n",
@@ -84,25 +84,26 @@ fn wrong_values_are_told_in_plain_words() {
         ),
     ];
     for (spec, line) in cases {
-        assert_eq!(said(spec), [format!("shop.yaml:6: CacheCluster \"shop\": {line}")]);
+        assert_eq!(lines(spec), [format!("shop.yaml:6: CacheCluster \"shop\": {line}")]);
     }
 }
 
 #[test]
-fn rules_speak_after_the_schema_with_defaults_filled_in() {
+fn rules_are_checked_after_the_schema_and_with_defaults() {
     assert_eq!(
-        said("  placement: {ring: {virtualNodes: 10}}\n"),
+        lines("  placement: {ring: {virtualNodes: 10}}\n"),
         ["shop.yaml:6: CacheCluster \"shop\": spec.placement: \
-          ring can be set only with the algorithm Ring"]
+          ring can only be set with the algorithm Ring"]
     );
     assert_eq!(
-        said("  etcd: {managed: {members: 2}}\n"),
-        ["shop.yaml:6: CacheCluster \"shop\": spec.etcd.managed.members: etcd has 1 or 3 members"]
+        lines("  etcd: {managed: {members: 2}}\n"),
+        ["shop.yaml:6: CacheCluster \"shop\": spec.etcd.managed.members: \
+          etcd must have 1 or 3 members"]
     );
 }
 
 #[test]
-fn good_documents_come_back_with_defaults_and_strangers_are_left_alone() {
+fn valid_documents_have_their_defaults_and_other_objects_are_not_checked() {
     let text = format!(
         "# a comment\n---\n{SHOP}  etcd:\n---\napiVersion: v1\nkind: Secret\n\
          metadata: {{name: s}}\n---\n"
@@ -125,7 +126,7 @@ fn lines_are_counted_over_all_documents() {
 }
 
 #[test]
-fn text_that_is_no_yaml_and_objects_without_a_kind_are_one_line_each() {
+fn text_that_is_not_yaml_and_objects_without_a_kind_are_one_line_each() {
     let problems = read_documents("a: [1\nb: 2\n").expect_err("not closed");
     assert_eq!(problems.len(), 1);
     assert!(!problems[0].message.contains('\n') && problems[0].line.is_some());
@@ -134,7 +135,7 @@ fn text_that_is_no_yaml_and_objects_without_a_kind_are_one_line_each() {
 }
 
 #[test]
-fn near_kinds_and_other_versions_are_refused() {
+fn misspelt_kinds_and_other_versions_are_refused() {
     let kind = SHOP.replace("CacheCluster", "CachCluster");
     let problems = read_documents(&kind).expect_err("a typo");
     assert!(problems[0].message.contains("did you mean \"CacheCluster\"?"), "{}", problems[0]);

@@ -1,4 +1,4 @@
-//! Owns YAML as it was written: values with the line of every key.
+//! Owns parsed YAML that keeps the line of every key.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
-use super::Problem;
+use super::problem::Problem;
 
 /// A YAML value.
 #[derive(Debug)]
 pub(super) enum Node {
-    /// Anything that holds nothing else.
+    /// A string, a number, a boolean or null.
     Scalar(Value),
     /// A list.
     List(Vec<Node>),
@@ -23,19 +23,19 @@ pub(super) enum Node {
 pub(super) fn documents(text: &str) -> Result<Vec<Node>, Problem> {
     let nodes: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| {
         let error = error.without_snippet();
-        let said = error.to_string();
+        let message = error.to_string();
         Problem {
             line: error.location().map(|location| location.line()).filter(|line| *line > 0),
             object: String::new(),
             field: String::new(),
-            message: said.lines().next().unwrap_or("not YAML").to_string(),
+            message: message.lines().next().unwrap_or("not YAML").to_string(),
         }
     })?;
     Ok(nodes.into_iter().filter(|node| !matches!(node, Node::Scalar(Value::Null))).collect())
 }
 
 impl Node {
-    /// The same as JSON. A field without a value is an absent field, as for the API server.
+    /// The value as JSON. A field without a value is left out, as by the API server.
     pub(super) fn to_value(&self) -> Value {
         match self {
             Self::Scalar(value) => value.clone(),

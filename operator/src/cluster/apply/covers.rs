@@ -1,14 +1,14 @@
-//! Owns the question whether a live object already says everything that we want it to say. Pure.
+//! Owns the comparison of a live object with the wanted one. Pure.
 
 use serde_json::Value;
 
-/// Keys by which Kubernetes tells the entries of a list apart, the first that all entries have.
+/// Keys that identify the entries of Kubernetes' lists. The first that every entry has is used.
 const LIST_KEYS: [&str; 8] =
     ["name", "uid", "mountPath", "containerPort", "key", "topologyKey", "type", "ip"];
 
-/// True when every field of `wanted` stands in `live` with an equal value. What only `live` has
-/// (defaults of the server, other managers' fields) does not matter; an empty wanted value matches
-/// an absent one, and quantities match by value, because the server rewrites `0.5` as `500m`.
+/// True when every field of `wanted` is in `live` with an equal value. Fields that only `live` has
+/// (the server's defaults, other managers' fields) are ignored. An empty wanted value matches an
+/// absent one. Quantities are compared by value, because the server rewrites `0.5` as `500m`.
 #[must_use]
 pub fn covers(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
@@ -26,7 +26,7 @@ fn covers_list(live: &[Value], wanted: &[Value]) -> bool {
     let key = LIST_KEYS.iter().find(|key| has(live, key) && has(wanted, key));
     match key.filter(|_| !wanted.is_empty()) {
         Some(key) => wanted.iter().all(|wanted| {
-            // Several entries may share a key (a port by TCP and by UDP): one of them must match.
+            // Several entries can share a key (a port for TCP and for UDP): one of them must match.
             live.iter().any(|live| live.get(key) == wanted.get(key) && covers(live, wanted))
         }),
         None => {
@@ -51,7 +51,7 @@ fn same_amount(a: &str, b: &str) -> bool {
     matches!((thousandths(a), thousandths(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// A quantity in thousandths; nothing for other text.
+/// A quantity in thousandths; `None` for any other text.
 fn thousandths(text: &str) -> Option<u128> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_of_the_server_do_not_matter_and_our_fields_do() {
+    fn the_servers_defaults_are_ignored_and_wanted_fields_are_compared() {
         let live = json!({
             "spec": {
                 "replicas": 3,
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_lists_match_as_a_whole() {
+    fn lists_without_a_key_are_compared_as_a_whole() {
         assert!(covers(&json!(["a", "b"]), &json!(["a", "b"])));
         assert!(!covers(&json!(["a", "b", "c"]), &json!(["a", "b"])));
         assert!(!covers(&json!(["b", "a"]), &json!(["a", "b"])));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_quantity_must_be_equal() {
+    fn text_that_is_not_a_quantity_must_be_equal() {
         assert!(!covers(&json!("1a"), &json!("1b")));
         assert!(covers(&json!("1000m"), &json!("1")));
         assert!(!covers(&json!("v1"), &json!("v1.0")));

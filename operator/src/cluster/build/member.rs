@@ -1,4 +1,4 @@
-//! Owns the objects of the members, one file each. They never name another cluster's objects.
+//! Owns the objects of the members, one file each.
 
 pub mod config_map;
 pub mod pdb;

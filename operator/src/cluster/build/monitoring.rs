@@ -1,9 +1,9 @@
-//! Owns how Prometheus finds pods: the scrape annotations that the common `kubernetes-pods` job
-//! reads. `manifests/examples/prometheus.yaml` is such a job.
+//! Owns the annotations by which Prometheus finds pods, as the common `kubernetes-pods` job reads
+//! them. `manifests/examples/prometheus.yaml` is such a job.
 
 use std::collections::BTreeMap;
 
-/// Annotations of a pod whose metrics stand at `port` under `/metrics`.
+/// Annotations of a pod that serves metrics on `port` under `/metrics`.
 #[must_use]
 pub fn scrape(port: u16) -> BTreeMap<String, String> {
     BTreeMap::from([
@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scrape_annotations_name_the_port() {
+    fn annotations_contain_the_port() {
         assert_eq!(scrape(7690)["prometheus.io/port"], "7690");
     }
 }

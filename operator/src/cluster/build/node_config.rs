@@ -1,11 +1,11 @@
-//! Owns the members' configuration file: what a CacheCluster means to `larder-node`. What differs
-//! between pods (name, uid, address, zone) is not here but comes by environment.
+//! Owns the members' configuration file: the settings of `larder-node` that follow from a
+//! CacheCluster. What differs between pods (name, uid, address, zone) comes from the environment.
 
 use larder_proto::config::{
     ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, RegistryConfig,
 };
 
-use super::names;
+use crate::cluster::names;
 use crate::cluster::validate::{Cluster, Etcd, parse_bytes};
 
 /// Folder of the configuration file inside a member's pod.
@@ -16,23 +16,23 @@ pub const CONFIG_FILE: &str = "node.json";
 pub const CREDENTIALS_DIRECTORY: &str = "/etc/larder/credentials";
 /// Folder of an external etcd's certificates inside a member's pod.
 pub const ETCD_TLS_DIRECTORY: &str = "/etc/larder/etcd-tls";
-/// Seconds that requests in flight are given after SIGTERM.
+/// Time for requests in flight to finish after SIGTERM, seconds.
 pub const DRAIN_SECONDS: u64 = 20;
 
 /// Memory of the program itself: code, runtimes, connections, one load's buffers. An idle member
-/// takes 15 MB (promise P7); the rest is for connections.
+/// takes 15 MB; the rest is for connections.
 const PROGRAM_BYTES: u64 = 24 << 20;
-/// Share of the remaining memory that entries may use, percent. The rest is the allocator's slack,
-/// buffers of answers on their way and the page tables.
+/// Share of the remaining memory for entries, percent. The rest is for the allocator's overhead,
+/// responses in flight and page tables.
 const ENTRY_PERCENT: u64 = 80;
 
-/// Bytes that entries may use in a container that may use `memory_bytes`.
+/// Bytes for entries in a container with a limit of `memory_bytes`.
 #[must_use]
 pub fn capacity_bytes(memory_bytes: u64) -> u64 {
     memory_bytes.saturating_sub(PROGRAM_BYTES) / 100 * ENTRY_PERCENT
 }
 
-/// The file of every member of `cluster`.
+/// The configuration of every member of `cluster`.
 #[must_use]
 pub fn node_config(cluster: &Cluster) -> NodeConfig {
     let (endpoints, tls_directory) = match &cluster.etcd {
@@ -58,7 +58,7 @@ pub fn node_config(cluster: &Cluster) -> NodeConfig {
     }
 }
 
-/// Serving threads: one per requested core, and two at least, because a request is no limit.
+/// Serving threads: one per requested core and at least two, because a request is not a limit.
 fn workers(cluster: &Cluster) -> usize {
     let cores = parse_bytes(&cluster.cpu.0).unwrap_or(0);
     usize::try_from(cores).unwrap_or(0).max(2)
@@ -66,11 +66,11 @@ fn workers(cluster: &Cluster) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::example;
     use super::*;
+    use crate::cluster::validate::example;
 
     #[test]
-    fn capacity_leaves_room_for_the_program_and_a_fifth() {
+    fn capacity_leaves_room_for_the_program_and_a_fifth_of_the_rest() {
         assert_eq!(capacity_bytes(512 << 20), ((512 - 24) << 20) / 100 * 80);
         assert_eq!(capacity_bytes(64 << 20), (40 << 20) / 100 * 80);
         assert_eq!(capacity_bytes(1 << 20), 0);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn managed_etcd_is_reached_by_its_client_service() {
+    fn a_managed_etcd_is_reached_through_its_client_service() {
         let config = node_config(&example("{memory: 512Mi}"));
         let Mode::Member(member) = config.mode else { panic!("a member") };
         assert_eq!(member.registry.endpoints, ["http://shop-etcd.prod.svc:2379"]);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn external_etcd_brings_its_endpoints_and_certificates() {
+    fn an_external_etcd_is_reached_at_its_endpoints_with_its_certificates() {
         let spec = "{memory: 64Mi, cpu: 1500m, etcd: {external: {endpoints: ['https://a:2379'],\
                      tlsSecretRef: {name: etcd-client}}}}";
         let config = node_config(&example(spec));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn members_read_back_the_file_that_is_rendered() {
+    fn members_can_read_the_rendered_file() {
         let config = node_config(&example("{memory: 1Gi, placement: {algorithm: Ring}}"));
         let text = serde_json::to_string(&config).expect("plain data");
         assert_eq!(serde_json::from_str::<NodeConfig>(&text).expect("own text"), config);

@@ -1,5 +1,5 @@
-//! Owns what every pod that the operator makes has in common: the `restricted` Pod Security
-//! standard, no service-account token, probes by HTTP.
+//! Owns what every pod of the operator has in common: the `restricted` Pod Security standard, no
+//! service-account token, HTTP probes.
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ContainerPort, HTTPGetAction, LocalObjectReference, PodSecurityContext, PodSpec,
@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::cluster::validate::Cluster;
 
-/// User and group of every process; the images know no other.
+/// User and group of every process; the images contain no other.
 pub const USER: i64 = 65_532;
 
-/// A pod spec without containers: identity, where it may run, how it pulls.
+/// A pod spec without containers: identity, scheduling, image pull secrets.
 pub(super) fn spec(cluster: &Cluster, grace_seconds: i64) -> PodSpec {
     let scheduling = &cluster.scheduling;
     let secrets = cluster.image_pull_secrets.iter();
@@ -43,7 +43,7 @@ pub(super) fn spec(cluster: &Cluster, grace_seconds: i64) -> PodSpec {
     }
 }
 
-/// What a container may not do.
+/// The security context of every container.
 pub(super) fn container_security() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -66,7 +66,7 @@ pub(super) fn port(name: &str, number: u16) -> ContainerPort {
     }
 }
 
-/// A probe that asks `path` at the named port every `period_seconds` and gives up after `failures`.
+/// A probe of `path` on the named port every `period_seconds`; it fails after `failures` in a row.
 pub(super) fn probe(path: &str, port: &str, period_seconds: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
@@ -81,12 +81,12 @@ pub(super) fn probe(path: &str, port: &str, period_seconds: i32, failures: i32) 
     }
 }
 
-/// A list for a field that is left out when empty.
+/// `None` for an empty list, so that the field is left out.
 pub(super) fn none_if_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
-/// Fails unless a pod passes the `restricted` Pod Security standard and this project's own rules.
+/// Panics unless a pod passes the `restricted` Pod Security standard and this project's own rules.
 #[cfg(test)]
 pub(super) fn assert_restricted(spec: &PodSpec) {
     let pod = spec.security_context.as_ref().expect("a security context");

@@ -1,8 +1,9 @@
-//! Owns the reading of Secrets, always by name: the operator reads none that nobody names to it.
+//! Owns the reading of Secrets, always by name: the operator reads only those that a resource
+//! names.
 //!
-//! It may have no right to: an operator of the whole Kubernetes cluster is given Secrets one
-//! namespace at a time. That is an observation like any other, and never keeps a CacheCluster from
-//! being made. It writes nothing.
+//! The operator may have no right to read them: a cluster-wide operator gets Secrets one namespace
+//! at a time. That is an observation like any other and does not stop a reconcile. It writes
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,24 +12,23 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use larder_runtime::tls::{Identity, Pem};
 
-use super::Error;
+use crate::api::CacheGroup;
 use crate::api::cluster::ExternalEtcdSpec;
-use crate::api::{CacheGroup, SecretKeyReference};
 use crate::etcd::{self, Access, Endpoint};
 
-/// A Secret that was asked for by name.
+/// The result of reading a Secret by name.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Named {
-    /// It is there.
+pub enum SecretLookup {
+    /// The Secret.
     Found(Box<Secret>),
-    /// There is none of that name.
+    /// No Secret has that name.
     Missing,
     /// The operator has no right to read it.
     Forbidden,
 }
 
-impl Named {
-    /// The Secret, if it is there and may be read.
+impl SecretLookup {
+    /// The Secret, when it was found.
     #[must_use]
     pub fn found(self) -> Option<Secret> {
         match self {
@@ -38,57 +38,60 @@ impl Named {
     }
 }
 
-/// Why the certificates of an external etcd cannot be had.
+/// Why a Secret could not be read.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+#[error("the Secret {name} could not be read")]
+pub struct Error {
+    name: String,
+    source: kube::Error,
+}
+
+/// Why the certificates of an external etcd cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum CertificateError {
     #[error("there is no Secret {0}; create it with ca.crt, and tls.crt with tls.key")]
     Missing(String),
-    #[error("the operator may not read the Secret {0}")]
+    #[error("the operator is not allowed to read the Secret {0}")]
     Forbidden(String),
     #[error("the Secret {0} has no ca.crt, or only one of tls.crt and tls.key")]
     Incomplete(String),
     #[error(transparent)]
-    Unread(Error),
+    Read(#[from] Error),
 }
 
 /// Reads one Secret.
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn named(client: &Client, namespace: &str, name: &str) -> Result<Named, Error> {
+pub async fn look_up(client: &Client, namespace: &str, name: &str) -> Result<SecretLookup, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     match api.get_opt(name).await {
-        Ok(Some(secret)) => Ok(Named::Found(Box::new(secret))),
-        Ok(None) => Ok(Named::Missing),
-        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Named::Forbidden),
-        Err(source) => Err(Error::Secret { name: name.into(), source }),
+        Ok(Some(secret)) => Ok(SecretLookup::Found(Box::new(secret))),
+        Ok(None) => Ok(SecretLookup::Missing),
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(SecretLookup::Forbidden),
+        Err(source) => Err(Error { name: name.into(), source }),
     }
 }
 
-/// The Secret of each group that names one; none for one that is missing or may not be read.
+/// The Secret that each group names; none for one that is missing or forbidden.
 pub(super) async fn of_groups(
     client: &Client,
     namespace: &str,
     groups: &[CacheGroup],
 ) -> Result<BTreeMap<String, Option<Secret>>, Error> {
     let names: BTreeSet<&str> =
-        groups.iter().filter_map(url_secret).map(|reference| reference.name.as_str()).collect();
+        groups.iter().filter_map(CacheGroup::url_secret).map(|named| named.name.as_str()).collect();
     let read = names.into_iter().map(|name| async move {
-        Ok((name.to_owned(), named(client, namespace, name).await?.found()))
+        Ok((name.to_owned(), look_up(client, namespace, name).await?.found()))
     });
     join_all(read).await.into_iter().collect()
-}
-
-/// The Secret in which a group's connection URL stands.
-#[must_use]
-pub fn url_secret(group: &CacheGroup) -> Option<&SecretKeyReference> {
-    group.spec.origin.sql.as_ref().map(|sql| &sql.url_secret_ref)
 }
 
 /// How to reach an external etcd.
 ///
 /// # Errors
-/// When its certificates cannot be had, as etcd's own failure: it is told where that is told.
+/// When its certificates cannot be used. It is an error of etcd, so that status reports it where it
+/// reports an etcd that does not answer.
 pub async fn external_access(
     client: &Client,
     namespace: &str,
@@ -105,15 +108,21 @@ pub async fn external_access(
     Ok(Access { endpoints: endpoints.collect(), tls })
 }
 
-async fn certificates(client: &Client, namespace: &str, name: &str) -> Result<Pem, Unusable> {
-    match named(client, namespace, name).await.map_err(Unusable::Unread)? {
-        Named::Missing => Err(Unusable::Missing(name.into())),
-        Named::Forbidden => Err(Unusable::Forbidden(name.into())),
-        Named::Found(secret) => pem(*secret).ok_or_else(|| Unusable::Incomplete(name.into())),
+async fn certificates(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Pem, CertificateError> {
+    match look_up(client, namespace, name).await? {
+        SecretLookup::Missing => Err(CertificateError::Missing(name.into())),
+        SecretLookup::Forbidden => Err(CertificateError::Forbidden(name.into())),
+        SecretLookup::Found(secret) => {
+            pem(*secret).ok_or_else(|| CertificateError::Incomplete(name.into()))
+        }
     }
 }
 
-/// The certificates in a Secret of the form that `tlsSecretRef` asks for.
+/// The certificates in a Secret with the keys that `tlsSecretRef` documents.
 fn pem(secret: Secret) -> Option<Pem> {
     let mut data = secret.data.unwrap_or_default();
     let mut file = |key: &str| data.remove(key).map(|bytes| bytes.0);
@@ -136,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_whole_or_none() {
+    fn certificates_are_complete_or_none() {
         assert_eq!(read(&["ca.crt"]), Some((true, false)));
         assert_eq!(read(&["ca.crt", "tls.crt", "tls.key"]), Some((true, true)));
         assert_eq!(read(&["ca.crt", "tls.crt"]), None);

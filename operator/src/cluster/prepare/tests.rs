@@ -2,8 +2,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::build::example;
 use super::super::observe::{Children, EtcdObserved};
+use super::super::validate::example;
 use super::*;
 use crate::etcd::{Access, Entry, Listing};
 
@@ -18,7 +18,7 @@ fn group(name: &str, secret: &str) -> crate::api::CacheGroup {
             "urlSecretRef": {"name": secret, "key": "url"}, "query": "SELECT 1 WHERE $1"}}}}))
 }
 
-/// A Secret whose values are given in base64, as Kubernetes does.
+/// A Secret with values in base64, as in Kubernetes' JSON.
 fn secret(name: &str, data: &Value) -> Secret {
     of(json!({"metadata": {"name": name}, "data": data}))
 }
@@ -30,7 +30,7 @@ fn observed(change: impl FnOnce(&mut Observed)) -> Observed {
         now: Time(Timestamp::UNIX_EPOCH),
         children: Children::default(),
         etcd: EtcdObserved {
-            answers: BTreeMap::new(),
+            members: BTreeMap::new(),
             access: Access { endpoints: Vec::new(), tls: None },
         },
         registry: Ok(Listing::default()),
@@ -53,7 +53,7 @@ fn files(prepared: &Prepared) -> Vec<(String, String)> {
 }
 
 #[test]
-fn each_group_finds_its_url_in_the_members_secret() {
+fn each_groups_url_is_in_the_members_secret() {
     let prepared = prepared(|o| {
         o.groups = vec![group("students", "db"), group("teachers", "gone")];
         o.secrets = BTreeMap::from([
@@ -65,7 +65,7 @@ fn each_group_finds_its_url_in_the_members_secret() {
 }
 
 #[test]
-fn a_credential_outlives_its_secret_and_goes_with_its_group() {
+fn a_credential_outlives_its_secret_and_is_removed_with_its_group() {
     let change = |o: &mut Observed| {
         let known = json!({"students.url": "YQ==", "broken.url": "Yg==", "old.url": "Yw=="});
         o.children.secrets = vec![secret("shop-credentials", &known)];
@@ -78,16 +78,16 @@ fn a_credential_outlives_its_secret_and_goes_with_its_group() {
 }
 
 #[test]
-fn only_running_members_with_old_credentials_are_told() {
-    let pod = |name: &str, phase: &str, told: &str, component: &str| -> Pod {
+fn only_running_members_with_older_credentials_are_stale() {
+    let pod = |name: &str, phase: &str, hash: &str, component: &str| -> Pod {
         of(json!({
-            "metadata": {"name": name, "annotations": {CREDENTIALS: told},
+            "metadata": {"name": name, "annotations": {CREDENTIALS: hash},
                 "labels": {"app.kubernetes.io/component": component}},
             "status": {"phase": phase},
         }))
     };
-    let hash = prepared(|_| {}).untold.1;
-    let untold = prepared(|o| {
+    let hash = prepared(|_| {}).credentials_hash;
+    let prepared = prepared(|o| {
         o.children.pods = vec![
             pod("old", "Running", "x", "member"),
             pod("new", "Running", &hash, "member"),
@@ -95,11 +95,11 @@ fn only_running_members_with_old_credentials_are_told() {
             pod("etcd", "Running", "x", "etcd"),
         ];
     });
-    assert_eq!(untold.untold.0, ["old"]);
+    assert_eq!(prepared.stale_pods, ["old"]);
 }
 
 #[test]
-fn keys_without_a_group_are_forgotten_and_members_keys_never() {
+fn keys_without_a_group_are_deleted_and_members_keys_are_not() {
     let entry = |key: &str| Entry { key: key.into(), value: vec![], changed: 7 };
     let prepared = prepared(|o| {
         o.groups = vec![group("students", "db")];
@@ -116,11 +116,11 @@ fn keys_without_a_group_are_forgotten_and_members_keys_never() {
         });
     });
     let old = Change::DeleteUnchanged { key: "/larder/prod/shop/groups/old".into(), changed: 7 };
-    assert_eq!(prepared.forgotten, [old]);
+    assert_eq!(prepared.orphaned_keys, [old]);
 }
 
 #[test]
-fn an_etcd_pod_whose_statefulset_was_taken_from_under_it_is_a_stray() {
+fn an_etcd_pod_without_its_stateful_set_is_a_stray() {
     let pod = |name: &str, member: &str| -> Pod {
         of(json!({"metadata": {"name": name, "labels": {labels::ETCD_MEMBER: member}}}))
     };
@@ -132,11 +132,11 @@ fn an_etcd_pod_whose_statefulset_was_taken_from_under_it_is_a_stray() {
             "spec": {"selector": {}, "serviceName": "x", "template": {}},
         }))];
     });
-    assert_eq!(prepared.strays, ["shop-etcd-1-0"]);
+    assert_eq!(prepared.stray_pods, ["shop-etcd-1-0"]);
 }
 
 #[test]
-fn without_a_right_to_secrets_none_is_kept_and_no_pod_is_told() {
+fn without_a_right_to_secrets_there_are_no_credentials_and_no_stale_pods() {
     let running = |o: &mut Observed| {
         o.children.pods = vec![of(json!({
             "metadata": {"name": "shop-0", "labels": {"app.kubernetes.io/component": "member"}},
@@ -144,16 +144,16 @@ fn without_a_right_to_secrets_none_is_kept_and_no_pod_is_told() {
         }))];
     };
     let with = prepared(running);
-    assert_eq!((with.credentials.is_some(), with.untold.0.len()), (true, 1));
+    assert_eq!((with.credentials.is_some(), with.stale_pods.len()), (true, 1));
     let without = prepared(|o| {
         running(o);
         o.children.secrets_forbidden = true;
     });
-    assert_eq!((without.credentials, without.untold.0.len()), (None, 0));
+    assert_eq!((without.credentials, without.stale_pods.len()), (None, 0));
 }
 
 #[test]
-fn a_volume_without_member_and_owner_is_discarded() {
+fn a_volume_without_a_member_and_without_an_owner_is_a_stray() {
     let claim = |member: &str,
                  owner: Option<&str>|
      -> k8s_openapi::api::core::v1::PersistentVolumeClaim {

@@ -1,9 +1,9 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use super::super::build::example;
 use super::super::observe::{Children, EtcdObserved};
-use super::super::plan::Step;
+use super::super::plan::{EtcdMember, Start, Step};
+use super::super::validate::example;
 use super::*;
 use crate::etcd::{self, Access, Entry, Listing};
 
@@ -12,15 +12,33 @@ fn of<K: serde::de::DeserializeOwned>(value: Value) -> K {
 }
 
 fn pod(name: &str, uid: &str, ready: bool) -> Pod {
-    let labels = labels::labels("shop", Component::Member);
+    let state = json!({"waiting": (!ready).then(|| json!({"reason": "ImagePullBackOff"}))});
+    pod_of(Component::Member, name, uid, ready, &state)
+}
+
+/// An etcd member's pod, whose container runs whether or not the pod is ready.
+fn etcd_pod(ordinal: u32, ready: bool) -> Pod {
+    let member = etcd_member(ordinal).name;
+    let name = format!("{member}-0");
+    let mut pod = pod_of(Component::Etcd, &name, &name, ready, &json!({"running": {}}));
+    pod.labels_mut().insert(labels::ETCD_MEMBER.into(), member);
+    pod
+}
+
+fn pod_of(component: Component, name: &str, uid: &str, ready: bool, state: &Value) -> Pod {
     let status = if ready { "True" } else { "False" };
     of(json!({
-        "metadata": {"name": name, "uid": uid, "labels": labels},
+        "metadata": {"name": name, "uid": uid, "labels": labels::labels("shop", component)},
         "status": {"conditions": [{"type": "Ready", "status": status}], "containerStatuses": [{
-            "name": "member", "ready": ready, "restartCount": 0, "image": "i", "imageID": "i",
-            "state": {"waiting": (!ready).then(|| json!({"reason": "ImagePullBackOff"}))},
+            "name": "c", "ready": ready, "restartCount": 0, "image": "i", "imageID": "i",
+            "state": state,
         }]},
     }))
+}
+
+fn etcd_member(ordinal: u32) -> EtcdMember {
+    let start = Start::Sealed { data: "d".into() };
+    EtcdMember { name: format!("shop-etcd-{ordinal}"), incarnation: 1, start }
 }
 
 fn registration(name: &str, uid: &str, changed: i64) -> Entry {
@@ -39,8 +57,10 @@ fn set(generation: i64, observed: i64, replicas: i32, ready: i32, updated: i32) 
     }))
 }
 
-/// What a settled cluster of two looks like; `change` breaks it.
-fn judged(change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan)) -> CacheClusterStatus {
+/// The status of a settled cluster of two members after `change` was made to it.
+fn status_after(
+    change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan),
+) -> CacheClusterStatus {
     let cluster = example("{memory: 512Mi, members: 2}");
     let mut observed = Observed {
         cluster: of(json!({"apiVersion": "larder.dev/v1alpha1", "kind": "CacheCluster",
@@ -48,11 +68,17 @@ fn judged(change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan)) -> Ca
             "spec": {"memory": "512Mi", "members": 2}})),
         now: Time(Timestamp::from_second(100).expect("in range")),
         children: Children {
-            pods: vec![pod("shop-0", "p0", true), pod("shop-1", "p1", true)],
+            pods: vec![
+                pod("shop-0", "p0", true),
+                pod("shop-1", "p1", true),
+                etcd_pod(0, true),
+                etcd_pod(1, true),
+                etcd_pod(2, true),
+            ],
             ..Children::default()
         },
         etcd: EtcdObserved {
-            answers: BTreeMap::new(),
+            members: BTreeMap::new(),
             access: Access { endpoints: Vec::new(), tls: None },
         },
         registry: Ok(Listing {
@@ -65,9 +91,10 @@ fn judged(change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan)) -> Ca
         secrets: BTreeMap::new(),
     };
     let mut members = set(2, 2, 2, 2, 2);
-    let mut plan = Plan { members: Vec::new(), step: Step::Rest, health: Health::Healthy };
+    let etcd_members = [0, 1, 2].map(etcd_member).into();
+    let mut plan = Plan { members: etcd_members, step: Step::Settled, health: Health::Healthy };
     change(&mut observed, &mut members, &mut plan);
-    let applied = Applied { members, step: (Step::Rest, Ok(())), writes: 0 };
+    let applied = Applied { members, step: (Step::Settled, Ok(())), writes: 0 };
     status(&cluster, &observed, Some(&plan), &applied)
 }
 
@@ -78,17 +105,17 @@ fn reason<'s>(status: &'s CacheClusterStatus, type_: &str) -> (&'s str, &'s str)
 }
 
 #[test]
-fn a_settled_cluster_is_ready_and_says_so_for_its_generation() {
-    let status = judged(|_, _, _| {});
+fn a_settled_cluster_is_ready_for_its_generation() {
+    let status = status_after(|_, _, _| {});
     assert_eq!(reason(&status, READY), ("True", "Ready"));
     assert_eq!((status.ready.as_str(), status.ring_revision), ("2/2", Some(7)));
     assert_eq!(status.observed_generation, Some(3));
 }
 
 #[test]
-fn whatever_is_not_as_wanted_is_named() {
+fn each_fault_has_its_own_reason() {
     type Change = fn(&mut Observed, &mut StatefulSet, &mut Plan);
-    let cases: [(Change, &str, &str); 9] = [
+    let cases: [(Change, &str, &str); 12] = [
         (|_, set, _| set.metadata.generation = Some(3), MEMBERS_READY, "Updating"),
         (
             |o, _, _| o.children.pods[1] = pod("shop-1", "p1", false),
@@ -103,7 +130,7 @@ fn whatever_is_not_as_wanted_is_named() {
             MEMBERS_READY,
             "NotRegistered",
         ),
-        (|o, _, _| o.registry = Err(etcd::Error::Nobody), ETCD_READY, "Unreachable"),
+        (|o, _, _| o.registry = Err(etcd::Error::NoEndpoint), ETCD_READY, "Unreachable"),
         (|_, _, plan| plan.health = Health::NoQuorum { down: vec![] }, ETCD_READY, "QuorumLost"),
         (
             |_, _, plan| {
@@ -112,9 +139,16 @@ fn whatever_is_not_as_wanted_is_named() {
             ETCD_READY,
             "MemberDown",
         ),
+        (|o, _, _| o.children.pods[4] = etcd_pod(2, false), ETCD_READY, "PodsNotReady"),
+        (
+            |o, _, _| o.children.pods[4].metadata.deletion_timestamp = Some(o.now.clone()),
+            ETCD_READY,
+            "PodsNotReady",
+        ),
+        (|o, _, _| drop(o.children.pods.pop()), ETCD_READY, "PodsNotReady"),
     ];
     for (change, condition, expected) in cases {
-        let status = judged(change);
+        let status = status_after(change);
         assert_eq!(reason(&status, condition), ("False", expected));
         assert_eq!(reason(&status, READY), ("False", expected));
     }
@@ -122,7 +156,7 @@ fn whatever_is_not_as_wanted_is_named() {
 
 #[test]
 fn the_message_says_which_pod_and_why() {
-    let status = judged(|o, _, _| o.children.pods[1] = pod("shop-1", "p1", false));
+    let status = status_after(|o, _, _| o.children.pods[1] = pod("shop-1", "p1", false));
     let message = &status.conditions[0].message;
     assert_eq!(
         message,
@@ -131,18 +165,30 @@ fn the_message_says_which_pod_and_why() {
 }
 
 #[test]
+fn an_etcd_pod_that_is_not_ready_is_named_although_every_etcd_member_answers() {
+    let status = status_after(|o, _, _| o.children.pods[4] = etcd_pod(2, false));
+    assert_eq!(
+        status.conditions[0].message,
+        "2 of 3 etcd pods are ready; shop-etcd-2-0: is not ready yet \
+         (kubectl describe pod shop-etcd-2-0)"
+    );
+    let status = status_after(|o, _, _| drop(o.children.pods.pop()));
+    assert_eq!(status.conditions[0].message, "2 of 3 etcd pods are ready");
+}
+
+#[test]
 fn an_unreadable_registry_does_not_make_members_unready() {
-    let status = judged(|o, _, _| o.registry = Err(etcd::Error::Nobody));
+    let status = status_after(|o, _, _| o.registry = Err(etcd::Error::NoEndpoint));
     assert_eq!(reason(&status, MEMBERS_READY), ("True", "AllReady"));
     assert_eq!(status.ring_revision, None);
 }
 
 #[test]
-fn a_refused_spec_keeps_the_counts_and_speaks_of_its_generation() {
+fn a_refused_spec_keeps_the_counts_and_sets_its_generation() {
     let mut cluster: CacheCluster = of(json!({"apiVersion": "larder.dev/v1alpha1",
         "kind": "CacheCluster", "metadata": {"name": "shop", "generation": 3},
         "spec": {"memory": "1Ki"}}));
-    cluster.status = Some(judged(|_, _, _| {}));
+    cluster.status = Some(status_after(|_, _, _| {}));
     let now = Time(Timestamp::from_second(200).expect("in range"));
     let status = refused(&cluster, "Invalid", "spec.memory: 1Ki is less than 64Mi", &now);
     assert_eq!(reason(&status, READY), ("False", "Invalid"));

@@ -1,19 +1,23 @@
-//! Owns the two Services of a managed etcd: one that names each member, one that takes any voter.
+//! Owns the two Services of a managed etcd: a headless one that gives each member a host name, and
+//! one that leads to any voter.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::super::labels::{self, Component};
-use super::super::{metadata, names};
-use super::{CLIENT_PORT, METRICS_PORT, PEER_PORT};
+use super::super::metadata::metadata;
+use crate::cluster::labels::{self, Component};
+use crate::cluster::names::{self, ETCD_CLIENT_PORT, ETCD_METRICS_PORT, ETCD_PEER_PORT};
 use crate::cluster::validate::Cluster;
 
-/// Names each member before it is ready: peers must meet to become ready, and the operator asks
-/// members that are not.
+/// Gives each member a host name, also before it is ready: members must reach each other to become
+/// ready.
 #[must_use]
 pub fn peers(cluster: &Cluster) -> Service {
-    let ports =
-        vec![port("client", CLIENT_PORT), port("peer", PEER_PORT), port("metrics", METRICS_PORT)];
+    let ports = vec![
+        port("client", ETCD_CLIENT_PORT),
+        port("peer", ETCD_PEER_PORT),
+        port("metrics", ETCD_METRICS_PORT),
+    ];
     let mut service = service(cluster, names::etcd_peers(&cluster.name), ports);
     if let Some(spec) = &mut service.spec {
         spec.cluster_ip = Some("None".into());
@@ -22,10 +26,10 @@ pub fn peers(cluster: &Cluster) -> Service {
     service
 }
 
-/// Takes any voter that answers. A learner is never ready, so it is never among them.
+/// Leads to any voter that is ready. A learner is never ready, so it gets no requests.
 #[must_use]
 pub fn client(cluster: &Cluster) -> Service {
-    service(cluster, names::etcd(&cluster.name), vec![port("client", CLIENT_PORT)])
+    service(cluster, names::etcd(&cluster.name), vec![port("client", ETCD_CLIENT_PORT)])
 }
 
 fn service(cluster: &Cluster, name: String, ports: Vec<ServicePort>) -> Service {
@@ -53,11 +57,11 @@ fn port(name: &str, number: u16) -> ServicePort {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::example;
     use super::*;
+    use crate::cluster::validate::example;
 
     #[test]
-    fn peers_meet_before_they_are_ready_and_clients_only_after() {
+    fn members_have_host_names_before_they_are_ready_and_get_clients_only_after() {
         let cluster = example("{memory: 64Mi}");
         let (peers, client) = (peers(&cluster), client(&cluster));
         assert_eq!(peers.metadata.name.as_deref(), Some("shop-etcd-peers"));

@@ -1,13 +1,13 @@
-//! Owns the StatefulSet of one etcd member, and reading back which member a StatefulSet stands for.
+//! Owns the StatefulSet of one etcd member.
 //!
 //! # Guarantees
 //! - A change of the template restarts nothing (`OnDelete`): the plan deletes the pod when the
-//!   quorum allows it. So how a member would start *next time* can be written at any moment.
-//! - A sealed member whose data is gone does not start under its old identity, where it would vote
-//!   on a log that it has forgotten: etcd refuses an empty data folder, because it is told to join
-//!   a cluster and is given nobody to join.
-//! - [`CONFIG_HASH`] on the pod says what it runs, without how it would start: sealing a member
-//!   does not make its pod outdated.
+//!   quorum allows it. How a member will start *next time* can therefore be written at any moment.
+//! - A sealed member whose data is gone does not start, so it cannot vote under its old identity on
+//!   a log that it has lost: its arguments tell etcd to join an existing cluster and list no other
+//!   member, and with an empty data folder etcd refuses that.
+//! - [`CONFIG_HASH`] on the pod covers what it runs but not how it starts: sealing a member does
+//!   not make its pod outdated.
 
 use std::collections::BTreeMap;
 
@@ -22,44 +22,37 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::super::labels::{self, Component};
-use super::super::{metadata, monitoring, names, pod};
-use super::{CLIENT_PORT, METRICS_PORT, PEER_PORT, client_url, naming};
+use super::super::metadata::metadata;
+use super::super::{monitoring, pod};
 use crate::api::cluster::StorageSpec;
-use crate::cluster::plan::{EtcdMember, Start};
+use crate::cluster::annotations::{CONFIG_HASH, hash};
+use crate::cluster::labels::{self, Component};
+use crate::cluster::names::{self, ETCD_CLIENT_PORT, ETCD_METRICS_PORT, ETCD_PEER_PORT};
+use crate::cluster::plan::{EtcdMember, Naming, Start};
 use crate::cluster::validate::{Cluster, ManagedEtcd};
 
-/// Annotation of the StatefulSet and of its pod template: the member that it stands for, as JSON.
-pub const MEMBER_STATE: &str = "larder.dev/etcd-state";
-/// Annotation of the pod template with a hash of everything in it but the way to start.
-pub const CONFIG_HASH: &str = "larder.dev/config-hash";
-
-/// Label with the member's name, on the StatefulSet, its pod and its volume.
-const MEMBER: &str = labels::ETCD_MEMBER;
 const DATA: &str = "data";
 const DATA_DIRECTORY: &str = "/var/lib/etcd";
-/// Seconds for a member to hand leadership over and to close its store.
+/// Grace period in which a member transfers leadership and closes its store.
 const GRACE_SECONDS: i64 = 30;
-/// A registry holds some kilobytes a member and group; the space between is history, which is
-/// dropped every five minutes.
+/// Limit of etcd's store. A registry holds some kilobytes for each member and group; the rest is
+/// history, which is compacted every five minutes.
 const QUOTA_BYTES: u64 = 256 << 20;
 
 /// The StatefulSet of one member of `etcd`.
 #[must_use]
 pub fn stateful_set(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) -> StatefulSet {
     let labelled = |mut labels: BTreeMap<String, String>| {
-        labels.insert(MEMBER.into(), member.name.clone());
+        labels.insert(labels::ETCD_MEMBER.into(), member.name.clone());
         labels
     };
-    let state = BTreeMap::from([(MEMBER_STATE.to_string(), write(member))]);
+    let state = BTreeMap::from([member.annotation()]);
     let mut metadata = metadata(cluster, member.name.clone(), Component::Etcd);
     metadata.labels = metadata.labels.map(labelled);
     metadata.annotations = Some(state.clone());
     let mut pod_spec = pod_spec(cluster, etcd, member);
-    let mut annotations = monitoring::scrape(METRICS_PORT);
+    let mut annotations = monitoring::scrape(ETCD_METRICS_PORT);
     annotations.extend(state);
     annotations.insert(CONFIG_HASH.into(), hash(&pod_spec));
     for container in &mut pod_spec.containers {
@@ -101,56 +94,7 @@ pub fn stateful_set(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) 
     }
 }
 
-/// The member that a StatefulSet was made for; nothing for one that was not made here.
-#[must_use]
-pub fn read(stateful_set: &StatefulSet) -> Option<EtcdMember> {
-    let state = stateful_set.metadata.annotations.as_ref()?.get(MEMBER_STATE)?;
-    let state: State = serde_json::from_str(state).ok()?;
-    Some(EtcdMember {
-        name: stateful_set.metadata.name.clone()?,
-        incarnation: state.incarnation,
-        start: match state.start {
-            StartState::Seed {} => Start::Seed,
-            StartState::Join { initial_cluster } => Start::Join { initial_cluster },
-            StartState::Sealed { data } => Start::Sealed { data },
-        },
-    })
-}
-
-/// The annotation's JSON, apart from the plan's own types: it is read by later releases.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct State {
-    incarnation: u64,
-    start: StartState,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-enum StartState {
-    Seed {},
-    Join { initial_cluster: Vec<(String, String)> },
-    Sealed { data: String },
-}
-
-fn write(member: &EtcdMember) -> String {
-    let start = match &member.start {
-        Start::Seed => StartState::Seed {},
-        Start::Join { initial_cluster } => {
-            StartState::Join { initial_cluster: initial_cluster.clone() }
-        }
-        Start::Sealed { data } => StartState::Sealed { data: data.clone() },
-    };
-    serde_json::to_string(&State { incarnation: member.incarnation, start })
-        .expect("a struct of text and numbers is always JSON")
-}
-
-fn hash(spec: &PodSpec) -> String {
-    let text = serde_json::to_string(spec).expect("a Kubernetes object is always JSON");
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// All of the pod but the arguments that say how to start.
+/// The pod without the arguments that say how etcd starts.
 fn pod_spec(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) -> PodSpec {
     let spread = |key: &str| TopologySpreadConstraint {
         label_selector: Some(labels::label_selector(&cluster.name, Component::Etcd)),
@@ -187,22 +131,22 @@ fn container(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) -> Cont
         command: Some(vec!["/etcd".into()]),
         args: Some(arguments(cluster, member)),
         ports: Some(vec![
-            pod::port("client", CLIENT_PORT),
-            pod::port("peer", PEER_PORT),
-            pod::port("metrics", METRICS_PORT),
+            pod::port("client", ETCD_CLIENT_PORT),
+            pod::port("peer", ETCD_PEER_PORT),
+            pod::port("metrics", ETCD_METRICS_PORT),
         ]),
-        // A member that cannot reach a quorum is alive: restarting it helps nobody.
+        // A member without a quorum is alive, and restarting it would not help.
         startup_probe: Some(pod::probe("/livez", "metrics", 1, 120)),
         readiness_probe: Some(pod::probe("/readyz", "metrics", 1, 3)),
         liveness_probe: Some(pod::probe("/livez", "metrics", 10, 6)),
         resources: Some(ResourceRequirements {
             limits: Some(BTreeMap::from([amount("memory", "512Mi")])),
-            // The CPU keeps heartbeats on time beside a busy neighbour.
+            // The CPU request keeps heartbeats on time next to a busy neighbour.
             requests: Some(BTreeMap::from([amount("memory", "96Mi"), amount("cpu", "100m")])),
             ..ResourceRequirements::default()
         }),
         security_context: Some(pod::container_security()),
-        // A program that cannot start says why in its last line; status and events repeat it.
+        // The last line of the log says why etcd does not start; status and events repeat it.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         volume_mounts: Some(vec![VolumeMount {
             name: DATA.into(),
@@ -216,26 +160,30 @@ fn container(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) -> Cont
 fn arguments(cluster: &Cluster, member: &EtcdMember) -> Vec<String> {
     let name = &member.name;
     let peer_url = naming(cluster).peer_url(name);
-    let client_url = client_url(cluster, name);
+    let host = names::etcd_member_host(&cluster.namespace, &cluster.name, name);
     vec![
         format!("--name={name}"),
         format!("--data-dir={DATA_DIRECTORY}/member"),
-        format!("--listen-peer-urls=http://0.0.0.0:{PEER_PORT}"),
-        format!("--listen-client-urls=http://0.0.0.0:{CLIENT_PORT}"),
-        format!("--listen-metrics-urls=http://0.0.0.0:{METRICS_PORT}"),
+        format!("--listen-peer-urls=http://0.0.0.0:{ETCD_PEER_PORT}"),
+        format!("--listen-client-urls=http://0.0.0.0:{ETCD_CLIENT_PORT}"),
+        format!("--listen-metrics-urls=http://0.0.0.0:{ETCD_METRICS_PORT}"),
         format!("--initial-advertise-peer-urls={peer_url}"),
-        format!("--advertise-client-urls={client_url}"),
+        format!("--advertise-client-urls=http://{host}:{ETCD_CLIENT_PORT}"),
         "--auto-compaction-mode=periodic".into(),
         "--auto-compaction-retention=5m".into(),
         format!("--quota-backend-bytes={QUOTA_BYTES}"),
-        // Registrations are small and few: short logs keep a learner's first snapshot quick.
+        // Registrations are few and small: a short log keeps a learner's first snapshot quick.
         "--snapshot-count=5000".into(),
         "--logger=zap".into(),
         "--log-level=warn".into(),
     ]
 }
 
-/// How the member starts when it finds its data folder empty; with data it ignores all of this.
+fn naming(cluster: &Cluster) -> Naming {
+    Naming::new(&cluster.namespace, &cluster.name)
+}
+
+/// How the member starts with an empty data folder. With data etcd ignores these arguments.
 fn start_arguments(cluster: &Cluster, member: &EtcdMember) -> Vec<String> {
     let own = (member.name.clone(), naming(cluster).peer_url(&member.name));
     let (state, mut members) = match &member.start {
@@ -247,7 +195,7 @@ fn start_arguments(cluster: &Cluster, member: &EtcdMember) -> Vec<String> {
         }
         Start::Sealed { .. } => ("existing", vec![own]),
     };
-    // One order for one set, so that the same state gives the same object.
+    // Sorted, so that the same members always give the same object.
     members.sort();
     members.dedup();
     let members: Vec<_> = members.iter().map(|(name, url)| format!("{name}={url}")).collect();
@@ -276,9 +224,9 @@ fn claim(storage: &StorageSpec) -> PersistentVolumeClaim {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::example;
     use super::*;
     use crate::cluster::validate::Etcd;
+    use crate::cluster::validate::example;
 
     fn build(spec: &str, ordinal: u32, start: Start) -> StatefulSet {
         let cluster = example(spec);
@@ -317,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn seed_begins_a_cluster_of_one_under_a_token_of_its_incarnation() {
+    fn a_seed_starts_a_cluster_of_one_with_a_token_of_its_incarnation() {
         let set = build("{memory: 64Mi}", 0, Start::Seed);
         assert_eq!(set.metadata.name.as_deref(), Some("shop-etcd-0"));
         assert_eq!(argument(&set, "--initial-cluster-state"), Some("new"));
@@ -329,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn learner_names_everyone_once_and_in_one_order() {
+    fn a_learner_lists_every_member_once_and_in_order() {
         let set = build("{memory: 64Mi}", 1, join());
         assert_eq!(argument(&set, "--initial-cluster-state"), Some("existing"));
         let members = argument(&set, "--initial-cluster").expect("members");
@@ -338,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn sealed_member_has_nobody_to_join() {
+    fn a_sealed_member_lists_no_other_member() {
         let set = build("{memory: 64Mi}", 1, sealed());
         assert_eq!(argument(&set, "--initial-cluster-state"), Some("existing"));
         let members = argument(&set, "--initial-cluster").expect("itself");
@@ -346,17 +294,18 @@ mod tests {
     }
 
     #[test]
-    fn member_is_read_back_from_its_stateful_set() {
-        for start in [Start::Seed, join(), sealed()] {
-            let set = build("{memory: 64Mi}", 1, start.clone());
-            let member = read(&set).expect("made here");
-            assert_eq!(member, EtcdMember { name: "shop-etcd-1".into(), incarnation: 2, start });
+    fn the_member_is_read_back_from_the_stateful_set_and_from_its_template() {
+        let set = build("{memory: 64Mi}", 1, join());
+        let expected = EtcdMember { name: "shop-etcd-1".into(), incarnation: 2, start: join() };
+        for metadata in [set.metadata.clone(), set.spec.template.metadata.clone().unwrap()] {
+            let annotations = metadata.annotations.unwrap();
+            let member = EtcdMember::from_annotations("shop-etcd-1", &annotations);
+            assert_eq!(member.as_ref(), Some(&expected));
         }
-        assert_eq!(read(&StatefulSet::default()), None);
     }
 
     #[test]
-    fn sealing_leaves_the_configuration_as_it_was() {
+    fn sealing_does_not_change_the_configuration_hash() {
         let hash = |spec, start| annotation(&build(spec, 1, start), CONFIG_HASH);
         assert_eq!(hash("{memory: 64Mi}", join()), hash("{memory: 1Gi}", sealed()));
         let other = "{memory: 64Mi, etcd: {managed: {image: other}}}";
@@ -364,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn template_changes_never_restart_a_member_by_themselves() {
+    fn a_change_of_the_template_does_not_restart_a_member() {
         let set = build("{memory: 64Mi}", 0, sealed());
         let strategy = set.spec.update_strategy.unwrap();
         assert_eq!(strategy.type_.as_deref(), Some("OnDelete"));
     }
 
     #[test]
-    fn data_lives_in_the_pod_unless_a_volume_is_asked_for() {
+    fn data_is_in_the_pod_unless_storage_is_set() {
         let plain = build("{memory: 64Mi}", 0, sealed());
         assert!(plain.spec.volume_claim_templates.is_none());
         assert!(pod(&plain).volumes.as_ref().unwrap()[0].empty_dir.is_some());
@@ -392,6 +341,6 @@ mod tests {
             set.spec.selector.match_labels.unwrap()
         };
         assert_ne!(selector(0), selector(1));
-        assert_eq!(selector(0)[MEMBER], "shop-etcd-0");
+        assert_eq!(selector(0)[labels::ETCD_MEMBER], "shop-etcd-0");
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use sha2::{Digest, Sha256};
 
-use super::super::labels::Component;
-use super::super::{metadata, names, node_config};
+use super::super::metadata::metadata;
+use super::super::node_config;
+use crate::cluster::labels::Component;
+use crate::cluster::names;
 use crate::cluster::validate::Cluster;
 
-/// The ConfigMap.
+/// The ConfigMap with the configuration of every member of `cluster`.
 #[must_use]
 pub fn config_map(cluster: &Cluster) -> ConfigMap {
     let file = serde_json::to_string_pretty(&node_config(cluster))
@@ -21,35 +22,20 @@ pub fn config_map(cluster: &Cluster) -> ConfigMap {
     }
 }
 
-/// Sixteen hexadecimal digits that change exactly when the file does. Everything in the file is
-/// read once, at start, so a change restarts the members.
-#[must_use]
-pub fn hash(config: &ConfigMap) -> String {
-    let mut digest = Sha256::new();
-    for (name, text) in config.data.iter().flatten() {
-        digest.update(name);
-        digest.update([0]);
-        digest.update(text);
-        digest.update([0]);
-    }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::super::example;
     use super::*;
+    use crate::cluster::validate::example;
 
     #[test]
-    fn hash_follows_the_file_and_nothing_else() {
+    fn only_a_change_of_the_file_changes_its_content() {
         let one = config_map(&example("{memory: 512Mi}"));
-        assert_eq!(hash(&one), hash(&config_map(&example("{memory: 512Mi, members: 5}"))));
-        assert_ne!(hash(&one), hash(&config_map(&example("{memory: 513Mi}"))));
-        assert_eq!(hash(&one).len(), 16);
+        assert_eq!(one.data, config_map(&example("{memory: 512Mi, members: 5}")).data);
+        assert_ne!(one.data, config_map(&example("{memory: 513Mi}")).data);
     }
 
     #[test]
-    fn file_is_a_member_configuration() {
+    fn the_file_is_a_member_configuration() {
         let map = config_map(&example("{memory: 512Mi}"));
         assert_eq!(map.metadata.name.as_deref(), Some("shop-config"));
         let file = &map.data.expect("has data")["node.json"];

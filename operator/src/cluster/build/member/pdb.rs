@@ -3,12 +3,13 @@
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::super::labels::{self, Component};
-use super::super::{metadata, names};
+use super::super::metadata::metadata;
+use crate::cluster::labels::{self, Component};
+use crate::cluster::names;
 use crate::cluster::validate::Cluster;
 
-/// Lets so many members go at one time. A member that is not ready serves nobody, so it may always
-/// be evicted; otherwise one broken member would block every node drain.
+/// Limits how many members can be evicted at one time. A member that is not ready serves no
+/// requests and can always be evicted: otherwise one broken member would block every node drain.
 #[must_use]
 pub fn budget(cluster: &Cluster) -> PodDisruptionBudget {
     PodDisruptionBudget {
@@ -25,11 +26,11 @@ pub fn budget(cluster: &Cluster) -> PodDisruptionBudget {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::example;
     use super::*;
+    use crate::cluster::validate::example;
 
     #[test]
-    fn one_member_may_leave_unless_told_otherwise() {
+    fn one_member_can_be_evicted_at_a_time_by_default() {
         let of = |spec| budget(&example(spec)).spec.expect("a spec");
         assert_eq!(of("{memory: 64Mi}").max_unavailable, Some(IntOrString::Int(1)));
         assert_eq!(of("{memory: 64Mi}").unhealthy_pod_eviction_policy.unwrap(), "AlwaysAllow");

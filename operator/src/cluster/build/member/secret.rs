@@ -1,16 +1,17 @@
-//! Owns the Secret by which origins' credentials reach the members: one file per group. It is
-//! mounted as a volume, so that a new group restarts nothing.
+//! Owns the Secret with the origins' credentials, one file per group. Members mount it as a volume,
+//! so that a new group restarts nothing.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::super::labels::Component;
-use super::super::{metadata, names};
+use super::super::metadata::metadata;
+use crate::cluster::labels::Component;
+use crate::cluster::names;
 use crate::cluster::validate::Cluster;
 
-/// The Secret with the connection URL of each group, given by the group's name.
+/// The Secret with the connection URL of each group in `urls`, which maps group names to URLs.
 #[must_use]
 pub fn credentials(cluster: &Cluster, urls: &BTreeMap<String, Vec<u8>>) -> Secret {
     let files =
@@ -25,8 +26,8 @@ pub fn credentials(cluster: &Cluster, urls: &BTreeMap<String, Vec<u8>>) -> Secre
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::example;
     use super::*;
+    use crate::cluster::validate::example;
 
     #[test]
     fn each_group_has_one_file() {

@@ -1,15 +1,17 @@
-//! Owns the members' two Services: one that names each member, one that takes any.
+//! Owns the members' two Services: a headless one that gives each member a host name, and one that
+//! leads to any member.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use larder_proto::names::{ADMIN_PORT, GRPC_PORT, HTTP_PORT, PEER_PORT};
 
-use super::super::labels::{self, Component};
-use super::super::{metadata, names};
+use super::super::metadata::metadata;
+use crate::cluster::labels::{self, Component};
+use crate::cluster::names;
 use crate::cluster::validate::Cluster;
 
-/// Names each ready member (`<pod>.<cluster>-members`), for ring-aware clients and sidecars. The
-/// members themselves find each other by the registry, so an unready one need not be named.
+/// Gives each ready member a host name (`<pod>.<cluster>-members`), for ring-aware clients and
+/// sidecars. Members find each other through the registry, so one that is not ready needs none.
 #[must_use]
 pub fn members(cluster: &Cluster) -> Service {
     let ports = vec![
@@ -21,7 +23,7 @@ pub fn members(cluster: &Cluster) -> Service {
     service(cluster, names::members_service(&cluster.name), Some("None".into()), ports)
 }
 
-/// Takes requests of clients that do not know the ring, to any ready member.
+/// Leads clients that do not know the ring to any ready member.
 #[must_use]
 pub fn client(cluster: &Cluster) -> Service {
     let ports = vec![
@@ -63,8 +65,8 @@ fn port(name: &str, number: u16, protocol: Option<&str>) -> ServicePort {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::example;
     use super::*;
+    use crate::cluster::validate::example;
 
     fn ports(service: &Service) -> Vec<i32> {
         let spec = service.spec.as_ref().expect("a spec");
@@ -72,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn headless_service_names_ready_members_with_every_port() {
+    fn the_headless_service_has_every_port_and_only_ready_members() {
         let service = members(&example("{memory: 64Mi}"));
         assert_eq!(service.metadata.name.as_deref(), Some("shop-members"));
         assert_eq!(ports(&service), [7600, 7601, 7680, 7690]);
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn client_service_offers_only_what_clients_use() {
+    fn the_client_service_has_only_the_ports_that_clients_use() {
         let service = client(&example("{memory: 64Mi}"));
         assert_eq!(service.metadata.name.as_deref(), Some("shop"));
         assert_eq!(ports(&service), [7600, 7680]);

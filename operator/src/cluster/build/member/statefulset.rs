@@ -11,37 +11,37 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use larder_proto::names::{ADMIN_PORT, GRPC_PORT, HTTP_PORT, PEER_PORT};
 
-use super::super::labels::{self, Component};
+use super::super::metadata::metadata;
 use super::super::node_config::{
     CONFIG_DIRECTORY, CONFIG_FILE, CREDENTIALS_DIRECTORY, DRAIN_SECONDS, ETCD_TLS_DIRECTORY,
 };
-use super::super::{metadata, monitoring, names, pod};
-use super::config_map;
+use super::super::{monitoring, pod};
+use crate::cluster::annotations::{CONFIG_HASH, hash};
+use crate::cluster::labels::{self, Component};
+use crate::cluster::names;
 use crate::cluster::validate::{Cluster, Etcd};
 
-/// Annotation of the pod template with the hash of the configuration file.
-pub const CONFIG_HASH: &str = "larder.dev/config-hash";
-
-/// Seconds between "this pod is leaving" and SIGTERM, in which Services take it out of use while it
-/// still serves. kube-proxy and clients' resolvers follow within one to two seconds.
+/// Time between the start of a pod's deletion and SIGTERM, in which it still serves while Services
+/// stop sending requests to it. kube-proxy and clients' resolvers follow within one to two seconds.
 const LEAVE_SECONDS: i64 = 3;
-/// Seconds beyond the drain in which the process ends by itself.
+/// Time after the drain in which the process exits by itself, seconds.
 const EXIT_SECONDS: i64 = 7;
 
 const CONFIG: &str = "config";
 const CREDENTIALS: &str = "credentials";
 const ETCD_TLS: &str = "etcd-tls";
 
-/// The StatefulSet, restarted when `config` changes.
+/// The members' StatefulSet. A change of `config` restarts the members, because they read the file
+/// once, at start.
 #[must_use]
 pub fn stateful_set(cluster: &Cluster, config: &ConfigMap) -> StatefulSet {
     let mut annotations = monitoring::scrape(ADMIN_PORT);
     annotations.extend(cluster.pod_annotations.clone());
-    annotations.insert(CONFIG_HASH.into(), config_map::hash(config));
+    annotations.insert(CONFIG_HASH.into(), hash(&config.data));
     StatefulSet {
         metadata: metadata(cluster, names::cluster(&cluster.name), Component::Member),
         spec: StatefulSetSpec {
-            // Members do not wait for each other: each is of use alone.
+            // Members need not start in order: each serves alone.
             pod_management_policy: Some("Parallel".into()),
             replicas: Some(cluster.members),
             revision_history_limit: Some(3),
@@ -98,8 +98,8 @@ fn container(cluster: &Cluster) -> Container {
             pod::port("http", HTTP_PORT),
             pod::port("admin", ADMIN_PORT),
         ]),
-        // Starting is judged by life, not by readiness: a member that waits for an etcd that is
-        // away must not be restarted for it.
+        // The start-up probe asks for liveness, not readiness: a member that waits for an
+        // unreachable etcd must not be restarted.
         startup_probe: Some(pod::probe("/healthz", "admin", 1, 60)),
         readiness_probe: Some(pod::probe("/readyz", "admin", 1, 2)),
         liveness_probe: Some(pod::probe("/healthz", "admin", 10, 3)),
@@ -109,14 +109,14 @@ fn container(cluster: &Cluster) -> Container {
             ..ResourceRequirements::default()
         }),
         security_context: Some(pod::container_security()),
-        // A program that cannot start says why in its last line; status and events repeat it.
+        // The last line of the log says why a member does not start; status and events repeat it.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         volume_mounts: Some(mounts(cluster)),
         ..Container::default()
     }
 }
 
-/// What differs between pods. The zone is empty where Kubernetes does not copy it to pods.
+/// What differs between pods. The zone is empty where Kubernetes does not copy it to pod labels.
 fn environment() -> Vec<EnvVar> {
     let fields = [
         ("LARDER_MEMBER_NAME", "metadata.name"),
@@ -138,7 +138,7 @@ fn environment() -> Vec<EnvVar> {
     fields.map(from).into()
 }
 
-/// The user's spread, or a preference for different hosts and different zones.
+/// The user's constraints, or a preference for different hosts and different zones.
 fn spread(cluster: &Cluster) -> Vec<TopologySpreadConstraint> {
     if !cluster.scheduling.topology_spread_constraints.is_empty() {
         return cluster.scheduling.topology_spread_constraints.clone();
@@ -158,7 +158,7 @@ fn volumes(cluster: &Cluster) -> Vec<Volume> {
         name: volume.into(),
         secret: Some(SecretVolumeSource {
             default_mode: Some(0o440),
-            // Groups may come later than members; a missing TLS Secret must hold the pod back.
+            // Groups can be created after the members; without its TLS Secret a pod must not start.
             optional: Some(optional),
             secret_name: Some(name),
             ..SecretVolumeSource::default()
@@ -203,12 +203,13 @@ fn etcd_tls(cluster: &Cluster) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::example;
+    use super::super::config_map::config_map;
     use super::*;
+    use crate::cluster::validate::example;
 
     fn build(spec: &str) -> StatefulSetSpec {
         let cluster = example(spec);
-        stateful_set(&cluster, &config_map::config_map(&cluster)).spec
+        stateful_set(&cluster, &config_map(&cluster)).spec
     }
 
     fn pod(spec: &str) -> PodSpec {
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_both_request_and_limit_and_cpu_only_a_request() {
+    fn memory_is_request_and_limit_and_cpu_is_only_a_request() {
         let container = pod("{memory: 512Mi, cpu: 500m}").containers.remove(0);
         let resources = container.resources.expect("resources");
         let (limits, requests) = (resources.limits.unwrap(), resources.requests.unwrap());
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn users_scheduling_and_annotations_reach_the_pod() {
+    fn the_users_scheduling_and_annotations_are_on_the_pod() {
         let spec = "{memory: 512Mi, imagePullSecrets: [{name: pull}], podAnnotations: {a: b}, \
              scheduling: {nodeSelector: {disk: fast}, tolerations: [{key: t, operator: Exists}], \
              priorityClassName: high, topologySpreadConstraints: [{maxSkew: 2, \

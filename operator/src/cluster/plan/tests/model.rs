@@ -1,19 +1,15 @@
-//! A model of what the plan acts on: StatefulSets, pods, volumes, and etcd's membership rules.
-//! It knows the truth that the plan must infer, and asserts what may never happen.
+//! A model of what the plan acts on: StatefulSets, pods, volumes, and etcd's membership rules. It
+//! knows the true state that the plan must infer, and asserts what must never happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_runtime::random::Random;
 
-use super::super::{EtcdMember, Loss, Naming, Plan, Seen, Slot, Start, Step};
-use crate::etcd::{Answer, Record};
+use super::super::{EtcdMember, EtcdState, Loss, Naming, Plan, Slot, Start, Step};
+use crate::etcd::{MemberStatus, Record};
 
-pub(super) fn naming() -> Naming {
-    Naming {
-        prefix: "shop-etcd-".into(),
-        url_head: "http://".into(),
-        url_tail: "-0.shop-etcd-peers.prod.svc:2380".into(),
-    }
+fn naming() -> Naming {
+    Naming::new("prod", "shop")
 }
 
 #[derive(Debug, Clone)]
@@ -24,13 +20,13 @@ struct Set {
 
 #[derive(Debug, Clone)]
 struct Pod {
-    /// The template that it was made from.
+    /// The template that it was created from.
     member: EtcdMember,
     config: u64,
     running: bool,
-    /// It stays down until healed.
+    /// It stays down until the faults are healed.
     stopped: bool,
-    /// It said that it found no data.
+    /// etcd reported that it found no data.
     empty: bool,
     crashes: u32,
 }
@@ -113,7 +109,7 @@ impl World {
         self.volumes.remove(name);
     }
 
-    /// The volume is emptied under a stable identity.
+    /// The volume loses its data and keeps its identity.
     fn wipe(&mut self, name: &str) {
         if self.durable
             && let Some(volume) = self.volumes.get_mut(name)
@@ -154,7 +150,7 @@ impl World {
         let orphans: Vec<String> =
             self.pods.keys().filter(|name| !self.sets.contains_key(*name)).cloned().collect();
         for name in orphans {
-            // Volumes go with the StatefulSet.
+            // Volumes are deleted with the StatefulSet.
             self.lose(&name);
         }
         self.volumes.retain(|name, _| self.sets.contains_key(name));
@@ -184,7 +180,7 @@ impl World {
             _ if pod.stopped || unpullable => (false, data, pod.empty),
             (Some((incarnation, id)), _) => (self.lists(incarnation, id), data, false),
             (None, Start::Seed) => {
-                let id = self.begin(name, pod.member.incarnation);
+                let id = self.start_cluster(name, pod.member.incarnation);
                 (true, Some((pod.member.incarnation, id)), false)
             }
             (None, Start::Join { initial_cluster }) => {
@@ -205,12 +201,12 @@ impl World {
         self.etcds.get(&incarnation).is_some_and(|etcd| etcd.members.iter().any(|m| m.id == id))
     }
 
-    fn begin(&mut self, name: &str, incarnation: u64) -> u64 {
+    fn start_cluster(&mut self, name: &str, incarnation: u64) -> u64 {
         let others =
             self.volumes.iter().filter(|(other, _)| *other != name).filter_map(|(_, v)| v.data);
         assert!(
             others.into_iter().all(|(of, _)| of != incarnation),
-            "a seed began a second cluster under the token of one that still has data"
+            "a seed started a second cluster under the token of one that still has data"
         );
         self.last_id += 1;
         let id = self.last_id;
@@ -233,7 +229,7 @@ impl World {
         let record = etcd.members.iter_mut().find(|m| m.peer_url == url)?;
         assert!(record.learner, "a wiped voter joined again under its old identity");
         if !record.name.is_empty() {
-            return None; // a wiped learner: raft panics on the log that it lost
+            return None; // A wiped learner: raft panics because its log is gone.
         }
         record.name = name.into();
         Some(record.id)
@@ -268,18 +264,19 @@ impl World {
         }
     }
 
-    // === what the plan sees, what it does ===
+    // === what the plan reads, what it does ===
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn state(&self) -> EtcdState {
         let ordinal = |name: &String| naming().ordinal(name);
-        let remains = self.pods.keys().chain(self.volumes.keys()).filter_map(ordinal).collect();
+        let used_ordinals =
+            self.pods.keys().chain(self.volumes.keys()).filter_map(ordinal).collect();
         let of_pods = self.pods.values().map(|pod| pod.member.incarnation);
         let of_sets = self.sets.values().map(|set| set.member.incarnation);
-        Seen {
+        EtcdState {
             wanted: self.wanted,
             naming: naming(),
             slots: self.sets.iter().map(|(name, set)| self.slot(name, set)).collect(),
-            remains,
+            used_ordinals,
             last_incarnation: of_pods.chain(of_sets).max().unwrap_or(0),
         }
     }
@@ -314,32 +311,32 @@ impl World {
             outdated,
             pod: pod.map(|_| name.to_owned()),
             trouble: None,
-            answer: pod.filter(|pod| pod.running).and_then(|_| self.answer(name)),
+            status: pod.filter(|pod| pod.running).and_then(|_| self.status(name)),
         }
     }
 
-    fn answer(&self, name: &str) -> Option<Answer> {
+    fn status(&self, name: &str) -> Option<MemberStatus> {
         let (incarnation, member_id) = self.volumes.get(name)?.data?;
         let etcd = self.etcds.get(&incarnation)?;
         let learner = etcd.members.iter().find(|m| m.id == member_id)?.learner;
-        Some(Answer {
+        Some(MemberStatus {
             cluster_id: incarnation,
             member_id,
             leader: etcd.leader,
             learner,
             applied: 1,
-            troubles: vec![],
+            errors: vec![],
             members: if learner { vec![] } else { etcd.members.clone() },
         })
     }
 
-    /// Makes the plan's writes in the operator's order, the first `writes` of them.
+    /// Makes the first `writes` of the plan's writes, in the operator's order.
     pub(super) fn apply(&mut self, plan: &Plan, mut writes: u64) {
         self.assert_rebuilds_only_what_is_lost(plan);
         let mut write = || {
-            let may = writes > 0;
+            let alive = writes > 0;
             writes = writes.saturating_sub(1);
-            may
+            alive
         };
         for member in &plan.members {
             let set = Set { member: member.clone(), config: self.config };
@@ -391,9 +388,9 @@ impl World {
                 learner.learner = false;
             }
             Step::Remove { id, .. } => etcd.members.retain(|m| m.id != *id),
-            Step::Rest | Step::Wait | Step::Restart { .. } => {}
+            Step::Settled | Step::Wait | Step::Restart { .. } => {}
         }
-        assert!(self.has_quorum(newest), "{step:?} took the quorum away: {self:?}");
+        assert!(self.has_quorum(newest), "{step:?} broke the quorum: {self:?}");
     }
 
     fn assert_rebuilds_only_what_is_lost(&self, plan: &Plan) {
@@ -402,7 +399,7 @@ impl World {
             return;
         }
         let Some(etcd) = self.etcds.get(&now) else { return };
-        // Data counts as long as its StatefulSet stands: the volume goes with it.
+        // Data counts while its StatefulSet exists: the volume is deleted with it.
         let kept = |id: u64| {
             self.sets.keys().any(|name| {
                 self.volumes.get(name).is_some_and(|volume| volume.data == Some((now, id)))
@@ -410,7 +407,7 @@ impl World {
         };
         let voters: Vec<&Record> = etcd.members.iter().filter(|m| !m.learner).collect();
         let left = voters.iter().filter(|m| kept(m.id)).count();
-        assert!(left <= voters.len() / 2, "begun again with {left} left: {plan:?} in {self:?}");
+        assert!(left <= voters.len() / 2, "rebuilt with {left} voters left: {plan:?} in {self:?}");
     }
 
     pub(super) fn live_voters(&self) -> usize {

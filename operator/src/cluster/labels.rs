@@ -1,23 +1,22 @@
-//! Owns the labels of child objects and the selectors made of them. No label holds a version: an
-//! update of the operator would restart every pod.
+//! Owns the labels of child objects and the selectors made from them. No label contains a version:
+//! an upgrade of the operator would restart every pod.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// Names the CacheCluster that an object belongs to.
+/// Label with the CacheCluster that an object belongs to.
 pub const CLUSTER: &str = "larder.dev/cluster";
-/// Names the etcd member that a pod, a volume or a StatefulSet stands for.
+/// Label with the etcd member that a StatefulSet, a pod or a volume belongs to.
 pub const ETCD_MEMBER: &str = "larder.dev/etcd-member";
-/// What the field `app.kubernetes.io/managed-by` says, and the field manager's name.
+/// Value of the label `app.kubernetes.io/managed-by`, and the name of the field manager.
 pub const MANAGER: &str = "larder-operator";
 
-/// What an object is for.
+/// The part of a cluster that an object belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the values of the label `app.kubernetes.io/component`")]
 pub enum Component {
-    /// The members.
     Member,
-    /// The managed etcd.
     Etcd,
 }
 
@@ -30,7 +29,7 @@ impl Component {
     }
 }
 
-/// Labels of an object.
+/// All labels of an object.
 #[must_use]
 pub fn labels(cluster: &str, component: Component) -> BTreeMap<String, String> {
     let mut labels = selector(cluster, component);
@@ -39,7 +38,8 @@ pub fn labels(cluster: &str, component: Component) -> BTreeMap<String, String> {
     labels
 }
 
-/// The labels by which the pods of a component are found; they never change.
+/// The labels that select the pods of a component. A StatefulSet's selector cannot be changed, so
+/// they never change.
 #[must_use]
 pub fn selector(cluster: &str, component: Component) -> BTreeMap<String, String> {
     BTreeMap::from([
@@ -49,13 +49,13 @@ pub fn selector(cluster: &str, component: Component) -> BTreeMap<String, String>
     ])
 }
 
-/// The same as a selector object.
+/// [`selector`] as a selector object.
 #[must_use]
 pub fn label_selector(cluster: &str, component: Component) -> LabelSelector {
     LabelSelector { match_labels: Some(selector(cluster, component)), ..LabelSelector::default() }
 }
 
-/// The same as text, for lists and for the scale subresource.
+/// [`selector`] as text, for list requests and the scale subresource.
 #[must_use]
 pub fn selector_text(cluster: &str, component: Component) -> String {
     let pairs: Vec<_> =
@@ -63,7 +63,7 @@ pub fn selector_text(cluster: &str, component: Component) -> String {
     pairs.join(",")
 }
 
-/// Selects every object of a CacheCluster, whatever it is for.
+/// Selects every object of a CacheCluster, of either component.
 #[must_use]
 pub fn owned_by(cluster: &str) -> String {
     format!("{CLUSTER}={cluster}")
@@ -74,10 +74,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selector_is_part_of_the_labels_and_tells_components_apart() {
+    fn a_selector_is_part_of_the_labels_and_differs_between_components() {
         let member = selector("shop", Component::Member);
-        let all = labels("shop", Component::Member);
-        assert!(member.iter().all(|(key, value)| all.get(key) == Some(value)));
+        let labels = labels("shop", Component::Member);
+        assert!(member.iter().all(|(key, value)| labels.get(key) == Some(value)));
         assert_ne!(member, selector("shop", Component::Etcd));
         assert_eq!(
             selector_text("shop", Component::Etcd),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn no_label_changes_with_the_operators_version() {
+    fn no_label_contains_the_operators_version() {
         for value in labels("shop", Component::Member).values() {
             assert!(!value.contains(env!("CARGO_PKG_VERSION")), "{value}");
         }

@@ -1,6 +1,14 @@
-//! Owns the names of child objects. The longest suffix has 12 characters; with a cluster's 40 that
-//! stays within 52, the longest StatefulSet name whose pods can be created (the label
-//! `controller-revision-hash` adds 11 and ends at 63).
+//! Owns the names of child objects, and the host names and ports at which etcd's pods are reached.
+//!
+//! The longest suffix has 12 characters. With a cluster's 40 that makes 52, the longest StatefulSet
+//! name whose pods can be created: the label `controller-revision-hash` adds 11 and may have 63.
+
+/// Port of etcd's client API.
+pub const ETCD_CLIENT_PORT: u16 = 2379;
+/// Port on which etcd members talk to each other.
+pub const ETCD_PEER_PORT: u16 = 2380;
+/// Port of etcd's metrics and probes.
+pub const ETCD_METRICS_PORT: u16 = 2381;
 
 /// The members' StatefulSet, PodDisruptionBudget and client Service.
 #[must_use]
@@ -14,7 +22,7 @@ pub fn member(cluster: &str, ordinal: i32) -> String {
     format!("{cluster}-{ordinal}")
 }
 
-/// The headless Service that names each member.
+/// The headless Service that gives each member a host name.
 #[must_use]
 pub fn members_service(cluster: &str) -> String {
     format!("{cluster}-members")
@@ -26,7 +34,7 @@ pub fn config_map(cluster: &str) -> String {
     format!("{cluster}-config")
 }
 
-/// The Secret with the origins' credentials, one file per group.
+/// The members' Secret: the origins' credentials, one file per group.
 #[must_use]
 pub fn credentials(cluster: &str) -> String {
     format!("{cluster}-credentials")
@@ -44,16 +52,29 @@ pub fn etcd(cluster: &str) -> String {
     format!("{cluster}-etcd")
 }
 
-/// The headless Service that names each etcd member.
+/// The headless Service that gives each etcd member a host name.
 #[must_use]
 pub fn etcd_peers(cluster: &str) -> String {
     format!("{cluster}-etcd-peers")
 }
 
-/// URL at which any ready voter answers clients.
+/// URL of etcd's client Service: any ready voter.
 #[must_use]
 pub fn etcd_url(namespace: &str, cluster: &str) -> String {
-    format!("http://{}.{namespace}.svc:{}", etcd(cluster), super::etcd::CLIENT_PORT)
+    format!("http://{}.{namespace}.svc:{ETCD_CLIENT_PORT}", etcd(cluster))
+}
+
+/// The pod of one etcd member, whose StatefulSet has the member's name and one replica.
+#[must_use]
+pub fn etcd_pod(member: &str) -> String {
+    format!("{member}-0")
+}
+
+/// Host name of one etcd member. It ends with `svc` because the domain of a Kubernetes cluster is
+/// not always `cluster.local`.
+#[must_use]
+pub fn etcd_member_host(namespace: &str, cluster: &str, member: &str) -> String {
+    format!("{}.{}.{namespace}.svc", etcd_pod(member), etcd_peers(cluster))
 }
 
 #[cfg(test)]
@@ -61,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn longest_child_of_the_longest_cluster_fits_a_stateful_set() {
+    fn the_longest_child_name_of_the_longest_cluster_name_is_valid() {
         let name = "c".repeat(40);
         let children = [
             cluster(&name),

@@ -1,12 +1,10 @@
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
-use super::super::super::build::etcd::{naming, stateful_set};
-use super::super::super::build::example;
-use super::super::super::observe::EtcdObserved;
-use super::super::super::validate::Etcd;
 use super::*;
+use crate::api::cluster::StorageSpec;
+use crate::cluster::build::etcd::stateful_set;
+use crate::cluster::observe::EtcdObserved;
+use crate::cluster::validate::{Etcd, example};
 use crate::etcd::{Access, Listing};
 
 const NOW: i64 = 1_000_000;
@@ -20,17 +18,22 @@ fn sealed(data: &str) -> EtcdMember {
     EtcdMember { name: "shop-etcd-0".into(), incarnation: 2, start }
 }
 
-/// The StatefulSet that the builders make of a member, and the newest hash of its configuration.
-fn set(member: &EtcdMember) -> (StatefulSet, Option<String>) {
+fn cluster() -> (Cluster, ManagedEtcd) {
     let cluster = example("{memory: 64Mi}");
     let Etcd::Managed(etcd) = cluster.etcd.clone() else { panic!("managed") };
+    (cluster, etcd)
+}
+
+/// The StatefulSet that is built for a member, and the newest hash of its configuration.
+fn set(member: &EtcdMember) -> (StatefulSet, Option<String>) {
+    let (cluster, etcd) = cluster();
     let set = stateful_set(&cluster, &etcd, member);
     let annotations = set.spec.template.metadata.clone().and_then(|m| m.annotations);
     let hash = annotations.and_then(|annotations| annotations.get(CONFIG_HASH).cloned());
     (set, hash)
 }
 
-/// The pod of that StatefulSet as the controller makes it, with `more` in it.
+/// The pod of that StatefulSet as the controller creates it, with `more` in it.
 fn pod(set: &StatefulSet, more: &Value) -> Pod {
     let template = set.spec.template.metadata.clone().unwrap_or_default();
     let mut pod: Pod = of(more.clone());
@@ -40,8 +43,10 @@ fn pod(set: &StatefulSet, more: &Value) -> Pod {
     pod
 }
 
-fn look(durable: bool, member: &EtcdMember, change: impl FnOnce(&mut Children)) -> Seen {
-    let cluster = example("{memory: 64Mi}");
+fn state(durable: bool, member: &EtcdMember, change: impl FnOnce(&mut Children)) -> EtcdState {
+    let (cluster, mut etcd) = cluster();
+    let size = k8s_openapi::apimachinery::pkg::api::resource::Quantity("1Gi".into());
+    etcd.storage = durable.then_some(StorageSpec { size, storage_class_name: None });
     let (set, newest) = set(member);
     let mut children = Children { stateful_sets: vec![set], ..Children::default() };
     change(&mut children);
@@ -51,7 +56,7 @@ fn look(durable: bool, member: &EtcdMember, change: impl FnOnce(&mut Children)) 
         now: Time(Timestamp::from_second(NOW).expect("in range")),
         children,
         etcd: EtcdObserved {
-            answers: BTreeMap::new(),
+            members: BTreeMap::new(),
             access: Access { endpoints: Vec::new(), tls: None },
         },
         registry: Ok(Listing::default()),
@@ -59,14 +64,13 @@ fn look(durable: bool, member: &EtcdMember, change: impl FnOnce(&mut Children)) 
         unreadable_groups: BTreeSet::new(),
         secrets: BTreeMap::new(),
     };
-    seen(&observed, naming(&cluster), 3, durable, &|_| newest.clone())
+    read(&observed, &cluster, &etcd, &|_| newest.clone())
 }
 
 fn loss(durable: bool, more: &Value) -> Option<Loss> {
     let member = sealed("u1");
     let pod = pod(&set(&member).0, more);
-    let seen = look(durable, &member, |children| children.pods = vec![pod]);
-    seen.slots[0].lost
+    state(durable, &member, |children| children.pods = vec![pod]).slots[0].lost
 }
 
 fn at(before: i64) -> Value {
@@ -87,7 +91,7 @@ fn data_in_the_pod_is_lost_with_the_pod() {
     assert_eq!(loss(false, &failed), Some(Loss::Data));
     let leaving = json!({"metadata": {"uid": "u1", "deletionTimestamp": at(0)}});
     assert_eq!(loss(false, &leaving), Some(Loss::Data));
-    let none = look(false, &sealed("u1"), |_| {});
+    let none = state(false, &sealed("u1"), |_| {});
     assert_eq!(none.slots[0].lost, Some(Loss::Data));
 }
 
@@ -98,25 +102,25 @@ fn data_on_a_volume_is_lost_with_the_volume() {
             "labels": {labels::ETCD_MEMBER: "shop-etcd-0"}}}))
     };
     let with = |uid: &str| {
-        let seen = look(true, &sealed("v1"), |children| children.claims = vec![claim(uid)]);
-        (seen.slots[0].lost, seen.remains)
+        let state = state(true, &sealed("v1"), |children| children.claims = vec![claim(uid)]);
+        (state.slots[0].lost, state.used_ordinals)
     };
     assert_eq!(with("v1"), (None, BTreeSet::from([0])));
     assert_eq!(with("v2").0, Some(Loss::Data));
-    assert_eq!(look(true, &sealed("v1"), |_| {}).slots[0].lost, Some(Loss::Data));
+    assert_eq!(state(true, &sealed("v1"), |_| {}).slots[0].lost, Some(Loss::Data));
 }
 
 #[test]
-fn a_sealed_member_that_found_nothing_says_so() {
+fn a_sealed_member_that_reports_no_data_has_lost_it() {
     let message = "{\"error\":\"cannot fetch cluster info from peer urls\"}";
-    let said = json!({"exitCode": 1, "message": message});
-    let more = |ready| json!({"metadata": {"uid": "u1"}, "status": container(1, ready, &said)});
+    let ended = json!({"exitCode": 1, "message": message});
+    let more = |ready| json!({"metadata": {"uid": "u1"}, "status": container(1, ready, &ended)});
     assert_eq!(loss(false, &more(false)), Some(Loss::Data));
     assert_eq!(loss(false, &more(true)), None);
 }
 
 #[test]
-fn crashes_count_and_too_little_memory_does_not() {
+fn crashes_count_as_a_loss_and_running_out_of_memory_does_not() {
     let more = |restarts, reason: &str| {
         let ended = json!({"exitCode": 2, "reason": reason});
         json!({"metadata": {"uid": "u1"}, "status": container(restarts, false, &ended)})
@@ -127,7 +131,7 @@ fn crashes_count_and_too_little_memory_does_not() {
 }
 
 #[test]
-fn a_pod_without_a_place_is_given_time() {
+fn a_pod_without_a_node_is_given_time() {
     let since = |seconds| {
         let more = json!({"metadata": {"uid": "u1"}, "status": {"conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
@@ -136,13 +140,13 @@ fn a_pod_without_a_place_is_given_time() {
         loss(false, &more)
     };
     assert_eq!(since(100), None);
-    assert_eq!(since(130), Some(Loss::Place));
+    assert_eq!(since(130), Some(Loss::NoNode));
 }
 
 #[test]
 fn sealing_makes_no_pod_outdated_and_a_new_configuration_does() {
     let joining = EtcdMember { start: Start::Join { initial_cluster: vec![] }, ..sealed("u1") };
-    let made_by = |member: &EtcdMember, config: Option<&str>| {
+    let created_from = |member: &EtcdMember, config: Option<&str>| {
         let mut pod = pod(&set(member).0, &json!({"metadata": {"uid": "u1"}}));
         if let Some(config) = config {
             pod.annotations_mut().insert(CONFIG_HASH.into(), config.into());
@@ -150,20 +154,20 @@ fn sealing_makes_no_pod_outdated_and_a_new_configuration_does() {
         pod
     };
     let outdated = |member: &EtcdMember, pod: Pod| {
-        look(false, member, |children| children.pods = vec![pod]).slots[0].outdated
+        state(false, member, |children| children.pods = vec![pod]).slots[0].outdated
     };
-    assert!(!outdated(&sealed("u1"), made_by(&joining, None)));
-    assert!(outdated(&sealed("u1"), made_by(&joining, Some("older"))));
-    assert!(!outdated(&joining, made_by(&joining, None)));
+    assert!(!outdated(&sealed("u1"), created_from(&joining, None)));
+    assert!(outdated(&sealed("u1"), created_from(&joining, Some("older"))));
+    assert!(!outdated(&joining, created_from(&joining, None)));
     let seed = EtcdMember { start: Start::Seed, ..sealed("u1") };
-    assert!(outdated(&joining, made_by(&seed, None)), "it would join by an old list");
+    assert!(outdated(&joining, created_from(&seed, None)), "it would join with an old list");
 }
 
 #[test]
 fn a_stripped_annotation_is_read_from_the_template() {
-    let seen = look(false, &sealed("u1"), |children| {
+    let state = state(false, &sealed("u1"), |children| {
         children.stateful_sets[0].metadata.annotations = None;
     });
-    assert_eq!((seen.slots[0].incarnation, seen.last_incarnation), (2, 2));
-    assert_eq!(seen.slots[0].start, Start::Sealed { data: "u1".into() });
+    assert_eq!((state.slots[0].incarnation, state.last_incarnation), (2, 2));
+    assert_eq!(state.slots[0].start, Start::Sealed { data: "u1".into() });
 }
