@@ -22,7 +22,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use self::ahead::Ahead;
-use self::report::{Count, Outcome, Report};
+use self::report::{Count, Report, TierResult};
 use crate::tools::{self, Tool};
 use crate::{bench, command, generate, lint, workspace};
 
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let mut report = Report::default();
     for tier in Tier::value_variants() {
         if !wanted(args, *tier) {
-            report.add(tier.name(), Outcome::LeftOut, std::time::Duration::ZERO);
+            report.add(tier.name(), TierResult::LeftOut, std::time::Duration::ZERO);
             continue;
         }
         println!("\n== {} ==", tier.name());
@@ -112,8 +112,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     }
     println!("\n{}", report.table());
-    let holds = report.holds(strict);
-    if !strict && report.holds(false) != report.holds(true) {
+    let holds = report.is_success(strict);
+    if !strict && report.is_success(false) != report.is_success(true) {
         println!("where CI is set, a tier that is not run is a failure");
     }
     println!("{}", report.closing_line());
@@ -134,7 +134,7 @@ fn tier_outcomes(
     tier: Tier,
     filters: &[String],
     ahead: &mut Ahead,
-) -> Vec<(&'static str, Outcome)> {
+) -> Vec<(&'static str, TierResult)> {
     let one = |outcome| vec![(tier.name(), outcome)];
     match tier {
         Tier::Format => one(check(|| command::shown(&mut lint::format()))),
@@ -151,13 +151,13 @@ fn tier_outcomes(
 }
 
 /// A tier that is one check.
-fn check(run: impl FnOnce() -> Result<()>) -> Outcome {
+fn check(run: impl FnOnce() -> Result<()>) -> TierResult {
     counted(run().map(|()| Count::PASSED))
 }
 
 /// An error on the way is a failure like any other, and is shown.
-fn counted(result: Result<Count>) -> Outcome {
-    Outcome::Ran(result.unwrap_or_else(|error| {
+fn counted(result: Result<Count>) -> TierResult {
+    TierResult::Ran(result.unwrap_or_else(|error| {
         println!("error: {error:#}");
         Count::FAILED
     }))
@@ -165,7 +165,7 @@ fn counted(result: Result<Count>) -> Outcome {
 
 /// Plain `cargo test`: there are few test programs, so a faster runner would not earn back the
 /// minutes in which it is built.
-fn tests(filters: &[String]) -> Vec<(&'static str, Outcome)> {
+fn tests(filters: &[String]) -> Vec<(&'static str, TierResult)> {
     let mut cargo = command::workspace_cargo("test");
     cargo.args(["--exclude", "larder-e2e", "--tests", "--no-fail-fast"]);
     let mut outcomes = Vec::new();
@@ -173,7 +173,7 @@ fn tests(filters: &[String]) -> Vec<(&'static str, Outcome)> {
         Ok(found) => {
             cargo.env("LARDER_ETCD", found.path(Tool::Etcd));
         }
-        Err(error) => outcomes.push(("with a real etcd", Outcome::NotRun(format!("{error:#}")))),
+        Err(error) => outcomes.push(("with a real etcd", TierResult::NotRun(format!("{error:#}")))),
     }
     // Kept until the tests have ended.
     let mut servers = Vec::new();
@@ -186,7 +186,7 @@ fn tests(filters: &[String]) -> Vec<(&'static str, Outcome)> {
                 cargo.env(variable, server.url());
                 servers.push(server);
             }
-            Err(error) => outcomes.push((part, Outcome::NotRun(format!("{error:#}")))),
+            Err(error) => outcomes.push((part, TierResult::NotRun(format!("{error:#}")))),
         }
     }
     cargo.arg("--").args(filters);
@@ -196,7 +196,7 @@ fn tests(filters: &[String]) -> Vec<(&'static str, Outcome)> {
 
 /// The engine's sources once more, with locks and atomics that a scheduler controls: a workspace and
 /// a target folder of its own, so that neither build throws the other's away.
-fn interleavings(filters: &[String]) -> Outcome {
+fn interleavings(filters: &[String]) -> TierResult {
     let mut cargo = command::cargo();
     cargo.env("CARGO_TARGET_DIR", workspace::target().join("interleave"));
     cargo.args(["test", "--locked", "--no-fail-fast", "--manifest-path"]);
@@ -204,13 +204,13 @@ fn interleavings(filters: &[String]) -> Outcome {
     counted(cargo_test::run(&mut cargo))
 }
 
-fn documentation(filters: &[String]) -> Outcome {
+fn documentation(filters: &[String]) -> TierResult {
     let mut cargo = command::workspace_cargo("test");
     cargo.args(["--doc", "--no-fail-fast", "--"]).args(filters);
     counted(cargo_test::run(&mut cargo))
 }
 
-fn benches(filters: &[String]) -> Outcome {
+fn benches(filters: &[String]) -> TierResult {
     let mut cargo = bench::tests();
     cargo.arg("--").args(filters);
     counted(cargo_test::run(&mut cargo))
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn an_error_in_a_tier_is_a_failure() {
-        assert_eq!(check(|| anyhow::bail!("no")), Outcome::Ran(Count::FAILED));
-        assert_eq!(check(|| Ok(())), Outcome::Ran(Count::PASSED));
+        assert_eq!(check(|| anyhow::bail!("no")), TierResult::Ran(Count::FAILED));
+        assert_eq!(check(|| Ok(())), TierResult::Ran(Count::PASSED));
     }
 }

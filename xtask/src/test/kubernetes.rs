@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::ahead::Ahead;
-use super::report::{Count, Outcome};
+use super::report::{Count, TierResult};
 use super::{cargo_test, counted};
 use crate::image;
 use crate::tools::{self, Tool};
@@ -39,9 +39,9 @@ pub(super) fn ahead() -> Ahead {
 }
 
 /// Brings everything up, runs the tests, takes everything down.
-pub(super) fn run(ahead: &mut Ahead, filters: &[String]) -> Outcome {
+pub(super) fn run(ahead: &mut Ahead, filters: &[String]) -> TierResult {
     ahead.wait();
-    obstacle().map_or_else(|| counted(whole(filters)), |why| Outcome::NotRun(why.into()))
+    obstacle().map_or_else(|| counted(whole(filters)), |why| TierResult::NotRun(why.into()))
 }
 
 /// Why the tier cannot run here and now.

@@ -1,26 +1,20 @@
-//! What became of each tier, as a table and as one closing line. Pure.
+//! Results of the tiers, as a table and as one closing line. Pure.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// How many checks went which way.
+/// Number of checks by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// Held.
     pub(crate) passed: u64,
-    /// Did not hold.
     pub(crate) failed: u64,
-    /// Marked as ignored in the code.
     pub(crate) ignored: u64,
 }
 
 impl Count {
-    /// One check that held.
     pub(crate) const PASSED: Self = Self { passed: 1, failed: 0, ignored: 0 };
-    /// One check that did not.
     pub(crate) const FAILED: Self = Self { passed: 0, failed: 1, ignored: 0 };
 
-    /// Both together.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             passed: self.passed + other.passed,
@@ -30,45 +24,46 @@ impl Count {
     }
 }
 
-/// What became of one tier.
+/// The result of one tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It ran to its end.
+pub(crate) enum TierResult {
+    /// It ran to its end, with these checks.
     Ran(Count),
-    /// It should have run and could not, for this reason.
+    /// It could not run, for this reason.
     NotRun(String),
-    /// It was not asked for.
+    /// It was not selected.
     LeftOut,
 }
 
-/// All tiers, in the order in which they ran.
+/// The results of all tiers, in the order in which they ran.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    rows: Vec<(&'static str, Outcome, Duration)>,
+    rows: Vec<(&'static str, TierResult, Duration)>,
 }
 
 impl Report {
-    /// Adds the next tier.
-    pub(crate) fn add(&mut self, tier: &'static str, outcome: Outcome, took: Duration) {
-        self.rows.push((tier, outcome, took));
+    /// Adds the result of the next tier.
+    pub(crate) fn add(&mut self, tier: &'static str, result: TierResult, took: Duration) {
+        self.rows.push((tier, result, took));
     }
 
     /// The sum over everything that ran.
     pub(crate) fn total(&self) -> Count {
-        self.rows.iter().fold(Count::default(), |sum, (_, outcome, _)| match outcome {
-            Outcome::Ran(count) => sum.plus(*count),
-            Outcome::NotRun(_) | Outcome::LeftOut => sum,
+        self.rows.iter().fold(Count::default(), |sum, (_, result, _)| match result {
+            TierResult::Ran(count) => sum.plus(*count),
+            TierResult::NotRun(_) | TierResult::LeftOut => sum,
         })
     }
 
-    /// True when nothing failed, something ran, and (with `strict`) nothing was left undone.
-    pub(crate) fn holds(&self, strict: bool) -> bool {
+    /// True when nothing failed, something passed, and (with `strict`) every selected tier could run.
+    pub(crate) fn is_success(&self, strict: bool) -> bool {
         let total = self.total();
-        let undone = self.rows.iter().any(|(_, outcome, _)| matches!(outcome, Outcome::NotRun(_)));
-        total.failed == 0 && total.passed > 0 && !(strict && undone)
+        let not_run =
+            self.rows.iter().any(|(_, result, _)| matches!(result, TierResult::NotRun(_)));
+        total.failed == 0 && total.passed > 0 && !(strict && not_run)
     }
 
-    /// One row a tier; reasons stand below, where a long line cannot break the columns.
+    /// One row per tier, and below the table the reasons for tiers that did not run.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(
@@ -77,23 +72,23 @@ impl Report {
             "tier", "passed", "failed", "ignored", "seconds"
         );
         let mut reasons = String::new();
-        for (tier, outcome, took) in &self.rows {
+        for (tier, result, took) in &self.rows {
             let seconds = took.as_secs_f64();
-            let _ = match outcome {
-                Outcome::Ran(Count { passed, failed, ignored }) => {
+            let _ = match result {
+                TierResult::Ran(Count { passed, failed, ignored }) => {
                     writeln!(text, "{tier:<28}{passed:>8}{failed:>8}{ignored:>9}{seconds:>9.1}")
                 }
-                Outcome::NotRun(why) => {
-                    let _ = writeln!(reasons, "NOT RUN: {tier}: {why}");
+                TierResult::NotRun(reason) => {
+                    let _ = writeln!(reasons, "NOT RUN: {tier}: {reason}");
                     writeln!(text, "{tier:<28}{:>25}{seconds:>9.1}", "NOT RUN")
                 }
-                Outcome::LeftOut => writeln!(text, "{tier:<28}{:>25}{:>9}", "left out", "-"),
+                TierResult::LeftOut => writeln!(text, "{tier:<28}{:>25}{:>9}", "left out", "-"),
             };
         }
         text + &reasons
     }
 
-    /// The last line of the output; a machine reads it.
+    /// The last line of the output, which CI reads.
     pub(crate) fn closing_line(&self) -> String {
         let Count { passed, failed, .. } = self.total();
         format!("{passed} passed, {failed} failed")
@@ -104,32 +99,33 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn report(outcomes: &[Outcome]) -> Report {
+    fn report(results: &[TierResult]) -> Report {
         let mut report = Report::default();
-        for outcome in outcomes {
-            report.add("tier", outcome.clone(), Duration::from_millis(1500));
+        for result in results {
+            report.add("tier", result.clone(), Duration::from_millis(1500));
         }
         report
     }
 
     #[test]
-    fn the_closing_line_sums_what_ran() {
-        let ran = Outcome::Ran(Count { passed: 3, failed: 1, ignored: 2 });
-        let report = report(&[ran, Outcome::LeftOut, Outcome::Ran(Count::PASSED)]);
+    fn the_closing_line_sums_the_tiers_that_ran() {
+        let ran = TierResult::Ran(Count { passed: 3, failed: 1, ignored: 2 });
+        let report = report(&[ran, TierResult::LeftOut, TierResult::Ran(Count::PASSED)]);
         assert_eq!(report.closing_line(), "4 passed, 1 failed");
-        assert!(!report.holds(false));
+        assert!(!report.is_success(false));
     }
 
     #[test]
     fn a_tier_that_could_not_run_is_an_error_only_where_strict() {
-        let report = report(&[Outcome::Ran(Count::PASSED), Outcome::NotRun("no root".into())]);
-        assert!(report.holds(false));
-        assert!(!report.holds(true));
+        let report =
+            report(&[TierResult::Ran(Count::PASSED), TierResult::NotRun("no root".into())]);
+        assert!(report.is_success(false));
+        assert!(!report.is_success(true));
         assert!(report.table().contains("NOT RUN: tier: no root"), "{}", report.table());
     }
 
     #[test]
-    fn a_run_in_which_nothing_ran_does_not_hold() {
-        assert!(!report(&[Outcome::LeftOut]).holds(false));
+    fn a_run_without_a_tier_is_no_success() {
+        assert!(!report(&[TierResult::LeftOut]).is_success(false));
     }
 }
