@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: honest comparisons, each in one run. This file only lists them.
+//! `cargo xtask bench`: comparisons with other servers and libraries, each measured in one
+//! run. This file only lists them.
 
 mod engine;
 mod figures;
@@ -17,7 +18,7 @@ pub(crate) use self::engine::{Soak, soak, tests};
 pub(crate) struct Args {
     #[command(subcommand)]
     comparison: Option<Comparison>,
-    /// Without a name it is `get`.
+    /// The options of `get`, which runs when no comparison is named.
     #[command(flatten)]
     get: get::Get,
 }
@@ -26,15 +27,15 @@ pub(crate) struct Args {
 enum Comparison {
     /// A single GET hit: member, tonic echo, memcached; rewrites docs/benchmarks.md.
     Get(get::Get),
-    /// Hit ratios of every policy, other libraries and the optimum; rewrites
+    /// Hit ratios of every policy, of other libraries and of the optimum; rewrites
     /// docs/benchmarks/hit-ratio.md and its plots.
     HitRatio(engine::HitRatio),
-    /// Throughput, latency and memory beside other libraries; rewrites docs/benchmarks/engine.md.
+    /// Throughput, latency and memory compared with other libraries; rewrites docs/benchmarks/engine.md.
     Engine(engine::Engine),
 }
 
-/// Measures, prints the tables, and writes them into their page, unless the machine was too busy
-/// with other things for the figures to mean anything.
+/// Measures, prints the tables and writes them into their page. A page keeps its tables when other
+/// load on the machine makes the new figures meaningless.
 ///
 /// # Errors
 /// When something cannot be built or started, or gives a wrong answer.

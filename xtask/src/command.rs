@@ -1,6 +1,4 @@
 //! Runs other programs and turns their failures into one readable line.
-//!
-//! It never decides what to run.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,19 +9,19 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace;
 
-/// How much of a failed program's words goes into the error.
-const WORDS: usize = 12;
+/// Lines of a failed program's standard error that its error contains.
+const ERROR_LINES: usize = 12;
 
-/// Runs to the end and returns what was printed.
+/// Runs a program to its end and returns its standard output.
 ///
 /// # Errors
-/// When the program cannot be started, or ends with another status than 0; the error holds the
-/// command line and the last lines of its standard error.
+/// When the program cannot be started, or fails; the error holds the command line and the last lines
+/// of its standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     fed(command, "")
 }
 
-/// As [`output`], with something to read on standard input.
+/// Like [`output`], with `input` on standard input.
 pub(crate) fn fed(command: &mut Command, input: &str) -> Result<String> {
     let line = line(command);
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
@@ -33,22 +31,23 @@ pub(crate) fn fed(command: &mut Command, input: &str) -> Result<String> {
         .spawn()
         .with_context(|| format!("could not start `{line}`"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that ends before it has read everything says why on standard error.
+        // A program that ends before it has read its input prints the cause on standard error.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let done = child.wait_with_output().with_context(|| format!("could not wait for `{line}`"))?;
-    if !done.status.success() {
-        let words = String::from_utf8_lossy(&done.stderr);
-        bail!("`{line}` failed ({}): {}", done.status, last_lines(words.trim(), WORDS));
+    let output =
+        child.wait_with_output().with_context(|| format!("could not wait for `{line}`"))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("`{line}` failed ({}): {}", output.status, last_lines(stderr.trim(), ERROR_LINES));
     }
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs with this process's own terminal: what it says is seen as it comes.
+/// Runs a program that prints to this process's terminal.
 ///
 /// # Errors
-/// When the program cannot be started, or ends with another status than 0; the error holds the
-/// command line only, because the words have been seen.
+/// When the program cannot be started, or fails; the error holds only the command line, because the
+/// program has printed its messages.
 pub(crate) fn shown(command: &mut Command) -> Result<()> {
     let line = line(command);
     let status = command.status().with_context(|| format!("could not start `{line}`"))?;
@@ -58,7 +57,7 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The cargo that runs this process, in the project's folder.
+/// The cargo that started this process, in the project's folder.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace::root());
@@ -90,7 +89,7 @@ pub(crate) fn clippy_driver() -> Option<PathBuf> {
 /// Builds one of the workspace's programs in the dev profile, and says where it is.
 ///
 /// # Errors
-/// When the build fails; cargo has said why.
+/// When the build fails; cargo has printed the cause.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
     shown(workspace_cargo("build").args(["--bin", name]))?;
     Ok(workspace::target().join("debug").join(name))
@@ -102,7 +101,7 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// The command as one would type it, cut where it gets long.
+/// The command as typed in a shell, at most 160 characters and `...`.
 pub(crate) fn line(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
@@ -114,7 +113,7 @@ pub(crate) fn line(command: &Command) -> String {
     line
 }
 
-/// Finds a program on the PATH, or in the folders that a plain user's PATH often lacks.
+/// Finds a program on the PATH, or in system folders that a user's PATH often lacks.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -129,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_names_the_command_and_its_last_words() {
+    fn an_error_names_the_command_and_its_last_lines() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo first >&2; echo last >&2; exit 3"]);
         let error = output(&mut command).expect_err("it exits 3").to_string();

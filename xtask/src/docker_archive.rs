@@ -1,7 +1,8 @@
-//! Writes a container image as a docker-archive: a tar that `docker load`, `podman load` and
-//! `ctr images import` take. The image is FROM scratch, one layer, the same bytes each time.
+//! Writes a container image as a docker-archive: a tar file for `docker load`, `podman load` and
+//! `ctr images import`. The image has one layer and no base image, and is reproducible: the same
+//! input gives the same bytes.
 //!
-//! It never builds what goes into an image, and talks to no registry.
+//! It never builds the programs of an image, and never talks to a registry.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,26 +15,26 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// What an image is made of.
+/// The contents of an image.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
-    /// Its name with its tag, as pods write it.
+    /// Name and tag, as in a pod's `image`.
     pub(crate) name: String,
     /// Other names of the same image.
     pub(crate) aliases: Vec<String>,
-    /// The programs that it holds: the file here, and its whole path inside the image.
+    /// Executable files: the path on this machine, and the absolute path in the image.
     pub(crate) programs: Vec<(PathBuf, String)>,
-    /// Files that are only read: their bytes, and their whole path inside the image.
+    /// Other files: their contents, and the absolute path in the image.
     pub(crate) files: Vec<(Vec<u8>, String)>,
-    /// What a container runs.
+    /// The command that a container runs.
     pub(crate) entrypoint: Vec<String>,
-    /// Who runs it, as `uid:gid`.
+    /// The user of the command, as `uid:gid`.
     pub(crate) user: String,
-    /// What the image says of itself.
+    /// Labels in the image's configuration.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// Writes the image to `file`, by way of a temporary file beside it.
+/// Writes the image to a temporary file in the same folder and renames it to `file`.
 ///
 /// # Errors
 /// When a program cannot be read or the archive cannot be written.
@@ -43,7 +44,7 @@ pub(crate) fn write(image: &Image, file: &Path) -> Result<()> {
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        // A fixed time: the same input gives the same digest.
+        // A fixed time, so that the same input gives the same digest.
         "created": "1970-01-01T00:00:00Z",
         "config": {
             "Entrypoint": image.entrypoint, "User": image.user, "WorkingDir": "/",
@@ -60,21 +61,22 @@ pub(crate) fn write(image: &Image, file: &Path) -> Result<()> {
 
     let unfinished = file.with_extension("unfinished");
     let mut archive = Builder::new(BufWriter::new(
-        File::create(&unfinished).with_context(|| format!("write {}", unfinished.display()))?,
+        File::create(&unfinished)
+            .with_context(|| format!("could not write {}", unfinished.display()))?,
     ));
     append(&mut archive, &layer_name, 0o644, &layer)?;
     append(&mut archive, &config_name, 0o644, config.as_bytes())?;
     append(&mut archive, "manifest.json", 0o644, manifest.as_bytes())?;
     archive.into_inner()?.flush()?;
-    fs::rename(&unfinished, file).with_context(|| format!("write {}", file.display()))
+    fs::rename(&unfinished, file).with_context(|| format!("could not write {}", file.display()))
 }
 
-/// The only layer: the programs, and the folders above them.
+/// The layer, with the folders above each file.
 fn layer(image: &Image) -> Result<Vec<u8>> {
     let mut layer = Builder::new(Vec::new());
     let mut folders: Vec<String> = vec![];
     for (from, to) in &image.programs {
-        let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+        let bytes = fs::read(from).with_context(|| format!("could not read {}", from.display()))?;
         append_below(&mut layer, &mut folders, to, 0o755, &bytes)?;
     }
     for (bytes, to) in &image.files {
@@ -83,7 +85,7 @@ fn layer(image: &Image) -> Result<Vec<u8>> {
     Ok(layer.into_inner()?)
 }
 
-/// Appends a file and, once each, the folders above it.
+/// Appends a file, after those folders above it that `folders` does not contain yet.
 fn append_below<W: Write>(
     layer: &mut Builder<W>,
     folders: &mut Vec<String>,
@@ -107,7 +109,7 @@ fn append<W: Write>(tar: &mut Builder<W>, name: &str, mode: u32, bytes: &[u8]) -
     Ok(())
 }
 
-/// A header without a time or an owner's name, so that equal contents give equal archives.
+/// A header without time and owner, so that equal contents give equal archives.
 fn header(kind: EntryType, mode: u32, size_bytes: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -119,7 +121,7 @@ fn header(kind: EntryType, mode: u32, size_bytes: u64) -> Header {
     header
 }
 
-/// Go's word for this machine's processor.
+/// This machine's architecture, as image configurations name it.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

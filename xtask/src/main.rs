@@ -1,7 +1,7 @@
-//! `cargo xtask <verb>`: the one door for a developer, the README and CI.
+//! `cargo xtask <verb>`: every development task, for developers, the README and CI.
 //!
-//! This file only lists the verbs; each lives in the module of its name. It never holds logic.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "talking to a terminal is its work")]
+//! This file lists the verbs; each is implemented in the module of its name.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line tool")]
 
 mod bench;
 mod command;
@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The one door to building, running and testing Larder.
+/// Builds, runs, tests and measures Larder.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Args {
@@ -34,24 +34,24 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Builds Larder and serves the sample on this machine; Ctrl-C ends it.
+    /// Builds Larder and serves the sample on this machine until Ctrl-C.
     Up(up::Args),
-    /// Everything that must hold, tier by tier.
+    /// Runs every check, tier by tier.
     Test(test::Args),
-    /// Format and lints, warnings as errors.
+    /// Checks format, lints (warnings are errors) and imports.
     Lint(lint::Args),
-    /// The engine's data structures, interpreted by Miri; needs a nightly toolchain.
+    /// Runs the tests of the engine's data structures under Miri; needs a nightly toolchain.
     Miri(miri::Args),
-    /// Writes the files that are made from others: custom resources, manifests.
+    /// Writes generated files: custom resource definitions, manifests.
     Generate(generate::Args),
-    /// Compares a member with other servers, and its engine with other libraries, and rewrites the
-    /// pages of the last figures.
+    /// Compares a member with other servers, and its engine with other libraries, and updates the
+    /// pages with the figures.
     Bench(bench::Args),
-    /// Runs something for minutes and fails unless it stays as it should.
+    /// Runs the engine under load for minutes and fails when its memory grows.
     Soak(soak::Args),
-    /// Container images from static programs, as docker-archives.
+    /// Builds container images with static programs, as docker-archives.
     Image(image::Args),
-    /// A real Kubernetes on this machine, in network namespaces of its own.
+    /// Runs a real Kubernetes on this machine, in its own network namespaces.
     Kube(kube::Args),
     /// Builds the pinned Go tools (etcd, helm, kubectl, ...) and prints where they are.
     Tools(tools::Args),

@@ -1,36 +1,37 @@
-//! `cargo xtask miri`: the engine's own data structures in an interpreter that sees undefined behaviour,
-//! leaks and data races.
+//! `cargo xtask miri`: runs tests of the engine's data structures in Miri, an interpreter that detects
+//! undefined behaviour, leaks and data races.
 //!
-//! The engine forbids `unsafe`, so this speaks of the crates below it (hashbrown, bytes, parking_lot)
-//! as the engine uses them. It never runs the policies' long simulations: interpreted, they take hours.
+//! The engine forbids `unsafe`, so this checks the crates that it uses (hashbrown, bytes,
+//! parking_lot). The policies' simulations are left out: under Miri they take hours.
 
 use anyhow::{Context as _, Result};
 
 use crate::{command, workspace};
 
-/// Tests whose names contain one of these.
+/// Runs tests whose names contain one of these.
 const STRUCTURES: [&str; 6] = ["slab::", "queue::", "expiry::", "entry::", "fence::", "ghost::"];
-/// But none of these: they turn the timer wheel through days.
+/// Leaves these out: they advance the timer wheel by days.
 const LONG: [&str; 4] = ["--skip", "after_a_long_pause", "--skip", "every_life"];
-/// Random cases of each property, instead of hundreds.
+/// Random cases per property, instead of hundreds.
 const CASES: &str = "2";
 
 /// `cargo xtask miri`
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
-/// Runs them.
+/// Runs the tests.
 ///
 /// # Errors
-/// When a test fails, or there is no nightly toolchain with miri; then with the command to get it.
+/// When a test fails, or there is no nightly toolchain with Miri; that error holds the command that
+/// installs it.
 pub(crate) fn run(_: &Args) -> Result<()> {
     let mut rustup = std::process::Command::new("rustup");
     rustup.args(["run", "nightly", "cargo", "miri", "--version"]);
     command::output(&mut rustup)
-        .context("get it: rustup toolchain install nightly --component miri,rust-src")?;
+        .context("Miri is missing: rustup toolchain install nightly --component miri,rust-src")?;
     let mut miri = std::process::Command::new("rustup");
     miri.current_dir(workspace::root()).env("PROPTEST_CASES", CASES);
-    // A property reads the folder that it would note failures in.
+    // proptest reads the folder in which it records failures.
     miri.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("CARGO_TARGET_DIR", workspace::target());
     miri.args(["run", "nightly", "cargo", "miri", "test", "-p", "larder-engine", "--lib", "--"]);
     command::shown(miri.args(STRUCTURES).args(LONG))

@@ -1,4 +1,4 @@
-//! Debian packages that a verb needs: looked for by the file they bring, installed when root.
+//! Debian packages that a verb needs: found by a file that they contain, installed when run as root.
 //!
 //! It never upgrades or removes a package.
 
@@ -9,19 +9,19 @@ use anyhow::{Result, bail};
 
 use crate::command;
 
-/// A program (a name on the PATH, or a whole path) and the Debian package that brings it.
+/// A file and the Debian package that contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needed {
-    /// What must exist.
+    /// The name of a program on the PATH, or an absolute path.
     pub(crate) file: &'static str,
-    /// What to install when it does not.
     pub(crate) package: &'static str,
 }
 
-/// Makes sure that every program is there, installing what is missing when that is possible.
+/// Installs the packages whose files are missing.
 ///
 /// # Errors
-/// One line with the command to type, when this process may not install, or apt-get failed.
+/// When packages are missing and this process is not root; the error holds the command to run. When
+/// apt-get fails.
 pub(crate) fn ensure(needed: &[Needed]) -> Result<()> {
     let missing = missing(needed, present);
     if missing.is_empty() {
@@ -34,7 +34,7 @@ pub(crate) fn ensure(needed: &[Needed]) -> Result<()> {
     println!("installing Debian packages: {list}");
     let apt = |arguments: &[&str]| {
         let mut apt = Command::new("apt-get");
-        // Run level 1 keeps a package from starting its daemon: we start our own, or none.
+        // In run level 1, packages do not start their daemons.
         apt.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
         apt.arg("-qq").args(arguments);
         command::output(&mut apt)
@@ -45,7 +45,7 @@ pub(crate) fn ensure(needed: &[Needed]) -> Result<()> {
     apt(&install)?;
     match self::missing(needed, present).as_slice() {
         [] => Ok(()),
-        still => bail!("installed, but still not found: {}", still.join(" ")),
+        absent => bail!("installed, but files of these packages are missing: {}", absent.join(" ")),
     }
 }
 
@@ -53,7 +53,7 @@ fn present(file: &str) -> bool {
     if file.contains('/') { Path::new(file).exists() } else { command::find(file).is_some() }
 }
 
-/// The packages to install, each once, in the order asked.
+/// The packages to install, each once, in the order of `needed`.
 fn missing(needed: &[Needed], present: impl Fn(&str) -> bool) -> Vec<&'static str> {
     let mut packages = Vec::new();
     for each in needed {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_that_brings_two_programs_is_named_once() {
+    fn a_package_with_two_missing_programs_is_listed_once() {
         let needed = [
             Needed { file: "initdb", package: "postgresql" },
             Needed { file: "sh", package: "dash" },

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: what only shows over time. This file only lists the subjects.
+//! `cargo xtask soak`: finds faults that appear only over time. This file lists the subjects.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -14,14 +14,15 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Subject {
-    /// The cache engine, filled to three times its budget and churned: resident memory stays flat.
+    /// Fills the cache engine to three times its capacity, replaces its entries for minutes, and checks
+    /// that resident memory stays flat.
     Engine(bench::Soak),
 }
 
 /// Runs until the time is up.
 ///
 /// # Errors
-/// When something cannot be built, or what is shown does not hold.
+/// When the build or the check fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Subject::Engine(args) = &args.subject;
     bench::soak(args)

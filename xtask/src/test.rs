@@ -118,8 +118,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     }
     println!("\n{}", report.table());
-    let holds = report.holds(strict);
-    if !strict && report.holds(false) != report.holds(true) {
+    let holds = report.is_success(strict);
+    if !strict && report.is_success(false) != report.is_success(true) {
         println!("where CI is set, a tier that is not run is a failure");
     }
     println!("{}", report.closing_line());
@@ -255,7 +255,7 @@ impl<'a> Steps<'a> {
 }
 
 /// A tier that is one check.
-fn check(run: impl FnOnce() -> Result<()>) -> Outcome {
+fn check(run: impl FnOnce() -> Result<()>) -> TierResult {
     counted(run().map(|()| Count::PASSED))
 }
 
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn an_error_in_a_tier_is_a_failure() {
-        assert_eq!(check(|| anyhow::bail!("no")), Outcome::Ran(Count::FAILED));
-        assert_eq!(check(|| Ok(())), Outcome::Ran(Count::PASSED));
+        assert_eq!(check(|| anyhow::bail!("no")), TierResult::Ran(Count::FAILED));
+        assert_eq!(check(|| Ok(())), TierResult::Ran(Count::PASSED));
     }
 }

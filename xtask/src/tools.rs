@@ -1,4 +1,4 @@
-//! The Go programs that tests run beside Larder, pinned by the modules in `tools/`.
+//! The Go programs that tests run together with Larder, pinned by the modules in `tools/`.
 //!
 //! They are built once per state of their module, into `target/tools/<folder>-<hash>/bin`, and are
 //! never linked into the product. Start at [`ensure`].
@@ -14,17 +14,17 @@ use clap::ValueEnum;
 use crate::docker_archive::{self, Image};
 use crate::workspace;
 
-/// The name under which nodes know our pause image.
+/// The name of the pause image on nodes.
 pub(crate) const PAUSE_IMAGE: &str = "larder.dev/pause:dev";
 
 /// `cargo xtask tools`
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which to build; all if none is named.
+    /// The tools to build. Default: all.
     tools: Vec<Tool>,
 }
 
-/// One program that can be had.
+/// A program that can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Tool {
     /// The Kubernetes API.
@@ -33,30 +33,30 @@ pub(crate) enum Tool {
     Kubelet,
     /// Kubernetes' own controllers.
     KubeControllerManager,
-    /// Chooses nodes for pods.
+    /// Assigns pods to nodes.
     KubeScheduler,
-    /// Makes service addresses work on a node.
+    /// Routes service addresses on a node.
     KubeProxy,
     /// The Kubernetes command line.
     Kubectl,
     /// Makes volumes of the class `local`.
     LocalProvisioner,
-    /// The real registry.
+    /// The registry of a cluster.
     Etcd,
-    /// Its command line.
+    /// The etcd command line.
     Etcdctl,
     /// Installs charts.
     Helm,
     /// The cluster's DNS.
     Coredns,
-    /// A stock gRPC client.
+    /// A generic gRPC client.
     Grpcurl,
     /// Holds a pod's namespaces open.
     Pause,
 }
 
 impl Tool {
-    /// The folder below `tools/` whose module pins it.
+    /// The folder in `tools/` whose module pins the program.
     fn folder(self) -> &'static str {
         match self {
             Self::KubeApiserver
@@ -74,7 +74,7 @@ impl Tool {
         }
     }
 
-    /// The Go package of its `main`.
+    /// The Go package with its `main` function.
     fn package(self) -> &'static str {
         match self {
             Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -93,7 +93,7 @@ impl Tool {
         }
     }
 
-    /// The program's name, as its users type it.
+    /// The name of the program's file.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::KubeApiserver => "kube-apiserver",
@@ -112,7 +112,7 @@ impl Tool {
         }
     }
 
-    /// What `go build` calls it.
+    /// The name that `go build` gives the file.
     fn built_as(self) -> &'static str {
         match self {
             Self::Etcd => "server",
@@ -121,31 +121,31 @@ impl Tool {
     }
 }
 
-/// Where programs are, after [`ensure`].
+/// Paths of programs that [`ensure`] has built.
 #[derive(Clone, Debug)]
 pub(crate) struct Binaries(BTreeMap<Tool, PathBuf>);
 
 impl Binaries {
-    /// The whole path of a program.
+    /// The absolute path of a program.
     ///
     /// # Panics
-    /// When it was not among those asked for.
+    /// When the tool was not passed to [`ensure`].
     pub(crate) fn path(&self, tool: Tool) -> &Path {
-        self.0.get(&tool).expect("asked of `ensure`")
+        self.0.get(&tool).expect("the tool was passed to `ensure`")
     }
 
-    /// For tests of what is done with paths: all tools, in one folder.
+    /// Paths of all tools in one folder, for tests that start no tool.
     #[cfg(test)]
     pub(crate) fn all_in(folder: &Path) -> Self {
-        let all = Tool::value_variants();
-        Self(all.iter().map(|tool| (*tool, folder.join(tool.name()))).collect())
+        let tools = Tool::value_variants().iter();
+        Self(tools.map(|tool| (*tool, folder.join(tool.name()))).collect())
     }
 }
 
-/// Builds what is not there yet and says where everything is. Several processes may ask at once.
+/// Builds the missing programs and returns the paths of all. Several processes may call it at once.
 ///
 /// # Errors
-/// One line when Go is missing; Go's own words when a build fails.
+/// When Go is missing, or a build fails; the error holds Go's last messages.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<Binaries> {
     let mut folders: BTreeMap<&str, Vec<Tool>> = BTreeMap::new();
     for tool in tools {
@@ -158,12 +158,12 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<Binaries> {
     Ok(Binaries(found))
 }
 
-/// Where a program is, if it has been built.
+/// The path of a program, if it has been built.
 pub(crate) fn built(tool: Tool) -> Option<PathBuf> {
-    build::place(tool).ok().filter(|path| path.exists())
+    build::path(tool).ok().filter(|path| path.exists())
 }
 
-/// The pause image as a docker-archive, made on first use.
+/// The path of the pause image, a docker-archive that the first call writes.
 ///
 /// # Errors
 /// As [`ensure`], or when the archive cannot be written.
@@ -183,10 +183,10 @@ pub(crate) fn pause_image() -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// `cargo xtask tools`: builds, then prints one path a line.
+/// Builds the programs and prints their paths, one per line.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let all = Tool::value_variants();
-    let wanted = if args.tools.is_empty() { all.to_vec() } else { args.tools };
+    let known = Tool::value_variants();
+    let wanted = if args.tools.is_empty() { known.to_vec() } else { args.tools };
     let binaries = ensure(&wanted)?;
     for tool in wanted {
         println!("{}", binaries.path(tool).display());
@@ -194,7 +194,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The module file of a folder below `tools/`.
+/// The module file of a folder in `tools/`.
 pub(crate) fn module_file(folder: &str) -> PathBuf {
     workspace::root().join("tools").join(folder).join("go.mod")
 }

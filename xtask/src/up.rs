@@ -1,7 +1,6 @@
-//! `cargo xtask up`: builds the `larder` command and becomes `larder up`.
+//! `cargo xtask up`: builds the `larder` command and runs `larder up`.
 //!
-//! It never stands between the terminal and the program: after the build this process is replaced,
-//! so Ctrl-C and the exit code are the program's own.
+//! After the build, the program replaces this process, so that Ctrl-C and the exit code are its own.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -16,7 +15,7 @@ use crate::{command, workspace};
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
-    /// Handed to `larder up` as they are; `--help` lists them.
+    /// Options of `larder up`; `--help` lists them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -32,13 +31,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Err(larder.exec()).with_context(|| format!("could not start {}", program.display()))
 }
 
-/// Builds the `larder` command and says where it is.
+/// Builds the `larder` command and returns its path.
 ///
 /// # Errors
-/// When the build fails; cargo has said why.
+/// When the build fails; cargo has printed the cause.
 pub(crate) fn build() -> Result<PathBuf> {
     if !workspace::target().join("debug").join("larder").exists() {
-        // The dev profile: an optimised build makes no first look better and takes twice as long.
+        // The dev profile: an optimised build takes twice as long and gains nothing here.
         println!("building larder; the first time takes three to six minutes on two cores");
     }
     command::program("larder")

@@ -1,18 +1,16 @@
-//! What runs gave: medians, the table, the ratios against the bars. Pure.
+//! Evaluates runs: medians, the table, the ratios against their bars. Pure.
 
 use std::fmt::{self, Write as _};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::page::MOST_FOREIGN_PERCENT;
+use super::page::MAX_OTHER_PERCENT;
 
-/// How a server is asked.
+/// The load on a server: connections, and requests in flight on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Connections.
     pub(crate) connections: u32,
-    /// Requests in flight on each.
     pub(crate) depth: u32,
 }
 
@@ -22,20 +20,20 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What one run of the generator says.
+/// The figures of one run, as the generator prints them.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub(crate) struct Run {
-    /// Replies a second.
+    /// Replies per second.
     pub(crate) operations_per_second: f64,
-    /// Server's processor time a request, microseconds.
+    /// Server's processor time per request, microseconds.
     pub(crate) server_us: f64,
-    /// Generator's processor time a request, microseconds.
+    /// Generator's processor time per request, microseconds.
     pub(crate) client_us: f64,
     /// Median time from request to reply, microseconds.
     pub(crate) p50_us: f64,
     /// 99th percentile of the same, microseconds.
     pub(crate) p99_us: f64,
-    /// What everything else on the machine used, percent of it.
+    /// Processor time of all other processes, percent of the machine.
     pub(crate) foreign_percent: f64,
 }
 
@@ -43,34 +41,31 @@ impl Run {
     /// Reads the generator's line.
     ///
     /// # Errors
-    /// When it is no such line.
+    /// When the line has another form.
     pub(crate) fn parse(line: &str) -> Result<Self> {
-        serde_json::from_str(line).with_context(|| format!("the generator said {line:?}"))
+        serde_json::from_str(line).with_context(|| format!("the generator printed {line:?}"))
     }
 }
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
-    /// Which server.
     pub(crate) server: &'static str,
-    /// How it was asked.
     pub(crate) shape: Shape,
-    /// Its median run.
     pub(crate) median: Run,
 }
 
-/// The run in the middle by the server's time a request: figures of one run stay together.
+/// The run whose server time per request is the median, so that all figures come from one run.
 pub(crate) fn median(mut runs: Vec<Run>) -> Option<Run> {
     runs.sort_by(|a, b| a.server_us.total_cmp(&b.server_us));
     let middle = runs.len() / 2;
     runs.into_iter().nth(middle)
 }
 
-/// What else ran meanwhile, percent of the machine, when it is more than figures can bear.
-pub(crate) fn disturbance(rows: &[Row]) -> Option<f64> {
+/// The other load, percent of the machine, when it is too high for the figures to mean something.
+pub(crate) fn excessive_other_load(rows: &[Row]) -> Option<f64> {
     let worst = rows.iter().map(|row| row.median.foreign_percent).fold(0.0, f64::max);
-    (worst > MOST_FOREIGN_PERCENT).then_some(worst)
+    (worst > MAX_OTHER_PERCENT).then_some(worst)
 }
 
 /// The table, in Markdown.
@@ -94,10 +89,10 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The ratios that the promises bound, each with its bars.
+/// The ratios that have a bar, each with its interim and its final one.
 pub(crate) fn ratios(rows: &[Row]) -> String {
     let mut text = String::new();
-    for (promise, against, shape, on_the_way, in_the_end) in [
+    for (name, against, shape, interim_bar, final_bar) in [
         ("P1", super::servers::MEMCACHED, "50x1", 1.8, 0.9),
         ("P2", super::servers::ECHO, "8x8", 0.85, 0.25),
     ] {
@@ -106,19 +101,19 @@ pub(crate) fn ratios(rows: &[Row]) -> String {
                 rows.iter().find(|row| row.server == server && row.shape.to_string() == shape);
             row.map(|row| row.median.server_us)
         };
-        if let (Some(ours), Some(theirs)) = (us(super::servers::MEMBER), us(against)) {
-            let ratio = ours / theirs;
-            let verdict = if ratio <= in_the_end {
-                "met in the end"
-            } else if ratio <= on_the_way {
-                "met on the way"
+        if let (Some(member), Some(other)) = (us(super::servers::MEMBER), us(against)) {
+            let ratio = member / other;
+            let verdict = if ratio <= final_bar {
+                "final bar met"
+            } else if ratio <= interim_bar {
+                "interim bar met"
             } else {
                 "NOT met"
             };
             let _ = writeln!(
                 text,
-                "- {promise}: {ratio:.2} x {against} at {shape} (bars: {on_the_way} on the way, \
-                 {in_the_end} in the end): {verdict}"
+                "- {name}: {ratio:.2} x {against} at {shape} (bars: {interim_bar} interim, \
+                 {final_bar} final): {verdict}"
             );
         }
     }
@@ -152,8 +147,8 @@ mod tests {
         let shape = Shape { connections: 1, depth: 1 };
         let busy = Run { foreign_percent: 30.0, ..run(5.0) };
         let row = |median| Row { server: MEMBER, shape, median };
-        assert_eq!(disturbance(&[row(run(5.0)), row(busy)]), Some(30.0));
-        assert_eq!(disturbance(&[row(run(5.0))]), None);
+        assert_eq!(excessive_other_load(&[row(run(5.0)), row(busy)]), Some(30.0));
+        assert_eq!(excessive_other_load(&[row(run(5.0))]), None);
     }
 
     #[test]
@@ -170,7 +165,7 @@ mod tests {
             row(ECHO, 8, 8, 7.0),
         ];
         let text = ratios(&rows);
-        assert!(text.contains("P1: 1.50 x memcached at 50x1") && text.contains("met on the way"));
+        assert!(text.contains("P1: 1.50 x memcached at 50x1") && text.contains("interim bar met"));
         assert!(
             text.contains("P2: 1.00 x tonic echo at 8x8") && text.contains("NOT met"),
             "{text}"

@@ -1,8 +1,9 @@
-//! `cargo xtask bench get`: server processor time a request.
+//! `cargo xtask bench get`: server processor time per request.
 //!
-//! A single GET hit: a member (the very program that the images hold, one worker), a bare tonic
-//! echo and memcached, each alone on processor 0, the same generator on processor 1, the runs of
-//! the three interleaved, the median of three. Ratios travel between machines; times do not.
+//! It measures a single GET hit on a member (the program of the images, with one worker), on a bare
+//! tonic echo and on memcached. Each runs alone on processor 0, with the same generator on processor
+//! 1; the runs of the three are interleaved, and the median of three is reported. Ratios can be
+//! compared between machines; times cannot.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,56 +15,56 @@ use super::page::{self, Page};
 use super::servers::{self, Servers, VALUE_BYTES};
 use crate::{image, packages};
 
-/// Where the last table stands.
+/// The page that holds the last table.
 pub(super) const PAGE: Page = Page { file: "docs/benchmarks.md", block: "get" };
-/// What is run, besides our own programs.
+/// Programs that the comparison runs in addition to those of this workspace.
 const NEEDED: [packages::Needed; 3] = [
     packages::Needed { file: "memcached", package: "memcached" },
     packages::Needed { file: "taskset", package: "util-linux" },
     packages::Needed { file: "setpriv", package: "util-linux" },
 ];
-/// As the bars of the promises name them: connections, and requests in flight on each.
+/// The shapes for which there are bars.
 const SHAPES: [Shape; 2] =
     [Shape { connections: 50, depth: 1 }, Shape { connections: 8, depth: 8 }];
 
 /// `cargo xtask bench get`
 #[derive(clap::Args)]
 pub(crate) struct Get {
-    /// Times that each server is measured in each shape.
+    /// Measurements of each server in each shape.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
-    /// Takes the programs as they were last built.
+    /// Uses the programs of the last build.
     #[arg(long)]
     built: bool,
-    /// Prints the table and leaves the page as it is.
+    /// Prints the table without changing the page.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Measures, prints the table, and writes it into the page, unless the machine was too busy with
-/// other things for the figures to mean anything.
+/// Measures, prints the table and writes it into the page. The page keeps its table when other load
+/// on the machine makes the new figures meaningless.
 ///
 /// # Errors
 /// When something cannot be built or started, or a server gives a wrong answer.
 pub(crate) fn run(args: &Get) -> Result<()> {
     if std::thread::available_parallelism()?.get() < 2 {
-        bail!("the comparison pins server and load to processors of their own: two are needed");
+        bail!("the comparison pins server and generator to different processors and needs two");
     }
     packages::ensure(&NEEDED)?;
     let folder = if args.built {
         image::folder()
     } else {
-        // One after the other, so that the member is built exactly as the images have it.
+        // Two builds, so that the member is built exactly as for the images.
         image::programs()?;
         image::release(&["larder-bench"])?
     };
-    let ours = folder.join("larder-bench");
-    let servers = Servers::start(&folder.join("larder-node"), &ours)?;
-    let rows = measure(&servers, &ours, args.runs)?;
+    let bench = folder.join("larder-bench");
+    let servers = Servers::start(&folder.join("larder-node"), &bench)?;
+    let rows = measure(&servers, &bench, args.runs)?;
     let block = block(&rows, &servers)?;
     println!("\n{block}");
-    if let Some(percent) = figures::disturbance(&rows).filter(|_| !args.dry_run) {
-        page::left_alone(&PAGE, percent);
+    if let Some(percent) = figures::excessive_other_load(&rows).filter(|_| !args.dry_run) {
+        page::report_unchanged(&PAGE, percent);
         return Ok(());
     }
     if args.dry_run {
@@ -72,12 +73,12 @@ pub(crate) fn run(args: &Get) -> Result<()> {
     PAGE.write(&block)
 }
 
-/// The servers take turns, so that a disturbance of some seconds meets all of them.
+/// The servers take turns, so that other load of some seconds affects all of them.
 fn measure(servers: &Servers, generator: &Path, runs: u8) -> Result<Vec<Row>> {
-    let mut all: BTreeMap<(usize, usize), Vec<Run>> = BTreeMap::new();
+    let mut runs_by_row: BTreeMap<(usize, usize), Vec<Run>> = BTreeMap::new();
     for turn in 1..=runs {
         for (place, shape) in SHAPES.iter().enumerate() {
-            for (which, server) in servers.all().iter().enumerate() {
+            for (which, server) in servers.in_turn().iter().enumerate() {
                 let depth = [
                     "--connections",
                     &shape.connections.to_string(),
@@ -87,22 +88,23 @@ fn measure(servers: &Servers, generator: &Path, runs: u8) -> Result<Vec<Row>> {
                 .map(String::from);
                 let run = Run::parse(&servers::load(generator, server, &depth)?)?;
                 println!(
-                    "run {turn} of {runs}, {shape}, {}: {:.2} us, {:.0} a second",
+                    "run {turn} of {runs}, {shape}, {}: {:.2} us, {:.0} per second",
                     server.name, run.server_us, run.operations_per_second
                 );
-                all.entry((place, which)).or_default().push(run);
+                runs_by_row.entry((place, which)).or_default().push(run);
             }
         }
     }
-    all.into_iter()
+    runs_by_row
+        .into_iter()
         .map(|((place, which), runs)| {
-            let median = figures::median(runs).context("no run")?;
-            Ok(Row { server: servers.all()[which].name, shape: SHAPES[place], median })
+            let median = figures::median(runs).context("there was no run")?;
+            Ok(Row { server: servers.in_turn()[which].name, shape: SHAPES[place], median })
         })
         .collect()
 }
 
-/// What stands between the marks.
+/// The text between the marks of the page.
 fn block(rows: &[Row], servers: &Servers) -> Result<String> {
     Ok(format!(
         "{} Values of {VALUE_BYTES} bytes; {} keys, all resident.\n\n\

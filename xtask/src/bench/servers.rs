@@ -1,4 +1,4 @@
-//! The servers of a comparison, each pinned to processor 0, on loopback, ended when dropped.
+//! The servers of a comparison: on loopback, pinned to processor 0, killed when dropped.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -13,24 +13,23 @@ use tempfile::TempDir;
 
 use crate::{command, http};
 
-/// How the tables call them.
+/// Names of the servers in the tables.
 pub(crate) const MEMBER: &str = "larder-node";
 pub(crate) const ECHO: &str = "tonic echo";
 pub(crate) const MEMCACHED: &str = "memcached";
-/// Keys that are asked for; all stay resident.
+/// Number of keys that are read; all stay resident.
 pub(crate) const KEYS: u32 = 100_000;
 /// Size of every value, bytes.
 pub(crate) const VALUE_BYTES: usize = 100;
 
-/// Servers and generator each have one of these to themselves.
+/// Processors of the servers and of the generator.
 const SERVER_PROCESSOR: &str = "0";
 const LOAD_PROCESSOR: &str = "1";
-/// Longest wait for a server to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for a server to become ready.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A server that answers.
+/// A server that accepts connections.
 pub(crate) struct Server {
-    /// As the table calls it.
     pub(crate) name: &'static str,
     protocol: &'static str,
     address: SocketAddr,
@@ -44,35 +43,35 @@ impl Drop for Server {
     }
 }
 
-/// All of them, and what the member needs around it.
+/// The servers, and the registry and origin of the member.
 pub(crate) struct Servers {
     servers: [Server; 3],
-    /// What the member held resident before its first request, bytes.
+    /// Resident memory of the member before its first request, bytes.
     pub(crate) idle_bytes: u64,
     _surroundings: Server,
     _folder: TempDir,
 }
 
 impl Servers {
-    /// Starts and fills them.
+    /// Starts the servers and fills them, from the programs of a member and of the bench.
     ///
     /// # Errors
-    /// When one does not answer, or gives a wrong answer.
-    pub(crate) fn start(node: &Path, ours: &Path) -> Result<Self> {
+    /// When a server does not start, or gives a wrong answer.
+    pub(crate) fn start(node: &Path, bench: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let value_bytes = VALUE_BYTES.to_string();
-        let mut surroundings = pinned(LOAD_PROCESSOR, ours);
+        let mut surroundings = pinned(LOAD_PROCESSOR, bench);
         surroundings.args(["surroundings", "--value-bytes", &value_bytes]);
-        let (surroundings, registry) = speaking(&mut surroundings)?;
+        let (surroundings, registry) = start_surroundings(&mut surroundings)?;
         let (member, idle_bytes) = member(node, folder.path(), &registry)?;
         let echo_address = free_address()?;
-        let mut echo = pinned(SERVER_PROCESSOR, ours);
+        let mut echo = pinned(SERVER_PROCESSOR, bench);
         echo.args(["echo", "--value-bytes", &value_bytes]);
         echo.args(["--listen", &echo_address.to_string()]);
         let servers = [member, start(ECHO, "grpc", echo_address, &mut echo)?, memcached()?];
         for server in servers.iter().filter(|server| server.name != ECHO) {
             load(
-                ours,
+                bench,
                 server,
                 &["--connections", "1", "--depth", "16", "--fill"].map(String::from),
             )?;
@@ -80,8 +79,8 @@ impl Servers {
         Ok(Self { servers, idle_bytes, _surroundings: surroundings, _folder: folder })
     }
 
-    /// In the order in which they take turns.
-    pub(crate) fn all(&self) -> &[Server] {
+    /// The servers, in the order in which they are measured.
+    pub(crate) fn in_turn(&self) -> &[Server] {
         &self.servers
     }
 }
@@ -89,17 +88,19 @@ impl Servers {
 /// Runs the generator against a server and returns what it printed.
 ///
 /// # Errors
-/// The generator's words.
-pub(crate) fn load(generator: &Path, server: &Server, how: &[String]) -> Result<String> {
+/// When the generator fails; the error holds its message.
+pub(crate) fn load(generator: &Path, server: &Server, options: &[String]) -> Result<String> {
     let mut load = pinned(LOAD_PROCESSOR, generator);
     load.args(["load", "--protocol", server.protocol]);
     load.args(["--address", &server.address.to_string()]);
     load.args(["--pid", &server.child.id().to_string()]);
     load.args(["--keys", &KEYS.to_string(), "--value-bytes", &VALUE_BYTES.to_string()]);
-    command::output(load.args(how)).with_context(|| format!("load on {}", server.name))
+    command::output(load.args(options))
+        .with_context(|| format!("could not measure {}", server.name))
 }
 
-/// A member with one worker, ready, and what it holds resident before anyone asked it anything.
+/// Starts a member with one worker, waits until it is ready, and returns its resident memory before
+/// its first request.
 fn member(program: &Path, folder: &Path, registry: &str) -> Result<(Server, u64)> {
     let (grpc, peer, gateway, admin) =
         (free_address()?, free_address()?, free_address()?, free_address()?);
@@ -124,12 +125,12 @@ fn member(program: &Path, folder: &Path, registry: &str) -> Result<(Server, u64)
     node.env("LARDER_MEMBER_NAME", "bench-0").env("LARDER_POD_UID", "bench");
     node.env("LARDER_POD_IP", Ipv4Addr::LOCALHOST.to_string());
     let server = start(MEMBER, "grpc", grpc, &mut node)?;
-    // Ready is more than listening: registered, and in the ring.
+    // A ready member is registered and in the ring; a listening one may not be.
     wait_for("the member to be ready", || {
         http::get(admin, "/readyz").is_ok_and(|(status, _)| status == 200)
     })?;
     let status = fs::read_to_string(format!("/proc/{}/status", server.child.id()))?;
-    let idle = resident_bytes(&status).context("the kernel does not say what is resident")?;
+    let idle = resident_bytes(&status).context("the process status has no VmRSS")?;
     Ok((server, idle))
 }
 
@@ -142,8 +143,8 @@ fn memcached() -> Result<Server> {
     start(MEMCACHED, "memcached", address, &mut memcached)
 }
 
-/// The program on one processor, told to end when this process does. Neither taskset nor setpriv
-/// forks: the process id is the program's own.
+/// The command for a program on one processor that is killed when this process ends. Neither taskset
+/// nor setpriv forks, so the process id is the program's own.
 fn pinned(processor: &str, program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", "taskset", "--cpu-list", processor]).arg(program);
@@ -163,10 +164,10 @@ fn start(
     Ok(server)
 }
 
-/// Starts a program that says one line when it is ready.
-fn speaking(command: &mut Command) -> Result<(Server, String)> {
+/// Starts the registry and origin, which print the registry's address when they are ready.
+fn start_surroundings(command: &mut Command) -> Result<(Server, String)> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let stdout = child.stdout.take().context("it is piped")?;
+    let stdout = child.stdout.take().context("its standard output is piped")?;
     let address = (Ipv4Addr::LOCALHOST, 0).into();
     let server = Server { name: "surroundings", protocol: "none", address, child };
     let mut line = String::new();
@@ -177,11 +178,11 @@ fn speaking(command: &mut Command) -> Result<(Server, String)> {
     Ok((server, line.trim().to_owned()))
 }
 
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) -> Result<()> {
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
     let begin = Instant::now();
-    while !there() {
-        if begin.elapsed() > PATIENCE {
-            bail!("waited {} s for {what}", PATIENCE.as_secs());
+    while !condition() {
+        if begin.elapsed() > START_TIMEOUT {
+            bail!("waited {} s for {what}", START_TIMEOUT.as_secs());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -192,7 +193,7 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// `VmRSS` of a process's status.
+/// `VmRSS` in a process's status, in bytes.
 fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1_024)

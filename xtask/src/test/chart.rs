@@ -1,5 +1,5 @@
-//! The chart in all its shapes: linted strictly, rendered with every values file in `ci/`, closed
-//! against misspelt values; and the custom resources' size.
+//! Checks the chart: strict lint, rendering with every values file in `ci/`, refusal of misspelt
+//! values; and the size of the custom resource definitions.
 //!
 //! It never talks to a cluster; the end-to-end tests install the chart.
 
@@ -15,31 +15,32 @@ use super::report::Count;
 use crate::tools::{self, Tool};
 use crate::{command, workspace};
 
-/// Larger objects fail with a plain `kubectl apply`, whose annotation holds a copy.
+/// `kubectl apply` fails for larger objects: it stores a copy in an annotation of limited size.
 const MAX_CRD_BYTES: u64 = 150 * 1024;
 
-/// Runs every check, shows each that fails, and counts.
+/// Runs and counts the checks, and prints each result.
 ///
 /// # Errors
-/// When helm cannot be had or the chart cannot be read.
+/// When helm cannot be built or the chart cannot be read.
 pub(super) fn run() -> Result<Count> {
     let root = workspace::root();
     let chart = root.join("charts/larder");
     let helm = tools::ensure(&[Tool::Helm])?;
     let helm = Helm { program: helm.path(Tool::Helm).to_path_buf(), chart: chart.clone() };
     let schema: Value = serde_json::from_str(
-        &fs::read_to_string(chart.join("values.schema.json")).context("read values.schema.json")?,
+        &fs::read_to_string(chart.join("values.schema.json"))
+            .context("could not read values.schema.json")?,
     )
-    .context("values.schema.json is no JSON")?;
+    .context("values.schema.json is not JSON")?;
 
-    let mut checks = Checks::of("chart");
+    let mut checks = Checks::new("chart");
     checks.add("lint", helm.run("lint", &["--strict"]).map(drop));
-    let shapes = shapes(&chart.join("ci"))?;
+    let values_files = yaml_files(&chart.join("ci"))?;
     checks.add(
-        "ten values files or more in ci/",
-        expect(shapes.len() >= 10, || format!("there are {}", shapes.len())),
+        "ci/ has at least ten values files",
+        expect(values_files.len() >= 10, || format!("it has {}", values_files.len())),
     );
-    for file in &shapes {
+    for file in &values_files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let values = ["--values", &file.to_string_lossy()].map(String::from);
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -49,7 +50,7 @@ pub(super) fn run() -> Result<Count> {
     }
     let open = open_objects(&schema, "");
     checks.add(
-        "every object in the values' schema is closed",
+        "no object in the values' schema takes undeclared properties",
         expect(open.is_empty(), || open.join(", ")),
     );
     for name in properties(&schema) {
@@ -73,46 +74,43 @@ struct Helm {
 }
 
 impl Helm {
-    fn run(&self, verb: &str, more: &[&str]) -> Result<String> {
-        command::output(Command::new(&self.program).arg(verb).arg(&self.chart).args(more))
+    fn run(&self, verb: &str, options: &[&str]) -> Result<String> {
+        command::output(Command::new(&self.program).arg(verb).arg(&self.chart).args(options))
     }
 
-    fn template(&self, more: &[&str]) -> Result<String> {
-        self.run("template", &[&["--namespace", "larder-system"], more].concat())
+    fn template(&self, options: &[&str]) -> Result<String> {
+        self.run("template", &[&["--namespace", "larder-system"], options].concat())
     }
 
-    /// That a value nobody declared is named, with the object in which it was found.
+    /// Checks that helm refuses an undeclared value, naming it and its object.
     fn refuses(&self, path: &str) -> Result<()> {
         let Err(error) = self.template(&["--set", &format!("{path}=1")]) else {
             anyhow::bail!("it was accepted");
         };
-        let told = complaint(path);
-        expect(format!("{error:#}").contains(&told), || format!("no `{told}` in: {error:#}"))
+        let message = refusal(path);
+        expect(format!("{error:#}").contains(&message), || format!("no `{message}` in: {error:#}"))
     }
 }
 
-/// What helm says of a value that its object does not declare. The value's path as it was typed would
-/// not do: the failed command's own words hold it.
-fn complaint(path: &str) -> String {
+/// Helm's message about an undeclared value. Searching for the value's path as typed would prove
+/// nothing: the error contains the command line, and so the path.
+fn refusal(path: &str) -> String {
     let pointer = format!("/{}", path.replace('.', "/"));
     let (object, name) = pointer.rsplit_once('/').expect("it begins with one");
     format!("at '{object}': additional properties '{name}' not allowed")
 }
 
-fn shapes(folder: &Path) -> Result<Vec<PathBuf>> {
-    yaml_files(folder)
-}
-
 fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     files.retain(|file| file.extension().is_some_and(|end| end == "yaml"));
     files.sort();
     Ok(files)
 }
 
-/// The paths of objects that would take a property that nobody declared. An object that is a map by
-/// design says what its values are (`additionalProperties` is itself a schema).
+/// The paths of objects that accept undeclared properties. An object without `properties` is a map,
+/// whose `additionalProperties` is the schema of its values.
 fn open_objects(schema: &Value, path: &str) -> Vec<String> {
     let mut open = Vec::new();
     match schema {
@@ -139,7 +137,7 @@ fn open_objects(schema: &Value, path: &str) -> Vec<String> {
     open
 }
 
-/// The paths of all declared values, as `--set` takes them; below lists and maps nothing.
+/// The paths of all declared values in the form of `--set`, except for those inside lists and maps.
 fn properties(schema: &Value) -> Vec<String> {
     let mut paths = Vec::new();
     let Some(Value::Object(properties)) = schema.get("properties") else { return paths };
@@ -162,7 +160,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_object_without_a_lid_is_found_by_its_path() {
+    fn an_object_that_accepts_undeclared_properties_is_found_by_its_path() {
         let schema = json!({
             "additionalProperties": false,
             "properties": {
@@ -176,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn every_declared_value_is_tried_with_a_typo() {
+    fn every_declared_value_is_misspelt_once() {
         let schema = json!({"properties": {"image": {"properties": {"tag": {}}}}});
         assert_eq!(properties(&schema), ["image", "image.tag"]);
         assert_eq!(misspelt("image.tag"), "image.tagg");
-        assert!(complaint("image.tagg").starts_with("at '/image': additional properties 'tagg'"));
-        assert!(complaint("imagee").starts_with("at '': additional properties 'imagee'"));
+        assert!(refusal("image.tagg").starts_with("at '/image': additional properties 'tagg'"));
+        assert!(refusal("imagee").starts_with("at '': additional properties 'imagee'"));
     }
 }

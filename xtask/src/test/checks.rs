@@ -1,4 +1,4 @@
-//! Checks that are no Rust tests: each is shown with how it went, and counted.
+//! Counts checks that are not Rust tests, and prints the result of each.
 
 use anyhow::Result;
 
@@ -7,17 +7,16 @@ use super::report::Count;
 /// The checks of one tier.
 pub(super) struct Checks {
     tier: &'static str,
-    /// How they went so far.
+    /// The results so far.
     pub(super) count: Count,
 }
 
 impl Checks {
-    /// None yet.
-    pub(super) fn of(tier: &'static str) -> Self {
+    pub(super) fn new(tier: &'static str) -> Self {
         Self { tier, count: Count::default() }
     }
 
-    /// Shows and counts one check.
+    /// Prints and counts the result of one check.
     pub(super) fn add(&mut self, name: &str, result: Result<()>) {
         let tier = self.tier;
         match result {
@@ -33,9 +32,9 @@ impl Checks {
     }
 }
 
-/// A condition as the result of a check; `why` says what was found instead.
-pub(super) fn expect(holds: bool, why: impl FnOnce() -> String) -> Result<()> {
-    if holds { Ok(()) } else { Err(anyhow::Error::msg(why())) }
+/// A condition as the result of a check; `found` describes what is there instead.
+pub(super) fn expect(holds: bool, found: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(anyhow::Error::msg(found())) }
 }
 
 #[cfg(test)]
@@ -44,7 +43,7 @@ mod tests {
 
     #[test]
     fn each_check_counts_once() {
-        let mut checks = Checks::of("tier");
+        let mut checks = Checks::new("tier");
         checks.add("holds", expect(true, String::new));
         checks.add("does not", expect(false, || "found 2".into()));
         assert_eq!(checks.count, Count { passed: 1, failed: 1, ignored: 0 });

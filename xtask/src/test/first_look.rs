@@ -1,7 +1,7 @@
-//! `larder up` as a newcomer meets it: it serves, the commands that it prints work as printed,
-//! Prometheus' own linter finds no fault with its metrics, Ctrl-C ends it cleanly.
+//! The first minutes with `larder up`: it serves, the commands that it prints work as printed,
+//! Prometheus' linter accepts its metrics, and Ctrl-C stops it cleanly.
 //!
-//! It takes free ports and a temporary folder, so it meets no other `up` on the machine.
+//! It uses free ports and a temporary folder, so that it does not collide with another `up`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
@@ -16,18 +16,18 @@ use super::report::Count;
 use crate::packages::{self, Needed};
 use crate::{command, http, up};
 
-/// The last line that `up` prints before its live line.
+/// The last line that `up` prints before its status line.
 const READY: &str = "Ctrl-C stops.";
-/// Longest wait for the end after Ctrl-C.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// promtool comes with it.
+/// Longest wait for the exit after Ctrl-C.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Debian packages promtool with Prometheus.
 const NEEDED: [Needed; 2] =
     [Needed { file: "promtool", package: "prometheus" }, Needed { file: "curl", package: "curl" }];
 
-/// Runs every check, shows each that fails, and counts.
+/// Runs and counts the checks, and prints each result.
 ///
 /// # Errors
-/// When `larder` cannot be built or does not start to serve.
+/// When `larder` cannot be built or does not serve.
 pub(super) fn run() -> Result<Count> {
     packages::ensure(&NEEDED)?;
     let program = up::build()?;
@@ -36,61 +36,67 @@ pub(super) fn run() -> Result<Count> {
     larder.args(["up", "--port-base", "0", "--data"]).arg(data.path());
     let begin = Instant::now();
     let mut running = Running::start(&mut larder)?;
-    println!("it serves after {:.1} s", begin.elapsed().as_secs_f64());
+    println!("ready after {:.1} s", begin.elapsed().as_secs_f64());
 
-    let mut checks = Checks::of("first look");
-    let commands = commands(&running.words);
-    checks.add("two commands to copy", expect(commands.len() == 2, || running.words.clone()));
-    let mut answers = Vec::new();
+    let mut checks = Checks::new("first look");
+    let commands = commands(&running.printed);
+    checks.add(
+        "prints two commands to copy",
+        expect(commands.len() == 2, || running.printed.clone()),
+    );
+    let mut outputs = Vec::new();
     for line in &commands {
         let result = command::output(Command::new("sh").args(["-c", line]));
-        checks.add(line, result.map(|answer| answers.push(answer.trim().to_owned())));
+        checks.add(line, result.map(|output| outputs.push(output.trim().to_owned())));
     }
-    let same = answers.len() == 2 && !answers[0].is_empty() && answers[1].contains(&answers[0]);
-    checks.add("both answer the same row", expect(same, || answers.join("\n")));
-    let members = metrics_addresses(&running.words);
-    checks.add("three members with metrics", expect(members.len() == 3, || running.words.clone()));
+    let same = outputs.len() == 2 && !outputs[0].is_empty() && outputs[1].contains(&outputs[0]);
+    checks.add("both commands print the same row", expect(same, || outputs.join("\n")));
+    let members = metrics_addresses(&running.printed);
+    checks.add(
+        "prints the metrics addresses of three members",
+        expect(members.len() == 3, || running.printed.clone()),
+    );
     for address in members {
         checks.add(&format!("the metrics of {address}"), check_metrics(address));
     }
-    checks.add("Ctrl-C ends it cleanly", running.stop());
+    checks.add("Ctrl-C stops it cleanly", running.stop());
     Ok(checks.count)
 }
 
-/// `larder up` at work; killed when dropped before [`Running::stop`].
+/// A running `larder up`; killed when dropped.
 struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    /// What it has printed until it served.
-    words: String,
+    /// Its output until it was ready.
+    printed: String,
 }
 
 impl Running {
     fn start(larder: &mut Command) -> Result<Self> {
         let mut child = larder.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let stdout = BufReader::new(child.stdout.take().context("it is piped")?);
-        let mut running = Self { child, stdout, words: String::new() };
-        while !running.words.lines().any(|line| line == READY) {
-            if running.stdout.read_line(&mut running.words)? == 0 {
-                bail!("`larder up` ended before it served:\n{}", running.words);
+        let stdout = BufReader::new(child.stdout.take().context("its standard output is piped")?);
+        let mut running = Self { child, stdout, printed: String::new() };
+        while !running.printed.lines().any(|line| line == READY) {
+            if running.stdout.read_line(&mut running.printed)? == 0 {
+                bail!("`larder up` exited before it was ready:\n{}", running.printed);
             }
         }
         Ok(running)
     }
 
-    /// Sends what Ctrl-C sends and waits for a clean end.
+    /// Sends the signal of Ctrl-C and waits for a successful exit.
     fn stop(&mut self) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("a process id")?, Signal::INT)?;
+        kill_process(pid.context("it has no process id")?, Signal::INT)?;
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                let mut rest = String::new();
-                self.stdout.read_to_string(&mut rest)?;
-                return expect(status.success(), || format!("{status}: {rest}"));
+                let mut output = String::new();
+                self.stdout.read_to_string(&mut output)?;
+                return expect(status.success(), || format!("{status}: {output}"));
             }
-            if begin.elapsed() > PATIENCE {
-                bail!("it still runs after {} s", PATIENCE.as_secs());
+            if begin.elapsed() > STOP_TIMEOUT {
+                bail!("it is still running after {} s", STOP_TIMEOUT.as_secs());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -105,21 +111,21 @@ impl Drop for Running {
 }
 
 /// The indented lines below "Try".
-fn commands(words: &str) -> Vec<String> {
-    let below = words.lines().skip_while(|line| !line.starts_with("Try")).skip(1);
+fn commands(printed: &str) -> Vec<String> {
+    let below = printed.lines().skip_while(|line| !line.starts_with("Try")).skip(1);
     below.map_while(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
 }
 
 /// The addresses of all `http://ADDRESS/metrics`.
-fn metrics_addresses(words: &str) -> Vec<SocketAddr> {
-    let words = words.split_whitespace();
-    words
+fn metrics_addresses(printed: &str) -> Vec<SocketAddr> {
+    printed
+        .split_whitespace()
         .filter_map(|word| word.strip_prefix("http://")?.strip_suffix("/metrics")?.parse().ok())
         .collect()
 }
 
 /// # Errors
-/// promtool's findings, or that there is nothing of ours to scrape.
+/// When the metrics cannot be read, have none of Larder's, or promtool has findings.
 fn check_metrics(address: SocketAddr) -> Result<()> {
     let (status, metrics) = http::get(address, "/metrics")?;
     expect(status == 200 && metrics.contains("larder_"), || format!("{status}: {metrics}"))?;
@@ -130,13 +136,13 @@ fn check_metrics(address: SocketAddr) -> Result<()> {
 mod tests {
     use super::*;
 
-    const WORDS: &str = "MEMBER  GRPC  HTTP  METRICS\n\
+    const PRINTED: &str = "MEMBER  GRPC  HTTP  METRICS\n\
         shop-0  127.0.0.1:1  http://127.0.0.1:2  http://127.0.0.1:3/metrics\n\n\
         Try, from another terminal:\n  larder get students Tom\n  curl 'x'\n\nCtrl-C stops.\n";
 
     #[test]
     fn commands_and_addresses_are_read_as_printed() {
-        assert_eq!(commands(WORDS), ["larder get students Tom", "curl 'x'"]);
-        assert_eq!(metrics_addresses(WORDS), ["127.0.0.1:3".parse().expect("an address")]);
+        assert_eq!(commands(PRINTED), ["larder get students Tom", "curl 'x'"]);
+        assert_eq!(metrics_addresses(PRINTED), ["127.0.0.1:3".parse().expect("an address")]);
     }
 }

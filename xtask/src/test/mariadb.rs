@@ -1,4 +1,4 @@
-//! How a MariaDB server for the tests is made: it speaks MySQL's protocol, and Debian has it.
+//! Starts a MariaDB server for the tests. It uses MySQL's protocol, and Debian packages it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -6,48 +6,49 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
-use super::database::{Database, Site};
+use super::database::{Database, Setup};
 use crate::command;
 use crate::packages::{self, Needed};
 
 const PACKAGE: &str = "mariadb-server";
 
-/// Installs MariaDB when it is missing, makes an empty server with a user `larder` and a database
-/// of that name, starts it and waits until it answers.
+/// Installs MariaDB when it is missing, creates a server with a user `larder` and an empty database
+/// of that name, starts it and waits until it is ready.
 ///
 /// # Errors
-/// The command to type when it cannot be installed from here; otherwise the server's own words.
+/// When the server is not installed and this process cannot install it; the error holds the command
+/// to run. When the server does not start; the error holds the last lines of its log.
 pub(super) fn start() -> Result<Database> {
     packages::ensure(&[
         Needed { file: "mariadbd", package: PACKAGE },
         Needed { file: "mariadb-install-db", package: PACKAGE },
         Needed { file: "mariadb-admin", package: PACKAGE },
     ])?;
-    let site = Site::new("mysql", Signal::TERM)?;
-    let data = format!("--datadir={}", site.path("data").display());
-    let mut install = site.command(&program("mariadb-install-db")?);
+    let setup = Setup::new("mysql", Signal::TERM)?;
+    let data = format!("--datadir={}", setup.path("data").display());
+    let mut install = setup.command(&program("mariadb-install-db")?);
     install.args(["--no-defaults", &data, "--skip-test-db"]);
     command::output(install.arg("--auth-root-authentication-method=socket"))?;
-    let setup = format!(
+    let statements = format!(
         "CREATE DATABASE larder;\n\
          CREATE USER larder@'127.0.0.1' IDENTIFIED BY '{}';\n\
          GRANT ALL ON *.* TO larder@'127.0.0.1' WITH GRANT OPTION;\n",
-        site.password
+        setup.password
     );
-    let setup = site.secret("setup.sql", &setup)?;
+    let init_file = setup.write_secret("init.sql", &statements)?;
 
-    let mut server = site.command(&program("mariadbd")?);
+    let mut server = setup.command(&program("mariadbd")?);
     server.args(["--no-defaults", &data, "--bind-address=127.0.0.1", "--skip-name-resolve"]);
-    server.arg(format!("--port={}", site.port));
-    server.arg(format!("--socket={}", site.path("socket").display()));
-    server.arg(format!("--pid-file={}", site.path("pid").display()));
-    server.arg(format!("--init-file={}", setup.display()));
+    server.arg(format!("--port={}", setup.port));
+    server.arg(format!("--socket={}", setup.path("socket").display()));
+    server.arg(format!("--pid-file={}", setup.path("pid").display()));
+    server.arg(format!("--init-file={}", init_file.display()));
     server.arg("--innodb-flush-log-at-trx-commit=0");
     let mut probe = Command::new(program("mariadb-admin")?);
     probe.args(["--no-defaults", "--host=127.0.0.1", "--user=larder"]);
-    probe.arg(format!("--port={}", site.port)).arg("status").env("MYSQL_PWD", &site.password);
-    let url = format!("mysql://larder:{}@127.0.0.1:{}/larder", site.password, site.port);
-    site.start(server, probe, url).context("MariaDB")
+    probe.arg(format!("--port={}", setup.port)).arg("status").env("MYSQL_PWD", &setup.password);
+    let url = format!("mysql://larder:{}@127.0.0.1:{}/larder", setup.password, setup.port);
+    setup.start(server, probe, url).context("MariaDB")
 }
 
 fn program(name: &str) -> Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! How a PostgreSQL server for the tests is made.
+//! Starts a PostgreSQL server for the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,35 +7,37 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
-use super::database::{Database, Site};
+use super::database::{Database, Setup};
 use crate::command;
 use crate::packages::{self, Needed};
 
-/// Installs PostgreSQL when it is missing, makes an empty cluster with a superuser `larder`, starts
-/// its server and waits until it answers.
+/// Installs PostgreSQL when it is missing, creates an empty database cluster with a superuser
+/// `larder`, starts its server and waits until it is ready.
 ///
 /// # Errors
-/// The command to type when it cannot be installed from here; otherwise the server's own words.
+/// When the server is not installed and this process cannot install it; the error holds the command
+/// to run. When the server does not start; the error holds the last lines of its log.
 pub(super) fn start() -> Result<Database> {
     let programs = programs()?;
-    let site = Site::new("postgres", Signal::INT)?;
-    let secret = site.secret("password", &site.password)?;
-    let mut initdb = site.command(&programs.join("initdb"));
-    initdb.arg("--pgdata").arg(site.path("data")).arg("--pwfile").arg(&secret);
+    let setup = Setup::new("postgres", Signal::INT)?;
+    let secret = setup.write_secret("password", &setup.password)?;
+    let mut initdb = setup.command(&programs.join("initdb"));
+    initdb.arg("--pgdata").arg(setup.path("data")).arg("--pwfile").arg(&secret);
     initdb.args(["--username=larder", "--auth=scram-sha-256", "--encoding=UTF8"]);
     command::output(initdb.args(["--no-sync", "--no-locale"]))?;
 
-    let port = site.port.to_string();
-    let mut server = site.command(&programs.join("postgres"));
-    server.arg("-D").arg(site.path("data")).arg("-k").arg(site.path(""));
+    let port = setup.port.to_string();
+    let mut server = setup.command(&programs.join("postgres"));
+    server.arg("-D").arg(setup.path("data")).arg("-k").arg(setup.path(""));
     server.args(["-h", "127.0.0.1", "-p", &port, "-c", "fsync=off"]);
     let mut probe = Command::new(programs.join("pg_isready"));
     probe.args(["-q", "-h", "127.0.0.1", "-p", &port]);
-    let url = format!("postgres://larder:{}@127.0.0.1:{port}/postgres", site.password);
-    site.start(server, probe, url).context("PostgreSQL")
+    let url = format!("postgres://larder:{}@127.0.0.1:{port}/postgres", setup.password);
+    setup.start(server, probe, url).context("PostgreSQL")
 }
 
-/// The folder with `initdb` and `postgres`, which Debian keeps off the PATH; installed if missing.
+/// The folder with `initdb` and `postgres`, which Debian does not put on the PATH. Installs them when
+/// they are missing.
 fn programs() -> Result<PathBuf> {
     let found = || newest(Path::new("/usr/lib/postgresql")).or_else(on_path);
     if let Some(folder) = found() {
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_version_with_a_server_is_taken() {
+    fn the_newest_version_with_a_server_is_used() {
         let folder = tempfile::tempdir().expect("a folder");
         for (version, program) in [("9", "initdb"), ("15", "initdb"), ("16", "psql")] {
             let bin = folder.path().join(version).join("bin");

@@ -3,24 +3,18 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-/// How many checks went which way.
+/// Number of checks by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// Held.
     pub(crate) passed: u64,
-    /// Did not hold.
     pub(crate) failed: u64,
-    /// Marked as ignored in the code.
     pub(crate) ignored: u64,
 }
 
 impl Count {
-    /// One check that held.
     pub(crate) const PASSED: Self = Self { passed: 1, failed: 0, ignored: 0 };
-    /// One check that did not.
     pub(crate) const FAILED: Self = Self { passed: 0, failed: 1, ignored: 0 };
 
-    /// Both together.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             passed: self.passed + other.passed,
@@ -30,14 +24,14 @@ impl Count {
     }
 }
 
-/// What became of one tier.
+/// The result of one tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It ran to its end.
+pub(crate) enum TierResult {
+    /// It ran to its end, with these checks.
     Ran(Count),
-    /// It should have run and could not, for this reason.
+    /// It could not run, for this reason.
     NotRun(String),
-    /// It was not asked for.
+    /// It was not selected.
     LeftOut,
 }
 
@@ -83,20 +77,21 @@ impl Report {
 
     /// The sum over everything that ran.
     pub(crate) fn total(&self) -> Count {
-        self.rows.iter().fold(Count::default(), |sum, (_, outcome, _)| match outcome {
-            Outcome::Ran(count) => sum.plus(*count),
-            Outcome::NotRun(_) | Outcome::LeftOut => sum,
+        self.rows.iter().fold(Count::default(), |sum, (_, result, _)| match result {
+            TierResult::Ran(count) => sum.plus(*count),
+            TierResult::NotRun(_) | TierResult::LeftOut => sum,
         })
     }
 
-    /// True when nothing failed, something ran, and (with `strict`) nothing was left undone.
-    pub(crate) fn holds(&self, strict: bool) -> bool {
+    /// True when nothing failed, something passed, and (with `strict`) every selected tier could run.
+    pub(crate) fn is_success(&self, strict: bool) -> bool {
         let total = self.total();
-        let undone = self.rows.iter().any(|(_, outcome, _)| matches!(outcome, Outcome::NotRun(_)));
-        total.failed == 0 && total.passed > 0 && !(strict && undone)
+        let not_run =
+            self.rows.iter().any(|(_, result, _)| matches!(result, TierResult::NotRun(_)));
+        total.failed == 0 && total.passed > 0 && !(strict && not_run)
     }
 
-    /// One row a tier; reasons stand below, where a long line cannot break the columns.
+    /// One row per tier, and below the table the reasons for tiers that did not run.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(
@@ -127,7 +122,7 @@ impl Report {
         text + &reasons
     }
 
-    /// The last line of the output; a machine reads it.
+    /// The last line of the output, which CI reads.
     pub(crate) fn closing_line(&self) -> String {
         let Count { passed, failed, .. } = self.total();
         format!("{passed} passed, {failed} failed")
@@ -138,7 +133,7 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn report(outcomes: &[Outcome]) -> Report {
+    fn report(results: &[TierResult]) -> Report {
         let mut report = Report::default();
         for outcome in outcomes {
             report.add("tier", outcome.clone(), Took::default());
@@ -147,23 +142,24 @@ mod tests {
     }
 
     #[test]
-    fn the_closing_line_sums_what_ran() {
-        let ran = Outcome::Ran(Count { passed: 3, failed: 1, ignored: 2 });
-        let report = report(&[ran, Outcome::LeftOut, Outcome::Ran(Count::PASSED)]);
+    fn the_closing_line_sums_the_tiers_that_ran() {
+        let ran = TierResult::Ran(Count { passed: 3, failed: 1, ignored: 2 });
+        let report = report(&[ran, TierResult::LeftOut, TierResult::Ran(Count::PASSED)]);
         assert_eq!(report.closing_line(), "4 passed, 1 failed");
-        assert!(!report.holds(false));
+        assert!(!report.is_success(false));
     }
 
     #[test]
     fn a_tier_that_could_not_run_is_an_error_only_where_strict() {
-        let report = report(&[Outcome::Ran(Count::PASSED), Outcome::NotRun("no root".into())]);
-        assert!(report.holds(false));
-        assert!(!report.holds(true));
+        let report =
+            report(&[TierResult::Ran(Count::PASSED), TierResult::NotRun("no root".into())]);
+        assert!(report.is_success(false));
+        assert!(!report.is_success(true));
         assert!(report.table().contains("NOT RUN: tier: no root"), "{}", report.table());
     }
 
     #[test]
-    fn a_run_in_which_nothing_ran_does_not_hold() {
-        assert!(!report(&[Outcome::LeftOut]).holds(false));
+    fn a_run_without_a_tier_is_no_success() {
+        assert!(!report(&[TierResult::LeftOut]).is_success(false));
     }
 }

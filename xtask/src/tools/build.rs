@@ -1,6 +1,7 @@
-//! Runs `go build` for one folder of `tools/`, under a lock, and shows how far it is.
+//! Runs `go build` for one folder of `tools/`, under a lock, and shows its progress.
 //!
-//! It never touches a folder's go.mod or go.sum: Go is told to refuse when they do not fit.
+//! It never changes a folder's go.mod or go.sum: with `-mod=readonly`, Go fails when they are out of
+//! date.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
@@ -17,18 +18,18 @@ use sha2::{Digest, Sha256};
 use super::{Tool, module_file};
 use crate::{command, docker_archive::hex, workspace};
 
-/// Where Go is installed when it is not on the PATH.
+/// Usual paths of Go when it is not on the PATH.
 const USUAL_GO: [&str; 2] = ["/usr/local/go/bin/go", "/usr/lib/go/bin/go"];
 
-/// How often a log without a terminal gets a line.
-const LINE_EVERY: Duration = Duration::from_secs(30);
-/// How often who waits for another's build looks.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+/// Interval between progress lines when standard error is no terminal.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
+/// Poll interval while another process builds.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Builds the missing of `tools`, all of them in the same `folder`, and returns every path.
+/// Builds the missing ones of `tools`, which are all in `folder`, and returns the paths of all.
 pub(super) fn folder(folder: &str, tools: &[Tool]) -> Result<Vec<(Tool, PathBuf)>> {
-    let (source, flags, place) = prepare(folder)?;
-    let bin = place.join("bin");
+    let (source, flags, output) = prepare(folder)?;
+    let bin = output.join("bin");
     let paths: Vec<_> = tools.iter().map(|tool| (*tool, bin.join(tool.name()))).collect();
     let missing = || -> Vec<Tool> {
         paths.iter().filter(|(_, path)| !path.exists()).map(|(tool, _)| *tool).collect()
@@ -36,103 +37,105 @@ pub(super) fn folder(folder: &str, tools: &[Tool]) -> Result<Vec<(Tool, PathBuf)
     if missing().is_empty() {
         return Ok(paths);
     }
-    fs::create_dir_all(&bin).with_context(|| format!("make {}", bin.display()))?;
-    let lock = File::create(place.join("lock")).context("make the build's lock")?;
-    wait(&lock, || missing().is_empty())?;
+    fs::create_dir_all(&bin).with_context(|| format!("could not create {}", bin.display()))?;
+    let lock = File::create(output.join("lock")).context("could not create the build's lock")?;
+    lock_unless(&lock, || missing().is_empty())?;
     let missing = missing();
     if !missing.is_empty() {
-        let unfinished = place.join("unfinished");
+        let unfinished = output.join("unfinished");
         fs::create_dir_all(&unfinished)?;
         go_build(&source, &flags, &unfinished, &missing)?;
         for tool in missing {
             fs::rename(unfinished.join(tool.built_as()), bin.join(tool.name()))
-                .with_context(|| format!("go build left no {}", tool.built_as()))?;
+                .with_context(|| format!("go build did not create {}", tool.built_as()))?;
         }
         fs::remove_dir_all(&unfinished)?;
     }
     Ok(paths)
 }
 
-/// Waits for the lock, or until there is nothing left to build: who asks for one program need not
-/// wait for another's build of all.
-fn wait(lock: &File, done: impl Fn() -> bool) -> Result<()> {
-    let mut told = false;
+/// Waits for the lock, or until `done`: a caller that needs one program does not wait until another
+/// process has built all.
+fn lock_unless(lock: &File, done: impl Fn() -> bool) -> Result<()> {
+    let mut reported = false;
     while !done() {
         match lock.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::WouldBlock) if !told => {
-                eprintln!("waiting for a build of tools that is under way");
-                told = true;
+            Err(TryLockError::WouldBlock) if !reported => {
+                eprintln!("waiting for another process that builds tools");
+                reported = true;
             }
-            Err(TryLockError::WouldBlock) => thread::sleep(ASK_EVERY),
-            Err(TryLockError::Error(error)) => return Err(error).context("lock the build"),
+            Err(TryLockError::WouldBlock) => thread::sleep(POLL_INTERVAL),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).context("could not lock the build");
+            }
         }
     }
     Ok(())
 }
 
-/// Where a program is, or will be once it is built.
-pub(super) fn place(tool: Tool) -> Result<PathBuf> {
+/// The path of a program, whether it has been built or not.
+pub(super) fn path(tool: Tool) -> Result<PathBuf> {
     Ok(prepare(tool.folder())?.2.join("bin").join(tool.name()))
 }
 
-/// A folder's source, the flags to build it with, and where the results go.
+/// A folder's sources, the flags of its build, and the folder for the results.
 fn prepare(folder: &str) -> Result<(PathBuf, Vec<String>, PathBuf)> {
     let source = workspace::root().join("tools").join(folder);
     let flags = flags(folder, &fs::read_to_string(module_file(folder))?);
     let key = key(&source, &flags)?;
-    let place = workspace::target().join("tools").join(format!("{folder}-{key}"));
-    Ok((source, flags, place))
+    let output = workspace::target().join("tools").join(format!("{folder}-{key}"));
+    Ok((source, flags, output))
 }
 
 fn go_build(source: &Path, flags: &[String], into: &Path, tools: &[Tool]) -> Result<()> {
     let names = tools.iter().map(|tool| tool.name()).collect::<Vec<_>>().join(", ");
     let mut go = Command::new(go()?);
     go.current_dir(source).env("CGO_ENABLED", "0").args(["build", "-v"]).args(flags);
-    // The compiler collects its garbage less often: another tenth.
+    // With less garbage collection the compiler takes a tenth less time.
     if std::env::var_os("GOGC").is_none() {
         go.env("GOGC", "400");
     }
-    // A folder as output makes Go name each program by its package.
+    // With a folder as output, Go names each program after its package.
     go.arg("-o").arg(into.join("")).args(tools.iter().map(|tool| tool.package()));
     go.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
 
     let started = Instant::now();
     eprintln!("building {names} (once per version)");
     let mut child = go.spawn().context("could not start go")?;
-    let words = BufReader::new(child.stderr.take().expect("piped above"));
+    let lines = BufReader::new(child.stderr.take().expect("piped above")).lines();
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(120));
-    let (mut packages, mut said) = (0_u32, Instant::now());
-    let mut last = VecDeque::new();
-    for word in words.lines() {
-        let word = word.context("read what go says")?;
-        if is_package(&word) {
+    let (mut packages, mut reported) = (0_u32, Instant::now());
+    let mut last_lines = VecDeque::new();
+    for line in lines {
+        let line = line.context("could not read the output of go")?;
+        if is_package(&line) {
             packages += 1;
-            bar.set_message(format!("{packages} packages, {word}"));
+            bar.set_message(format!("{packages} packages, {line}"));
         } else {
-            bar.set_message(word.clone());
-            last.push_back(word);
-            if last.len() > 20 {
-                last.pop_front();
+            bar.set_message(line.clone());
+            last_lines.push_back(line);
+            if last_lines.len() > 20 {
+                last_lines.pop_front();
             }
         }
-        if !std::io::stderr().is_terminal() && said.elapsed() > LINE_EVERY {
+        if !std::io::stderr().is_terminal() && reported.elapsed() > PROGRESS_INTERVAL {
             eprintln!("  {packages} packages after {} s", started.elapsed().as_secs());
-            said = Instant::now();
+            reported = Instant::now();
         }
     }
     bar.finish_and_clear();
     let status = child.wait()?;
     if !status.success() {
-        let words = last.into_iter().collect::<Vec<_>>().join("\n");
-        bail!("go could not build {names} ({status}):\n{words}");
+        let output = Vec::from(last_lines).join("\n");
+        bail!("go could not build {names} ({status}):\n{output}");
     }
     eprintln!("built {names} in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// `go build -v` prints one import path a line; everything else it says has a blank.
+/// `go build -v` prints one import path per line; every other message contains a blank.
 fn is_package(line: &str) -> bool {
     !line.is_empty() && !line.contains(' ')
 }
@@ -145,7 +148,7 @@ fn go() -> Result<PathBuf> {
     )
 }
 
-/// What `go build` is told besides the packages. Kubernetes learns its own version by the linker.
+/// The flags of `go build`. Kubernetes gets its version from the linker.
 fn flags(folder: &str, module: &str) -> Vec<String> {
     let mut link = String::from("-s -w");
     if let Some(version) =
@@ -164,7 +167,7 @@ fn flags(folder: &str, module: &str) -> Vec<String> {
             }
         }
     }
-    // What the linker leaves out need not be compiled: an eighth of the time.
+    // The linker drops debug information (`-s -w`); not generating it saves an eighth of the time.
     ["-trimpath", "-buildvcs=false", "-mod=readonly", "-gcflags=all=-dwarf=false", "-ldflags"]
         .map(String::from)
         .into_iter()
@@ -180,10 +183,10 @@ fn version_of<'a>(module: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// Changes whenever the programs would: the module's files, its own Go code, the flags.
+/// A hash of everything that the programs depend on: the module's files, its Go code, the flags.
 fn key(source: &Path, flags: &[String]) -> Result<String> {
     let mut files = Vec::new();
-    go_files(source, &mut files).with_context(|| format!("read {}", source.display()))?;
+    go_files(source, &mut files).with_context(|| format!("could not read {}", source.display()))?;
     files.sort();
     let mut hash = Sha256::new();
     for file in files {
@@ -217,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kubernetes_is_told_the_version_that_its_module_requires() {
+    fn kubernetes_is_linked_with_the_version_that_its_module_requires() {
         let module = "module x\n\nrequire (\n\tk8s.io/kubernetes v1.34.4 // indirect\n)\n";
         assert_eq!(version_of(module, "k8s.io/kubernetes"), Some("v1.34.4"));
         let flags = flags("kubernetes", module).join(" ");
@@ -234,27 +237,27 @@ mod tests {
         let of = |flag: &str| key(folder.path(), &[flag.to_owned()]).expect("a key");
         let first = of("x");
         fs::write(folder.path().join("README.md"), "b").expect("written");
-        assert_eq!(first, of("x"), "a page is no part of a build");
+        assert_eq!(first, of("x"), "documentation is not part of a build");
         assert_ne!(first, of("y"));
         fs::write(folder.path().join("go.sum"), "b").expect("written");
         assert_ne!(first, of("x"));
     }
 
     #[test]
-    fn a_program_that_another_build_has_made_is_not_waited_for() {
+    fn waiting_ends_when_another_process_has_built_the_program() {
         let folder = tempfile::tempdir().expect("a folder");
         let open = || File::create(folder.path().join("lock")).expect("a lock");
-        let (other, ours) = (open(), open());
+        let (other, own) = (open(), open());
         other.lock().expect("free");
-        let looks = Cell::new(0);
-        wait(&ours, || looks.replace(looks.get() + 1) == 2).expect("it is there");
-        ours.try_lock().expect_err("the other still builds");
+        let polls = Cell::new(0);
+        lock_unless(&own, || polls.replace(polls.get() + 1) == 2).expect("it is built");
+        own.try_lock().expect_err("the other still builds");
         drop(other);
-        wait(&ours, || false).expect("free");
+        lock_unless(&own, || false).expect("free");
     }
 
     #[test]
-    fn packages_are_told_from_complaints() {
+    fn packages_are_distinguished_from_messages() {
         assert!(is_package("k8s.io/api/core/v1"));
         assert!(!is_package("go: downloading k8s.io/api v0.34.4"));
         assert!(!is_package(""));
