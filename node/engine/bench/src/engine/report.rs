@@ -8,7 +8,7 @@ use crate::memory::{Cost, MIXED};
 
 /// The engine as it comes.
 const OURS: &str = NAMES[0];
-/// Bars of the promises P5 and C14.
+/// The bars.
 const MOST_OVERHEAD: f64 = 100.0;
 const MOST_RESIDENT: f64 = 1.15;
 const MOST_ERROR_PERCENT: f64 = 5.0;
@@ -58,8 +58,8 @@ fn size(value_bytes: usize) -> String {
 
 pub(super) fn memory(names: &[&str], costs: &[Vec<(usize, Cost)>], budget: u64) -> String {
     let mut text = format!(
-        "## Memory\n\nBytes of an entry beside key and value, from the resident memory of a fresh \
-         process (resident memory ÷ budget of {} MiB).\n\n",
+        "## Memory\n\nBytes of an entry in addition to key and value, from the resident memory of a \
+         fresh process (resident memory ÷ budget of {} MiB).\n\n",
         budget >> 20
     );
     let sizes = costs.first().map_or(&[][..], Vec::as_slice);
@@ -84,7 +84,8 @@ fn verdict(held: bool) -> &'static str {
     if held { "met" } else { "NOT met" }
 }
 
-/// P5 against quick_cache, C14 against the engine's own word. Nothing where a side is missing.
+/// Speed and memory compared with quick_cache, and the engine's own count of its memory compared
+/// with what is resident. Nothing where a side is missing.
 pub(super) fn bars(
     names: &[&str],
     measured: &[Measured],
@@ -103,7 +104,7 @@ pub(super) fn bars(
                 let met = verdict(ratio >= 1.0 && ahead >= -0.05);
                 let _ = writeln!(
                     text,
-                    "- P5, {shape}: {ratio:.2} x {QUICK_CACHE} at {ahead:+.1} points of hits: {met}"
+                    "- {shape}: {ratio:.2} x {QUICK_CACHE} at {ahead:+.1} points of hits: {met}"
                 );
             }
         }
@@ -114,7 +115,7 @@ pub(super) fn bars(
                 let (size, met) = (size(*bytes), verdict(ratio <= MOST_BYTES));
                 let _ = writeln!(
                     text,
-                    "- P5, bytes an entry at {size}: {ratio:.2} x {QUICK_CACHE} (bar: \
+                    "- bytes per entry at {size}: {ratio:.2} x {QUICK_CACHE} (bar: \
                      {MOST_BYTES}): {met}"
                 );
             }
@@ -126,17 +127,20 @@ pub(super) fn bars(
     text
 }
 
-/// C14 for one size.
+/// The memory of entries of one size.
 fn counted_truly(bytes: usize, cost: &Cost, budget: u64) -> String {
     let (resident, charged) = (cost.resident as f64, cost.charged as f64);
     let part = resident / budget as f64;
     let error = (charged / resident - 1.0) * 100.0;
     let mut held = part <= MOST_RESIDENT && error.abs() <= MOST_ERROR_PERCENT;
-    let mut line = format!("- C14, values of {}: ", size(bytes));
+    let mut line = format!("- values of {}: ", size(bytes));
     if bytes != MIXED {
         let overhead = cost.overhead(bytes);
         held &= overhead <= MOST_OVERHEAD;
-        let _ = write!(line, "{overhead:.0} B beside key and value (bar: {MOST_OVERHEAD}), ");
+        let _ = write!(
+            line,
+            "{overhead:.0} B in addition to key and value (bar: {MOST_OVERHEAD}), "
+        );
     }
     let _ = write!(
         line,
