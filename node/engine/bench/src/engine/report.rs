@@ -137,10 +137,8 @@ fn counted_truly(bytes: usize, cost: &Cost, budget: u64) -> String {
     if bytes != MIXED {
         let overhead = cost.overhead(bytes);
         held &= overhead <= MOST_OVERHEAD;
-        let _ = write!(
-            line,
-            "{overhead:.0} B in addition to key and value (bar: {MOST_OVERHEAD}), "
-        );
+        let _ =
+            write!(line, "{overhead:.0} B in addition to key and value (bar: {MOST_OVERHEAD}), ");
     }
     let _ = write!(
         line,
