@@ -9,6 +9,8 @@ mod explain;
 mod get;
 mod hot;
 mod invalidate;
+#[cfg(test)]
+mod metrics_page;
 mod output;
 mod ring;
 mod status;

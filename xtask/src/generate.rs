@@ -1,7 +1,13 @@
 //! `cargo xtask generate [--check]`: the files in the repository that are made from others.
 //!
 //! The custom resources come from the operator's Rust types, `manifests/operator.yaml` from the
-//! chart. It never edits by hand-written rules: each file is exactly what its maker printed.
+//! chart, pages of `docs/reference` from both and from the programs' help. The check also covers
+//! what is written by hand about generated things: links, and the reasons of conditions.
+
+mod fields;
+mod links;
+mod reasons;
+mod reference;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,22 +46,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// # Errors
-/// When a maker fails, or naming the files that are not current.
+/// When a maker fails, or naming what is not current, leads nowhere or is not documented.
 pub(crate) fn check() -> Result<()> {
     let root = workspace::root();
     let mut stale = stale(&custom_resources()?, root);
     stale.extend(self::stale(&operator_manifest()?, root));
-    if stale.is_empty() {
-        return Ok(());
-    }
+    stale.extend(self::stale(&reference::pages()?, root));
     let list: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
-    bail!("not current: {} (run `cargo xtask generate` and commit)", list.join(", "))
+    refuse(&list, "not current", "run `cargo xtask generate` and commit")?;
+    refuse(&links::broken(root)?, "broken links", "correct each")?;
+    refuse(&reasons::missing(root)?, "undocumented reasons", "describe each")
+}
+
+/// # Errors
+/// When `list` holds anything.
+fn refuse(list: &[String], what: &str, remedy: &str) -> Result<()> {
+    if list.is_empty() { Ok(()) } else { bail!("{what}: {} ({remedy})", list.join(", ")) }
 }
 
 fn write() -> Result<()> {
-    // The manifest is rendered from the chart, so the chart's resources are written first.
+    // The manifest and the pages are made from the resources, so these are written first.
     update(&custom_resources()?)?;
-    update(&operator_manifest()?)
+    update(&operator_manifest()?)?;
+    update(&reference::pages()?)
 }
 
 fn update(files: &Files) -> Result<()> {
