@@ -129,13 +129,7 @@ fn members(
         return Finding::no("Updating", format!("{sentence}; a change was just made"));
     }
     if ready < wanted {
-        let down = pods.iter().find(|pod| !is_ready(pod));
-        let why = down.map_or_else(String::new, |pod| {
-            let name = pod.name_any();
-            let trouble = trouble(pod).unwrap_or_else(|| "is not ready yet".into());
-            format!("; {name}: {trouble} (kubectl describe pod {name})")
-        });
-        return Finding::no("MembersNotReady", sentence + &why);
+        return Finding::no("MembersNotReady", sentence + &first_unready(pods));
     }
     if status.replicas > wanted {
         let extra = status.replicas - wanted;
@@ -177,9 +171,7 @@ fn etcd(observed: &Observed, plan: Option<&Plan>) -> Finding {
         };
     };
     match (&plan.health, &observed.registry) {
-        (Health::Healthy, Ok(_)) if alarms.is_empty() => {
-            Finding::yes("Healthy", "every etcd member answers")
-        }
+        (Health::Healthy, Ok(_)) if alarms.is_empty() => etcd_pods(observed, plan),
         (Health::Healthy, Ok(_)) => {
             Finding::no("Alarm", format!("etcd says: {}", alarms.join("; ")))
         }
@@ -207,6 +199,32 @@ fn etcd(observed: &Observed, plan: Option<&Plan>) -> Finding {
             "etcd had lost its quorum for good and is made anew; the registry fills itself again",
         ),
     }
+}
+
+/// Every etcd member answers. Its pod is called ready some seconds later, and only then does the
+/// client Service send requests to it.
+fn etcd_pods(observed: &Observed, plan: &Plan) -> Finding {
+    let planned = |pod: &&Pod| {
+        let name = pod.labels().get(labels::ETCD_MEMBER);
+        plan.members.iter().any(|member| name == Some(&member.name))
+    };
+    let pods: Vec<&Pod> = observed.children.pods.iter().filter(planned).collect();
+    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+    let wanted = plan.members.len();
+    if ready < wanted {
+        let message = format!("{ready} of {wanted} etcd pods are ready{}", first_unready(&pods));
+        return Finding::no("PodsNotReady", message);
+    }
+    Finding::yes("Healthy", "every etcd member answers and its pod is ready")
+}
+
+/// Names the first pod that is not ready, says why and how to learn more; empty when all are.
+fn first_unready(pods: &[&Pod]) -> String {
+    pods.iter().find(|pod| !is_ready(pod)).map_or_else(String::new, |pod| {
+        let name = pod.name_any();
+        let trouble = trouble(pod).unwrap_or_else(|| "is not ready yet".into());
+        format!("; {name}: {trouble} (kubectl describe pod {name})")
+    })
 }
 
 fn named(down: &[(String, Option<String>)]) -> String {

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::super::build::example;
 use super::super::observe::{Children, EtcdObserved};
-use super::super::plan::Step;
+use super::super::plan::{EtcdMember, Start, Step};
 use super::*;
 use crate::etcd::{self, Access, Entry, Listing};
 
@@ -12,15 +12,33 @@ fn of<K: serde::de::DeserializeOwned>(value: Value) -> K {
 }
 
 fn pod(name: &str, uid: &str, ready: bool) -> Pod {
-    let labels = labels::labels("shop", Component::Member);
+    let state = json!({"waiting": (!ready).then(|| json!({"reason": "ImagePullBackOff"}))});
+    pod_of(Component::Member, name, uid, ready, &state)
+}
+
+/// An etcd member's pod, whose container runs whether or not the pod is ready.
+fn etcd_pod(ordinal: u32, ready: bool) -> Pod {
+    let member = etcd_member(ordinal).name;
+    let name = format!("{member}-0");
+    let mut pod = pod_of(Component::Etcd, &name, &name, ready, &json!({"running": {}}));
+    pod.labels_mut().insert(labels::ETCD_MEMBER.into(), member);
+    pod
+}
+
+fn pod_of(component: Component, name: &str, uid: &str, ready: bool, state: &Value) -> Pod {
     let status = if ready { "True" } else { "False" };
     of(json!({
-        "metadata": {"name": name, "uid": uid, "labels": labels},
+        "metadata": {"name": name, "uid": uid, "labels": labels::labels("shop", component)},
         "status": {"conditions": [{"type": "Ready", "status": status}], "containerStatuses": [{
-            "name": "member", "ready": ready, "restartCount": 0, "image": "i", "imageID": "i",
-            "state": {"waiting": (!ready).then(|| json!({"reason": "ImagePullBackOff"}))},
+            "name": "c", "ready": ready, "restartCount": 0, "image": "i", "imageID": "i",
+            "state": state,
         }]},
     }))
+}
+
+fn etcd_member(ordinal: u32) -> EtcdMember {
+    let start = Start::Sealed { data: "d".into() };
+    EtcdMember { name: format!("shop-etcd-{ordinal}"), incarnation: 1, start }
 }
 
 fn registration(name: &str, uid: &str, changed: i64) -> Entry {
@@ -48,7 +66,13 @@ fn judged(change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan)) -> Ca
             "spec": {"memory": "512Mi", "members": 2}})),
         now: Time(Timestamp::from_second(100).expect("in range")),
         children: Children {
-            pods: vec![pod("shop-0", "p0", true), pod("shop-1", "p1", true)],
+            pods: vec![
+                pod("shop-0", "p0", true),
+                pod("shop-1", "p1", true),
+                etcd_pod(0, true),
+                etcd_pod(1, true),
+                etcd_pod(2, true),
+            ],
             ..Children::default()
         },
         etcd: EtcdObserved {
@@ -65,7 +89,8 @@ fn judged(change: impl FnOnce(&mut Observed, &mut StatefulSet, &mut Plan)) -> Ca
         secrets: BTreeMap::new(),
     };
     let mut members = set(2, 2, 2, 2, 2);
-    let mut plan = Plan { members: Vec::new(), step: Step::Rest, health: Health::Healthy };
+    let etcd_members = [0, 1, 2].map(etcd_member).into();
+    let mut plan = Plan { members: etcd_members, step: Step::Rest, health: Health::Healthy };
     change(&mut observed, &mut members, &mut plan);
     let applied = Applied { members, step: (Step::Rest, Ok(())), writes: 0 };
     status(&cluster, &observed, Some(&plan), &applied)
@@ -88,7 +113,7 @@ fn a_settled_cluster_is_ready_and_says_so_for_its_generation() {
 #[test]
 fn whatever_is_not_as_wanted_is_named() {
     type Change = fn(&mut Observed, &mut StatefulSet, &mut Plan);
-    let cases: [(Change, &str, &str); 9] = [
+    let cases: [(Change, &str, &str); 12] = [
         (|_, set, _| set.metadata.generation = Some(3), MEMBERS_READY, "Updating"),
         (
             |o, _, _| o.children.pods[1] = pod("shop-1", "p1", false),
@@ -112,6 +137,13 @@ fn whatever_is_not_as_wanted_is_named() {
             ETCD_READY,
             "MemberDown",
         ),
+        (|o, _, _| o.children.pods[4] = etcd_pod(2, false), ETCD_READY, "PodsNotReady"),
+        (
+            |o, _, _| o.children.pods[4].metadata.deletion_timestamp = Some(o.now.clone()),
+            ETCD_READY,
+            "PodsNotReady",
+        ),
+        (|o, _, _| drop(o.children.pods.pop()), ETCD_READY, "PodsNotReady"),
     ];
     for (change, condition, expected) in cases {
         let status = judged(change);
@@ -128,6 +160,18 @@ fn the_message_says_which_pod_and_why() {
         message,
         "1 of 2 members are ready; shop-1: ImagePullBackOff (kubectl describe pod shop-1)"
     );
+}
+
+#[test]
+fn an_etcd_pod_that_is_not_ready_is_named_although_every_etcd_member_answers() {
+    let status = judged(|o, _, _| o.children.pods[4] = etcd_pod(2, false));
+    assert_eq!(
+        status.conditions[0].message,
+        "2 of 3 etcd pods are ready; shop-etcd-2-0: is not ready yet \
+         (kubectl describe pod shop-etcd-2-0)"
+    );
+    let status = judged(|o, _, _| drop(o.children.pods.pop()));
+    assert_eq!(status.conditions[0].message, "2 of 3 etcd pods are ready");
 }
 
 #[test]
