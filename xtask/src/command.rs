@@ -68,11 +68,23 @@ pub(crate) fn cargo() -> Command {
 /// Cargo with one verb for the whole workspace, to be narrowed by target (`--bin`, `--test`), never by
 /// package: a package by itself is built with fewer features, and with it dozens of dependencies that
 /// programs, tests and lints otherwise share.
+///
+/// Members are compiled by clippy's driver where it is installed, so that lints need no second pass.
 pub(crate) fn workspace_cargo(verb: &str) -> Command {
     let mut cargo = cargo();
+    if let Some(driver) = clippy_driver() {
+        cargo.env("RUSTC_WORKSPACE_WRAPPER", driver);
+    }
     // What the tests' own dependencies add; a build of programs would be without it.
     cargo.args([verb, "--workspace", "--features", "larder-runtime/test-util"]);
     cargo
+}
+
+/// Clippy's driver of the toolchain whose cargo runs this process; none where the component is not
+/// installed.
+pub(crate) fn clippy_driver() -> Option<PathBuf> {
+    let cargo = PathBuf::from(std::env::var_os("CARGO")?);
+    Some(cargo.with_file_name("clippy-driver")).filter(|driver| driver.is_file())
 }
 
 /// Builds one of the workspace's programs in the dev profile, and says where it is.

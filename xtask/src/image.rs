@@ -1,11 +1,14 @@
-//! `cargo xtask image`: the container images, from static programs, FROM scratch, each written as
-//! a docker-archive.
+//! `cargo xtask image`: the container images, FROM scratch, each written as a docker-archive.
 //!
-//! It needs no container engine and never talks to a registry. Same sources, same digest.
+//! [`build`] makes the images that are published: static programs of the release profile, the same digest
+//! for the same sources. [`build_for_tests`] makes images of the same names from the programs that the
+//! workspace's tests use, so that the cluster tests compile nothing of their own. Neither needs a
+//! container engine or talks to a registry.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -14,13 +17,18 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::docker_archive::{self, Image};
 use crate::tools::{self, Tool};
-use crate::{command, workspace};
+use crate::{command, compile, workspace};
 
 /// The registry part of every name: containerd stores a bare name under it.
 const REGISTRY: &str = "docker.io/library";
 /// The tag of images that were made here.
 const TAG: &str = "dev";
-/// Who runs them: no user of any machine.
+/// The images, named as their programs.
+const NODE: &str = "larder-node";
+const OPERATOR: &str = "larder-operator";
+const COMMAND: &str = "larder";
+const ETCD: &str = "larder-etcd";
+/// The user of every image, who exists on no machine.
 const USER: &str = "65532:65532";
 /// Where rustls' platform verifier looks for the roots that HTTPS origins are checked against.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -68,23 +76,79 @@ pub(crate) fn show(archives: &[Archive]) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn build(output: Option<&Path>) -> Result<Vec<Archive>> {
-    let folder = output.map_or_else(|| workspace::target().join("images"), Path::to_path_buf);
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let ours = programs()?;
-    let etcd = tools::ensure(&[Tool::Etcd])?;
+    let archives = [NODE, OPERATOR, COMMAND].map(|name| (name, vec![at_root(&ours.join(name))]));
+    write(&output.map_or_else(folder_of_archives, Path::to_path_buf), &archives)
+}
+
+/// The same images from programs of the dev profile, for tests: the bytes that the other tests run, less
+/// their symbols. They are linked dynamically, so each image holds the libraries that its program loads.
+///
+/// # Errors
+/// When a program cannot be built or an archive cannot be written.
+pub(crate) fn build_for_tests() -> Result<Vec<Archive>> {
+    let programs = [NODE, OPERATOR, COMMAND];
+    let targets: Vec<&str> = programs.iter().flat_map(|name| ["--bin", name]).collect();
+    compile::targets(&targets)?;
+    let folder = workspace::target().join("images-for-tests");
+    let stripped = folder.join("programs");
+    fs::create_dir_all(&stripped).with_context(|| format!("make {}", stripped.display()))?;
     let mut archives = Vec::new();
-    for (name, programs) in [
-        ("larder-node", vec![ours.join("larder-node")]),
-        ("larder-operator", vec![ours.join("larder-operator")]),
-        ("larder", vec![ours.join("larder")]),
-        ("larder-etcd", vec![etcd.path(Tool::Etcd).to_path_buf()]),
-    ] {
-        let image = image(name, programs);
-        let file = folder.join(format!("{name}.tar"));
-        docker_archive::write(&image, &file)?;
-        archives.push(Archive { name: image.name, file });
+    for name in programs {
+        let (built, small) = (workspace::target().join("debug").join(name), stripped.join(name));
+        if !is_current(&small, &[&built]) {
+            command::output(Command::new("strip").arg("-o").arg(&small).arg(&built))?;
+        }
+        let mut files = vec![at_root(&small)];
+        files.extend(libraries(&small)?);
+        archives.push((name, files));
+    }
+    write(&folder, &archives)
+}
+
+/// Files of an image: each one here, and its whole path inside. The first is the program to run.
+type Files = Vec<(PathBuf, String)>;
+
+/// Writes our images and etcd's into a folder, unless they are there and newer than all they are made of.
+fn write(folder: &Path, ours: &[(&str, Files)]) -> Result<Vec<Archive>> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let etcd = vec![at_root(tools::ensure(&[Tool::Etcd])?.path(Tool::Etcd))];
+    let mut archives = Vec::new();
+    for (name, files) in ours.iter().chain([&(ETCD, etcd)]) {
+        let image = image(name, files.clone());
+        let archive =
+            Archive { name: image.name.clone(), file: folder.join(format!("{name}.tar")) };
+        // This program decides what else an image holds. A newer build may have replaced its file.
+        let this = Path::new("/proc/self/exe");
+        let sources = files.iter().map(|(file, _)| file.as_path()).chain([this]);
+        if !is_current(&archive.file, &sources.collect::<Vec<_>>()) {
+            docker_archive::write(&image, &archive.file)?;
+        }
+        archives.push(archive);
     }
     Ok(archives)
+}
+
+/// True when `made` is there and newer than each of its sources.
+fn is_current(made: &Path, sources: &[&Path]) -> bool {
+    let time = |file: &Path| fs::metadata(file).and_then(|data| data.modified()).ok();
+    let made = time(made);
+    made.is_some() && sources.iter().all(|source| time(source) < made)
+}
+
+/// The shared libraries that the loader of this machine finds for a program, the loader among them.
+fn libraries(program: &Path) -> Result<Files> {
+    let list = command::output(Command::new("ldd").arg(program))?;
+    Ok(loaded(&list).map(|path| (PathBuf::from(path), path.to_owned())).collect())
+}
+
+/// The paths in what `ldd` prints: `libc.so.6 => /lib/…/libc.so.6 (0x…)`, and the loader as a path alone.
+fn loaded(list: &str) -> impl Iterator<Item = &str> {
+    list.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+}
+
+fn folder_of_archives() -> PathBuf {
+    workspace::target().join("images")
 }
 
 /// The product's programs as the images hold them; the folder in which they are.
@@ -92,14 +156,14 @@ pub(crate) fn build(output: Option<&Path>) -> Result<Vec<Archive>> {
 /// # Errors
 /// When they cannot be built; cargo has said why.
 pub(crate) fn programs() -> Result<PathBuf> {
-    compile(&["larder-node", "larder-operator", "larder-cli"])
+    release(&["larder-node", "larder-operator", "larder-cli"])
 }
 
 /// Builds all programs of some crates, static, in the release profile.
 ///
 /// # Errors
 /// As [`programs`].
-pub(crate) fn compile(packages: &[&str]) -> Result<PathBuf> {
+pub(crate) fn release(packages: &[&str]) -> Result<PathBuf> {
     let target = target();
     let names = packages.join(", ");
     println!("building {names}; the first time takes five to ten minutes on two cores");
@@ -121,7 +185,7 @@ pub(crate) fn compile(packages: &[&str]) -> Result<PathBuf> {
     Ok(folder())
 }
 
-/// Where [`compile`] leaves programs.
+/// Where [`release`] leaves programs.
 pub(crate) fn folder() -> PathBuf {
     workspace::target().join(target()).join("release")
 }
@@ -131,22 +195,21 @@ fn target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-/// The programs at the root of the file system; the first is what a container runs.
-fn image(name: &str, programs: Vec<PathBuf>) -> Image {
-    let at_root: Vec<(PathBuf, String)> = programs
-        .into_iter()
-        .map(|file| {
-            let program = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (file, format!("/{program}"))
-        })
-        .collect();
+/// A program at the root of the file system.
+fn at_root(program: &Path) -> (PathBuf, String) {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    (program.to_path_buf(), format!("/{name}"))
+}
+
+/// An image that runs the first of its files.
+fn image(name: &str, programs: Files) -> Image {
     let label = |key: &str, value: &str| (format!("org.opencontainers.image.{key}"), value.into());
     Image {
         name: format!("{REGISTRY}/{name}:{TAG}"),
         // What the operator and the chart take when nobody names an image.
         aliases: vec![format!("{REGISTRY}/{name}:{}", env!("CARGO_PKG_VERSION"))],
-        entrypoint: at_root.first().map(|(_, inside)| inside.clone()).into_iter().collect(),
-        programs: at_root,
+        entrypoint: programs.first().map(|(_, inside)| inside.clone()).into_iter().collect(),
+        programs,
         files: vec![(roots().into_bytes(), ROOTS.into())],
         user: USER.into(),
         labels: BTreeMap::from([
@@ -188,8 +251,33 @@ mod tests {
     }
 
     #[test]
+    fn libraries_are_read_with_the_loader_and_without_the_kernels_page() {
+        let list = "\tlinux-vdso.so.1 (0x00007f)\n\tlibc.so.6 => /lib/libc.so.6 (0x00007f)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let paths: Vec<&str> = loaded(list).collect();
+        assert_eq!(paths, ["/lib/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
+    }
+
+    #[test]
+    fn an_archive_is_written_again_when_a_source_is_newer_or_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, seconds: u64| {
+            let path = folder.path().join(name);
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let file = fs::File::create(&path).expect("created");
+            file.set_modified(time).expect("set");
+            path
+        };
+        let (old, made, new) = (file("old", 1), file("made", 2), file("new", 3));
+        assert!(is_current(&made, &[&old]));
+        assert!(!is_current(&made, &[&old, &new]));
+        assert!(!is_current(&folder.path().join("none"), &[&old]));
+    }
+
+    #[test]
     fn the_first_program_is_what_a_container_runs() {
-        let image = image("larder-etcd", vec!["/x/etcd".into(), "/x/tool".into()]);
+        let programs = ["/x/etcd", "/x/tool"].map(|program| at_root(Path::new(program)));
+        let image = image("larder-etcd", programs.to_vec());
         assert_eq!(image.name, "docker.io/library/larder-etcd:dev");
         assert_eq!(image.entrypoint, ["/etcd"]);
         assert_eq!(image.programs[1].1, "/tool");

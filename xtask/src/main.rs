@@ -5,6 +5,7 @@
 
 mod bench;
 mod command;
+mod compile;
 mod docker_archive;
 mod generate;
 mod http;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold, tier by tier, each timed, with one table and one
 //! closing line at the end.
 //!
-//! It never hides what a failing program said, and never calls a tier that could not run a success.
+//! It never hides a failing program's output, and never reports a tier that could not run as a success.
 //! Start at [`run`]; each tier that needs more than a command has a module of its own.
 
 mod ahead;
@@ -13,21 +13,29 @@ mod first_look;
 mod kubernetes;
 mod mariadb;
 mod postgres;
+mod programs;
 mod report;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use self::ahead::Ahead;
-use self::report::{Count, Outcome, Report};
+use self::report::{BuildClock, Count, Outcome, Report, Took};
+use crate::compile::{self, Build};
 use crate::tools::{self, Tool};
 use crate::{bench, command, generate, lint, workspace};
 
 /// `cargo xtask test`
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test                           everything; the whole run that CI repeats
+  cargo xtask test --quick                   everything but Kubernetes
+  cargo xtask test --only tests lease        unit and integration tests with `lease` in their names
+  cargo xtask test --only kubernetes scale   one test on a real Kubernetes")]
 pub(crate) struct Args {
     /// Leaves out what needs Kubernetes.
     #[arg(long)]
@@ -39,15 +47,14 @@ pub(crate) struct Args {
     filters: Vec<String>,
 }
 
-/// One step of the whole, weakest first.
+/// One step of the whole run, in the order in which they run. What needs a Go program comes late: those
+/// build in the background meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Tier {
     /// `cargo fmt` would change nothing.
     Format,
-    /// Clippy finds nothing, in any target of any crate.
+    /// The workspace compiles, and neither rustc nor clippy warns of anything in any target.
     Lint,
-    /// Files made from others are current.
-    Generated,
     /// Unit and integration tests, with a real etcd, PostgreSQL and MariaDB.
     Tests,
     /// The cache engine keeps its promises under many schedules of its threads.
@@ -56,8 +63,10 @@ enum Tier {
     Docs,
     /// The engine's bench and soak, each verb at a tiny size.
     Benches,
-    /// `up` serves, what it prints works, and Prometheus finds no fault with its metrics.
+    /// `up` serves, the commands that it prints work, and Prometheus finds no fault with its metrics.
     FirstLook,
+    /// Files made from others are current.
+    Generated,
     /// The chart renders in all its shapes and refuses misspelt values.
     Chart,
     /// The end-to-end tests, on a real Kubernetes.
@@ -69,12 +78,12 @@ impl Tier {
         match self {
             Self::Format => "format",
             Self::Lint => "lint",
-            Self::Generated => "generated files",
             Self::Tests => "unit and integration",
             Self::Interleavings => "interleavings",
             Self::Docs => "documentation",
             Self::Benches => "benches",
             Self::FirstLook => "first look",
+            Self::Generated => "generated files",
             Self::Chart => "chart",
             Self::Kubernetes => "kubernetes",
         }
@@ -90,23 +99,20 @@ impl Tier {
 }
 
 /// Runs the tiers. The status is success when nothing failed; where `CI` is set, also only when
-/// nothing was left undone.
+/// no tier was left undone.
 pub(crate) fn run(args: &Args) -> ExitCode {
     let strict = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    let mut ahead = Ahead::default();
-    if wanted(args, Tier::Kubernetes) {
-        ahead = kubernetes::ahead();
-    }
+    let mut steps = Steps::new(args);
     let mut report = Report::default();
     for tier in Tier::value_variants() {
         if !wanted(args, *tier) {
-            report.add(tier.name(), Outcome::LeftOut, std::time::Duration::ZERO);
+            report.add(tier.name(), Outcome::LeftOut, Took::default());
             continue;
         }
         println!("\n== {} ==", tier.name());
         let begin = Instant::now();
-        let outcomes = tier_outcomes(*tier, &args.filters, &mut ahead);
-        let took = begin.elapsed();
+        let outcomes = steps.outcomes(*tier);
+        let took = Took { whole: begin.elapsed(), building: steps.building.take() };
         for (name, outcome) in outcomes {
             report.add(name, outcome, took);
         }
@@ -129,24 +135,122 @@ fn wanted(args: &Args, tier: Tier) -> bool {
     asked && (args.filters.is_empty() || tier.is_made_of_tests())
 }
 
-/// What became of a tier and, beside it, of services without which a part of it says nothing.
-fn tier_outcomes(
-    tier: Tier,
-    filters: &[String],
-    ahead: &mut Ahead,
-) -> Vec<(&'static str, Outcome)> {
-    let one = |outcome| vec![(tier.name(), outcome)];
-    match tier {
-        Tier::Format => one(check(|| command::shown(&mut lint::format()))),
-        Tier::Lint => one(check(|| command::shown(&mut lint::clippy()))),
-        Tier::Generated => one(check(generate::check)),
-        Tier::Tests => tests(filters),
-        Tier::Interleavings => one(interleavings(filters)),
-        Tier::Docs => one(documentation(filters)),
-        Tier::Benches => one(benches(filters)),
-        Tier::FirstLook => one(counted(first_look::run())),
-        Tier::Chart => one(counted(chart::run())),
-        Tier::Kubernetes => one(kubernetes::run(ahead, filters)),
+/// Test programs that take ten seconds or more. They start first, so that none of them runs alone at the
+/// end.
+const LONGEST: [&str; 6] = [
+    "node/engine/src/lib.rs",
+    "node/tests/services.rs",
+    "node/tests/cluster.rs",
+    "cli/tests/cli.rs",
+    "node/ring/tests/promises.rs",
+    "node/engine/tests/scenarios.rs",
+];
+
+/// What the tiers of one run share.
+struct Steps<'a> {
+    filters: &'a [String],
+    ahead: Ahead,
+    /// The workspace, once it has been built.
+    built: Option<Build>,
+    /// Runs while the present tier builds something or waits for a build.
+    building: BuildClock,
+}
+
+impl<'a> Steps<'a> {
+    /// Begins the long builds of the tiers that will run.
+    fn new(args: &'a Args) -> Self {
+        let ahead =
+            if wanted(args, Tier::Kubernetes) { kubernetes::ahead() } else { Ahead::default() };
+        Self { filters: &args.filters, ahead, built: None, building: BuildClock::default() }
+    }
+
+    /// What became of a tier and, next to it, of services without which a part of it proves nothing.
+    fn outcomes(&mut self, tier: Tier) -> Vec<(&'static str, Outcome)> {
+        let outcome = match tier {
+            Tier::Format => check(|| command::shown(&mut lint::format())),
+            Tier::Lint => check(|| self.lint()),
+            Tier::Tests => return self.tests(),
+            Tier::Interleavings => self.other_workspace(interleavings),
+            Tier::Docs => self.documentation(),
+            Tier::Benches => self.other_workspace(bench::tests),
+            Tier::FirstLook => counted(first_look::run()),
+            Tier::Generated => check(generate::check),
+            Tier::Chart => counted(chart::run()),
+            Tier::Kubernetes => kubernetes::run(&mut self.ahead, &mut self.building, self.filters),
+        };
+        vec![(tier.name(), outcome)]
+    }
+
+    /// Every target of every member; compiled in the first tier that asks.
+    fn workspace(&mut self) -> Result<&Build> {
+        if self.built.is_none() {
+            self.built = Some(self.building.time(compile::workspace)?);
+        }
+        Ok(self.built.as_ref().expect("set above"))
+    }
+
+    fn lint(&mut self) -> Result<()> {
+        ensure!(
+            command::clippy_driver().is_some(),
+            "clippy is not installed (rustup component add clippy)"
+        );
+        let findings = self.workspace()?.findings.len();
+        ensure!(findings == 0, "{findings} findings, shown above");
+        Ok(())
+    }
+
+    /// The workspace's own test programs; those of `e2e/` need a Kubernetes and run in their own tier.
+    fn tests(&mut self) -> Vec<(&'static str, Outcome)> {
+        let mut outcomes = Vec::new();
+        let mut variables = Vec::new();
+        match self.building.time(|| tools::ensure(&[Tool::Etcd])) {
+            Ok(found) => {
+                variables.push(("LARDER_ETCD", found.path(Tool::Etcd).display().to_string()));
+            }
+            Err(error) => {
+                outcomes.push(("with a real etcd", Outcome::NotRun(format!("{error:#}"))));
+            }
+        }
+        // Kept until the tests have ended.
+        let mut servers = Vec::new();
+        for (variable, part, started) in [
+            ("LARDER_POSTGRES", "with a real PostgreSQL", postgres::start()),
+            ("LARDER_MYSQL", "with a real MariaDB", mariadb::start()),
+        ] {
+            match started {
+                Ok(server) => {
+                    variables.push((variable, server.url().to_owned()));
+                    servers.push(server);
+                }
+                Err(error) => {
+                    outcomes.push((part, Outcome::NotRun(format!("{error:#}"))));
+                }
+            }
+        }
+        let filters = self.filters;
+        let ran = self.workspace().and_then(|built| {
+            let here = built.tests.iter().filter(|test| !test.source.starts_with("e2e/"));
+            let mut tests: Vec<_> = here.cloned().collect();
+            tests.sort_by_key(|test| {
+                LONGEST.iter().position(|source| test.source == *source).unwrap_or(LONGEST.len())
+            });
+            programs::run(&tests, filters, &variables)
+        });
+        outcomes.insert(0, (Tier::Tests.name(), counted(ran)));
+        outcomes
+    }
+
+    /// A workspace of its own, for which cargo builds and runs the tests.
+    fn other_workspace(&mut self, cargo: impl Fn() -> Command) -> Outcome {
+        let built = self.building.time(|| command::shown(cargo().arg("--no-run")));
+        counted(built.and_then(|()| cargo_test::run(cargo().arg("--").args(self.filters))))
+    }
+
+    /// The harness of documentation compiles each example when it runs it.
+    fn documentation(&self) -> Outcome {
+        let mut cargo = command::workspace_cargo("test");
+        cargo.args(["--doc", "--no-fail-fast", "--"]).args(self.filters);
+        counted(cargo_test::run(&mut cargo))
     }
 }
 
@@ -155,7 +259,7 @@ fn check(run: impl FnOnce() -> Result<()>) -> Outcome {
     counted(run().map(|()| Count::PASSED))
 }
 
-/// An error on the way is a failure like any other, and is shown.
+/// An error in a tier is a failure like any other, and is shown.
 fn counted(result: Result<Count>) -> Outcome {
     Outcome::Ran(result.unwrap_or_else(|error| {
         println!("error: {error:#}");
@@ -163,57 +267,14 @@ fn counted(result: Result<Count>) -> Outcome {
     }))
 }
 
-/// Plain `cargo test`: there are few test programs, so a faster runner would not earn back the
-/// minutes in which it is built.
-fn tests(filters: &[String]) -> Vec<(&'static str, Outcome)> {
-    let mut cargo = command::workspace_cargo("test");
-    cargo.args(["--exclude", "larder-e2e", "--tests", "--no-fail-fast"]);
-    let mut outcomes = Vec::new();
-    match tools::ensure(&[Tool::Etcd]) {
-        Ok(found) => {
-            cargo.env("LARDER_ETCD", found.path(Tool::Etcd));
-        }
-        Err(error) => outcomes.push(("with a real etcd", Outcome::NotRun(format!("{error:#}")))),
-    }
-    // Kept until the tests have ended.
-    let mut servers = Vec::new();
-    for (variable, part, started) in [
-        ("LARDER_POSTGRES", "with a real PostgreSQL", postgres::start()),
-        ("LARDER_MYSQL", "with a real MariaDB", mariadb::start()),
-    ] {
-        match started {
-            Ok(server) => {
-                cargo.env(variable, server.url());
-                servers.push(server);
-            }
-            Err(error) => outcomes.push((part, Outcome::NotRun(format!("{error:#}")))),
-        }
-    }
-    cargo.arg("--").args(filters);
-    outcomes.insert(0, (Tier::Tests.name(), counted(cargo_test::run(&mut cargo))));
-    outcomes
-}
-
 /// The engine's sources once more, with locks and atomics that a scheduler controls: a workspace and
-/// a target folder of its own, so that neither build throws the other's away.
-fn interleavings(filters: &[String]) -> Outcome {
+/// a target folder of its own, so that neither build discards the other's results.
+fn interleavings() -> Command {
     let mut cargo = command::cargo();
     cargo.env("CARGO_TARGET_DIR", workspace::target().join("interleave"));
     cargo.args(["test", "--locked", "--no-fail-fast", "--manifest-path"]);
-    cargo.arg("node/engine/interleave/Cargo.toml").arg("--").args(filters);
-    counted(cargo_test::run(&mut cargo))
-}
-
-fn documentation(filters: &[String]) -> Outcome {
-    let mut cargo = command::workspace_cargo("test");
-    cargo.args(["--doc", "--no-fail-fast", "--"]).args(filters);
-    counted(cargo_test::run(&mut cargo))
-}
-
-fn benches(filters: &[String]) -> Outcome {
-    let mut cargo = bench::tests();
-    cargo.arg("--").args(filters);
-    counted(cargo_test::run(&mut cargo))
+    cargo.arg("node/engine/interleave/Cargo.toml");
+    cargo
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Get) -> Result<()> {
     } else {
         // One after the other, so that the member is built exactly as the images have it.
         image::programs()?;
-        image::compile(&["larder-bench"])?
+        image::release(&["larder-bench"])?
     };
     let ours = folder.join("larder-bench");
     let servers = Servers::start(&folder.join("larder-node"), &ours)?;

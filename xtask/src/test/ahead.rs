@@ -1,7 +1,7 @@
-//! Long builds of a later tier, begun before the weaker tiers: they use what those leave idle.
+//! Long builds of a later tier, started before the first tier: they use what the tiers leave idle.
 //!
-//! It never decides what is built, and its failures are not the run's: the tier that needs a build
-//! does it once more, finds most of it done, and shows what goes wrong.
+//! Build failures here do not fail the run: the tier that needs a build repeats it, finds most of it
+//! done, and reports the error.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace;
 
-/// The kernel's weakest: a build gets what nobody else wants.
+/// The kernel's lowest priority: the running tier goes first.
 const NICENESS: i32 = 19;
-/// How often it is looked whether a build is done.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often who waits is told so.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+/// Poll interval while waiting for a build.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time between two lines of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Builds under way, each with a log of its own.
+/// Builds in progress, each with a log of its own.
 #[derive(Default)]
 pub(super) struct Ahead(Vec<Build>);
 
@@ -31,12 +31,12 @@ struct Build {
 }
 
 impl Ahead {
-    /// Begins them all, beside each other; the commands of one run in turn.
+    /// Starts every build; the commands of one build run in turn.
     pub(super) fn start<const N: usize>(builds: [(&'static str, Vec<Command>); N]) -> Self {
         Self(builds.into_iter().map(|(name, commands)| Build::start(name, commands)).collect())
     }
 
-    /// Waits for all, and says for what it waits.
+    /// Waits for every build, with a line of progress for each that takes long.
     pub(super) fn wait(&mut self) {
         for build in self.0.drain(..) {
             build.wait();
@@ -52,33 +52,33 @@ impl Build {
     }
 
     fn wait(self) {
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         if !self.thread.is_finished() {
             println!(
-                "waiting for {}, begun with the first tier: {}",
+                "waiting for {}, started with the first tier: {}",
                 self.name,
                 self.log.display()
             );
         }
         while !self.thread.is_finished() {
-            thread::sleep(LOOK_EVERY);
-            if told.elapsed() > TELL_EVERY {
+            thread::sleep(POLL_INTERVAL);
+            if reported.elapsed() > PROGRESS_INTERVAL {
                 println!("  still building {}", self.name);
-                told = Instant::now();
+                reported = Instant::now();
             }
         }
         if let Err(error) = self.thread.join().expect("it returns its errors") {
-            println!("{} could not be built beside the other tiers: {error:#}", self.name);
+            println!("the early build of {} failed: {error:#}", self.name);
         }
     }
 }
 
 fn run(commands: Vec<Command>, log: &Path) -> Result<()> {
-    // Of this thread and what it starts; Linux keeps it per thread.
-    rustix::process::nice(NICENESS).context("step back")?;
-    let words = File::create(log).with_context(|| format!("make {}", log.display()))?;
+    // Linux keeps the priority per thread; child processes inherit it.
+    rustix::process::nice(NICENESS).context("lower the priority of a build")?;
+    let output = File::create(log).with_context(|| format!("make {}", log.display()))?;
     for mut command in commands {
-        command.stdin(Stdio::null()).stdout(words.try_clone()?).stderr(words.try_clone()?);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
         let status = command.status().context("could not start")?;
         if !status.success() {
             bail!("{status}; see {}", log.display());
@@ -99,13 +99,13 @@ mod tests {
         sh
     }
 
-    /// On a thread of its own, whose priority does not come back.
+    /// On a thread of its own: a lowered priority cannot be raised again.
     fn run_aside(commands: Vec<Command>, log: &Path) -> Result<()> {
         thread::scope(|scope| scope.spawn(|| run(commands, log)).join().expect("it returns"))
     }
 
     #[test]
-    fn commands_run_in_turn_and_weakly() {
+    fn commands_run_in_turn_at_the_lowest_priority() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("log");
         let mine = rustix::process::getpriority_process(None).expect("a priority");
@@ -113,7 +113,7 @@ mod tests {
         run_aside(both, &log).expect("both succeed");
         assert_eq!(fs::read_to_string(&log).expect("written"), "first\n19\n");
         let after = rustix::process::getpriority_process(None).expect("a priority");
-        assert_eq!(after, mine, "the tiers are not slowed");
+        assert_eq!(after, mine, "the tiers keep their priority");
     }
 
     #[test]

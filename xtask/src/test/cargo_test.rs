@@ -1,6 +1,7 @@
-//! Runs `cargo test`, shows every line as it comes, and counts by the harness's closing lines.
+//! Runs `cargo test` for what only cargo can run (documentation, other workspaces), shows each line as it
+//! comes and counts by the harness's closing lines.
 //!
-//! It never filters the output.
+//! It never filters the output. The workspace's own test programs run in [`super::programs`].
 
 use std::io::{BufRead as _, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use super::report::Count;
 use crate::command;
 
 /// Runs to the end and returns the sum over all test programs. A run that ends badly without a
-/// failed test (it does not build, a program was killed) counts as one failure.
+/// failed test (a build error, a killed program) counts as one failure.
 ///
 /// # Errors
 /// When cargo cannot be started or its output cannot be read.
@@ -27,17 +28,20 @@ fn run_on(command: &mut Command, screen: &mut impl Write) -> Result<Count> {
     while output.read_until(b'\n', &mut line).context("read what cargo says")? > 0 {
         screen.write_all(&line)?;
         screen.flush()?;
-        if let Some(more) = closing_line(&String::from_utf8_lossy(&line)) {
-            count = count.plus(more);
-        }
+        count = count.plus(counted(&String::from_utf8_lossy(&line)));
         line.clear();
     }
     let status = child.wait().context("wait for cargo")?;
     if !status.success() && count.failed == 0 {
-        writeln!(screen, "cargo ended with {status} although no test failed")?;
+        writeln!(screen, "cargo ended with {status}, but no test failed")?;
         count.failed = 1;
     }
     Ok(count)
+}
+
+/// The sum of all closing lines of a harness in `text`.
+pub(super) fn counted(text: &str) -> Count {
+    text.lines().filter_map(closing_line).fold(Count::default(), Count::plus)
 }
 
 /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`.

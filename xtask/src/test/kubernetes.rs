@@ -12,9 +12,10 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::ahead::Ahead;
-use super::report::{Count, Outcome};
+use super::report::{BuildClock, Count, Outcome};
 use super::{cargo_test, counted};
-use crate::image;
+use crate::compile::{self, TestProgram};
+use crate::image::{self, Archive};
 use crate::tools::{self, Tool};
 use crate::{command, packages, workspace};
 
@@ -28,20 +29,19 @@ const LINES: usize = 25;
 const NEEDED: [packages::Needed; 1] =
     [packages::Needed { file: "prometheus", package: "prometheus" }];
 
-/// Begins the builds that take longest, unless the tier cannot run.
+/// Begins the build of the Go programs, which takes longest, unless the tier cannot run.
 pub(super) fn ahead() -> Ahead {
     if obstacle().is_some() {
         return Ahead::default();
     }
-    // Weaker tiers want two of the tools, and helm first.
-    let tools = vec![this(&["tools", "helm"]), this(&["tools"])];
-    Ahead::start([("tools", tools), ("images", vec![this(&["image"])])])
+    // The integration tests need etcd first.
+    Ahead::start([("tools", vec![this(&["tools", "etcd"]), this(&["tools"])])])
 }
 
 /// Brings everything up, runs the tests, takes everything down.
-pub(super) fn run(ahead: &mut Ahead, filters: &[String]) -> Outcome {
-    ahead.wait();
-    obstacle().map_or_else(|| counted(whole(filters)), |why| Outcome::NotRun(why.into()))
+pub(super) fn run(ahead: &mut Ahead, building: &mut BuildClock, filters: &[String]) -> Outcome {
+    building.time(|| ahead.wait());
+    obstacle().map_or_else(|| counted(whole(building, filters)), |why| Outcome::NotRun(why.into()))
 }
 
 /// Why the tier cannot run here and now.
@@ -55,35 +55,36 @@ fn obstacle() -> Option<&'static str> {
     }
 }
 
-fn whole(filters: &[String]) -> Result<Count> {
+fn whole(building: &mut BuildClock, filters: &[String]) -> Result<Count> {
     packages::ensure(&NEEDED)?;
-    tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl])?;
-    let images = image::build(None)?;
+    let (images, tests) = building.time(build)?;
     image::show(&images)?;
-    // Built outside, because there is no way to a registry of crates from inside.
-    command::shown(
-        command::workspace_cargo("test").args([TESTS.as_slice(), &["--no-run"]].concat()),
-    )?;
     let _cluster = Cluster::up()?;
     let archives: Vec<&Path> = images.iter().map(|image| image.file.as_path()).collect();
     command::shown(kube(&["load"]).args(archives))?;
-    let count = tests(filters)?;
+    let count = cargo_test::run(&mut test_command(&tests, filters))?;
     if count.failed > 0 {
         show_logs();
     }
     Ok(count)
 }
 
-fn tests(filters: &[String]) -> Result<Count> {
-    let mut cargo = kube(&["exec", "--"]);
-    let test = command::workspace_cargo("test");
-    cargo.arg(test.get_program()).args(test.get_args()).args(TESTS);
-    cargo.args(["--offline", "--no-fail-fast", "--"]);
+/// Everything is built outside the cluster's network: inside there is no way to a registry of crates.
+fn build() -> Result<(Vec<Archive>, TestProgram)> {
+    tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl])?;
+    let tests = compile::targets(&TESTS)?.tests.pop().context("cargo built no test program")?;
+    Ok((image::build_for_tests()?, tests))
+}
+
+/// The test program, inside the network of the cluster's first node.
+fn test_command(tests: &TestProgram, filters: &[String]) -> Command {
+    let mut command = kube(&["exec", "--"]);
+    command.arg(&tests.file);
     // The tests share one cluster and print the figures that the change's description quotes.
-    cargo.args(["--test-threads", "1", "--nocapture"]).args(filters);
-    cargo.env("LARDER_E2E_ENV", place().join("env.json"));
-    cargo.env("LARDER_E2E_TOOLS", place().join("bin"));
-    cargo_test::run(&mut cargo)
+    command.args(["--test-threads", "1", "--nocapture"]).args(filters);
+    command.env("LARDER_E2E_ENV", place().join("env.json"));
+    command.env("LARDER_E2E_TOOLS", place().join("bin"));
+    command
 }
 
 /// A standing cluster, taken down when dropped.

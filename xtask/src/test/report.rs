@@ -1,7 +1,7 @@
-//! What became of each tier, as a table and as one closing line. Pure.
+//! What became of each tier, as a table and as one closing line.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many checks went which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,15 +41,43 @@ pub(crate) enum Outcome {
     LeftOut,
 }
 
+/// How long a tier took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Took {
+    /// From its begin to its end.
+    pub(crate) whole: Duration,
+    /// The part in which it built something or waited for a build.
+    pub(crate) building: Duration,
+}
+
+/// Adds up how long a tier builds.
+#[derive(Debug, Default)]
+pub(crate) struct BuildClock(Duration);
+
+impl BuildClock {
+    /// Runs something that builds, or waits for a build.
+    pub(crate) fn time<T>(&mut self, build: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let result = build();
+        self.0 += begin.elapsed();
+        result
+    }
+
+    /// The sum since the last call.
+    pub(crate) fn take(&mut self) -> Duration {
+        std::mem::take(&mut self.0)
+    }
+}
+
 /// All tiers, in the order in which they ran.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    rows: Vec<(&'static str, Outcome, Duration)>,
+    rows: Vec<(&'static str, Outcome, Took)>,
 }
 
 impl Report {
     /// Adds the next tier.
-    pub(crate) fn add(&mut self, tier: &'static str, outcome: Outcome, took: Duration) {
+    pub(crate) fn add(&mut self, tier: &'static str, outcome: Outcome, took: Took) {
         self.rows.push((tier, outcome, took));
     }
 
@@ -73,21 +101,27 @@ impl Report {
         let mut text = String::new();
         let _ = writeln!(
             text,
-            "{:<28}{:>8}{:>8}{:>9}{:>9}",
-            "tier", "passed", "failed", "ignored", "seconds"
+            "{:<28}{:>8}{:>8}{:>9}{:>9}{:>9}",
+            "tier", "passed", "failed", "ignored", "build s", "run s"
         );
         let mut reasons = String::new();
         for (tier, outcome, took) in &self.rows {
-            let seconds = took.as_secs_f64();
+            let build = took.building.as_secs_f64();
+            let run = took.whole.as_secs_f64() - build;
             let _ = match outcome {
                 Outcome::Ran(Count { passed, failed, ignored }) => {
-                    writeln!(text, "{tier:<28}{passed:>8}{failed:>8}{ignored:>9}{seconds:>9.1}")
+                    writeln!(
+                        text,
+                        "{tier:<28}{passed:>8}{failed:>8}{ignored:>9}{build:>9.1}{run:>9.1}"
+                    )
                 }
                 Outcome::NotRun(why) => {
                     let _ = writeln!(reasons, "NOT RUN: {tier}: {why}");
-                    writeln!(text, "{tier:<28}{:>25}{seconds:>9.1}", "NOT RUN")
+                    writeln!(text, "{tier:<28}{:>25}{build:>9.1}{run:>9.1}", "NOT RUN")
                 }
-                Outcome::LeftOut => writeln!(text, "{tier:<28}{:>25}{:>9}", "left out", "-"),
+                Outcome::LeftOut => {
+                    writeln!(text, "{tier:<28}{:>25}{:>9}{:>9}", "left out", "-", "-")
+                }
             };
         }
         text + &reasons
@@ -107,7 +141,7 @@ mod tests {
     fn report(outcomes: &[Outcome]) -> Report {
         let mut report = Report::default();
         for outcome in outcomes {
-            report.add("tier", outcome.clone(), Duration::from_millis(1500));
+            report.add("tier", outcome.clone(), Took::default());
         }
         report
     }
