@@ -35,7 +35,8 @@ Examples:
   cargo xtask test                           everything; the whole run that CI repeats
   cargo xtask test --quick                   everything but Kubernetes
   cargo xtask test --only tests lease        unit and integration tests with `lease` in their names
-  cargo xtask test --only kubernetes scale   one test on a real Kubernetes")]
+  cargo xtask test --only kubernetes --keep scaling
+                                             one test on a real Kubernetes, which stays for the next run")]
 pub(crate) struct Args {
     /// Leaves out what needs Kubernetes.
     #[arg(long)]
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Runs this tier only; may be given more than once.
     #[arg(long, value_name = "TIER")]
     only: Vec<Tier>,
+    /// Keeps the Kubernetes tier's cluster for the next run, which then starts faster.
+    #[arg(long)]
+    keep: bool,
     /// Runs only tests whose names contain one of these, in the tiers made of tests.
     filters: Vec<String>,
 }
@@ -149,6 +153,7 @@ const LONGEST: [&str; 6] = [
 /// What the tiers of one run share.
 struct Steps<'a> {
     filters: &'a [String],
+    keep: bool,
     ahead: Ahead,
     /// The workspace, once it has been built.
     built: Option<Build>,
@@ -161,7 +166,8 @@ impl<'a> Steps<'a> {
     fn new(args: &'a Args) -> Self {
         let ahead =
             if wanted(args, Tier::Kubernetes) { kubernetes::ahead() } else { Ahead::default() };
-        Self { filters: &args.filters, ahead, built: None, building: BuildClock::default() }
+        let (filters, building) = (args.filters.as_slice(), BuildClock::default());
+        Self { filters, keep: args.keep, ahead, built: None, building }
     }
 
     /// What became of a tier and, next to it, of services without which a part of it proves nothing.
@@ -176,7 +182,7 @@ impl<'a> Steps<'a> {
             Tier::FirstLook => counted(first_look::run()),
             Tier::Generated => check(generate::check),
             Tier::Chart => counted(chart::run()),
-            Tier::Kubernetes => kubernetes::run(&mut self.ahead, &mut self.building, self.filters),
+            Tier::Kubernetes => self.kubernetes(),
         };
         vec![(tier.name(), outcome)]
     }
@@ -246,6 +252,11 @@ impl<'a> Steps<'a> {
         counted(built.and_then(|()| cargo_test::run(cargo().arg("--").args(self.filters))))
     }
 
+    fn kubernetes(&mut self) -> Outcome {
+        self.building.time(|| self.ahead.wait());
+        kubernetes::run(&mut self.building, self.filters, self.keep)
+    }
+
     /// The harness of documentation compiles each example when it runs it.
     fn documentation(&self) -> Outcome {
         let mut cargo = command::workspace_cargo("test");
@@ -284,6 +295,7 @@ mod tests {
     fn args(quick: bool, only: &[Tier], filters: &[&str]) -> Args {
         Args {
             quick,
+            keep: false,
             only: only.to_vec(),
             filters: filters.iter().map(ToString::to_string).collect(),
         }
