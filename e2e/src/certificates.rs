@@ -1,5 +1,4 @@
-//! Certificates for what tests run beside the product, made with openssl 3 in a folder that goes
-//! with them.
+//! Certificates for servers of the tests, made with openssl 3 in a temporary folder.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +15,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new one, which nobody trusts yet.
+    /// Creates an authority.
     ///
     /// # Panics
     /// When openssl is missing or fails.
@@ -27,9 +26,8 @@ impl Authority {
         Self { folder }
     }
 
-    /// Makes a certificate that is good for clients, and for servers under the names `serves`
-    /// (`DNS:name`), and puts it into a Secret as `tls.crt` and `tls.key`, beside the `ca.crt` of
-    /// `trusted`.
+    /// Issues a certificate for clients, and for servers with the names `serves` (`DNS:name`). Stores
+    /// it in a Secret as `tls.crt` and `tls.key`, with the `ca.crt` of `trusted`.
     ///
     /// # Panics
     /// When openssl or kubectl fails.
@@ -59,7 +57,7 @@ impl Authority {
             &file("tls.crt", &folder.join(format!("{name}.crt"))),
             &file("tls.key", &folder.join(format!("{name}.key"))),
         ]);
-        cluster.apply(namespace, &yaml).expect("a Secret can be made");
+        cluster.apply(namespace, &yaml).expect("a Secret can be created");
     }
 }
 
@@ -69,7 +67,7 @@ impl Default for Authority {
     }
 }
 
-/// A key and a certificate, `<name>.key` and `<name>.crt`.
+/// Creates a key and a certificate, `<name>.key` and `<name>.crt`.
 fn openssl(folder: &Path, name: &str, more: &[&str]) {
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);

@@ -1,4 +1,4 @@
-//! The throw-away Kubernetes, as `cargo xtask kube up` leaves it, and what is done to it.
+//! The throw-away Kubernetes that `cargo xtask kube up` creates.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,16 @@ use serde_json::Value;
 use crate::poll;
 use crate::process;
 
-/// How the cluster is found: the file that `LARDER_E2E_ENV` names.
+/// The cluster, as described by the file that `LARDER_E2E_ENV` names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
+    #[serde(rename = "insideKubeconfig")]
     kubeconfig: PathBuf,
-    /// Programs of the cluster's own versions.
+    /// Folders with programs of the cluster's own versions.
     #[serde(default)]
     tools: PathBuf,
-    /// Address of the first node, in whose network the tests run.
+    /// Address of the first node; the tests run in its network.
     dns: String,
 }
 
@@ -27,7 +28,7 @@ impl Cluster {
     /// The cluster that the environment names.
     ///
     /// # Panics
-    /// Without one, saying how to get it.
+    /// When there is none, with the command that creates it.
     #[must_use]
     pub fn from_environment() -> Self {
         let file = std::env::var_os("LARDER_E2E_ENV")
@@ -41,13 +42,13 @@ impl Cluster {
         cluster
     }
 
-    /// Address of the first node: what listens here is reachable from every pod.
+    /// Address of the first node. Servers that listen here are reachable from every pod.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.dns
     }
 
-    /// A stock program (kubectl, helm, grpcurl) that talks to this cluster.
+    /// A stock program (kubectl, helm, grpcurl) with this cluster's kubeconfig.
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
         let folders: Vec<PathBuf> = std::env::split_paths(&self.tools).collect();
@@ -56,29 +57,33 @@ impl Cluster {
         command
     }
 
-    /// `kubectl` to its end.
+    /// Runs `kubectl` and returns its output.
     ///
     /// # Errors
-    /// What kubectl wrote.
+    /// The output of kubectl.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         process::output(self.program("kubectl").args(arguments))
     }
 
-    /// `kubectl` that has to work.
+    /// As [`Self::kubectl`], for what must succeed.
     ///
     /// # Panics
-    /// With what kubectl wrote.
+    /// With the output of kubectl.
     pub fn must(&self, arguments: &[&str]) -> String {
         self.kubectl(arguments).unwrap_or_else(|e| panic!("kubectl {arguments:?}: {e}"))
     }
 
-    /// Applies YAML to a namespace, as a user with a file does.
+    /// `kubectl apply` of YAML to a namespace.
     ///
     /// # Errors
-    /// What kubectl wrote.
+    /// The output of kubectl.
     pub fn apply(&self, namespace: &str, yaml: &str) -> Result<String, String> {
+        self.apply_with(&["--namespace", namespace], yaml)
+    }
+
+    fn apply_with(&self, flags: &[&str], yaml: &str) -> Result<String, String> {
         let mut command = self.program("kubectl");
-        command.args(["apply", "--namespace", namespace, "--filename", "-"]);
+        command.args(["apply", "--filename", "-"]).args(flags);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -94,19 +99,19 @@ impl Cluster {
         if done.status.success() { Ok(text.into_owned()) } else { Err(error.into_owned()) }
     }
 
-    /// An object, or objects of a kind, as JSON.
+    /// `kubectl get`, as JSON.
     ///
     /// # Errors
-    /// What kubectl wrote.
+    /// The output of kubectl.
     pub fn json(&self, arguments: &[&str]) -> Result<Value, String> {
         let text = self.kubectl(&[&["get", "--output", "json"], arguments].concat())?;
         serde_json::from_str(&text).map_err(|e| e.to_string())
     }
 
-    /// One text out of an object.
+    /// One field of an object, as text.
     ///
     /// # Errors
-    /// When the object or the field is not there.
+    /// When the object or the field is missing.
     pub fn field(&self, arguments: &[&str], pointer: &str) -> Result<String, String> {
         match self.json(arguments)?.pointer(pointer) {
             Some(Value::String(text)) => Ok(text.clone()),
@@ -115,24 +120,36 @@ impl Cluster {
         }
     }
 
-    /// Makes a namespace in which the `restricted` Pod Security standard is enforced, and waits
-    /// for its service account, without which no pod is admitted.
-    pub fn namespace(&self, name: &str) {
-        let manifest = format!(
-            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    \
-             pod-security.kubernetes.io/enforce: restricted\n"
-        );
-        self.apply(name, &manifest).expect("a namespace can be made");
-        poll::until("the default service account", Duration::from_secs(30), || {
-            self.kubectl(&["get", "serviceaccount", "default", "--namespace", name])
+    /// Creates namespaces that enforce the `restricted` Pod Security standard, and waits for their
+    /// service accounts, without which the API server refuses pods. Namespaces that exist stay.
+    ///
+    /// # Panics
+    /// When one cannot be created.
+    pub fn create_namespaces(&self, names: &[String], label: Option<(&str, &str)>) {
+        let label = label.map(|(key, value)| format!("    {key}: \"{value}\"\n"));
+        let label = label.unwrap_or_default();
+        let manifests = names.iter().map(|name| {
+            format!(
+                "---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    \
+                 pod-security.kubernetes.io/enforce: restricted\n{label}"
+            )
+        });
+        self.apply_with(&[], &manifests.collect::<String>()).expect("namespaces can be created");
+        poll::until("the default service accounts", Duration::from_secs(30), || {
+            let query = ["get", "serviceaccounts", "--all-namespaces", "--output"];
+            let output = "jsonpath={range .items[?(@.metadata.name==\"default\")]}\
+                          {.metadata.namespace} {end}";
+            let list = self.kubectl(&[&query[..], &[output]].concat())?;
+            let exist: Vec<&str> = list.split_whitespace().collect();
+            let missing = names.iter().find(|name| !exist.contains(&name.as_str()));
+            missing.map_or(Ok(()), |name| Err(format!("none in {name}")))
         });
     }
 
-    /// Status, reason and message of one condition, when it speaks of the object's newest
-    /// generation.
+    /// One condition of an object's current generation.
     ///
     /// # Errors
-    /// While the condition is missing or old.
+    /// While the condition is missing or reports an older generation.
     pub fn condition(
         &self,
         namespace: &str,
@@ -150,11 +167,11 @@ impl Cluster {
         if condition.observed_generation == generation {
             Ok(condition)
         } else {
-            Err(format!("{kind} speaks of an older generation: {condition:?}"))
+            Err(format!("{kind} reports an older generation: {condition:?}"))
         }
     }
 
-    /// Waits until a condition is True and gives the time it took.
+    /// Waits until a condition is True and returns how long that took.
     ///
     /// # Panics
     /// After `limit`.
@@ -173,10 +190,10 @@ impl Cluster {
         .1
     }
 
-    /// Name, address and uid of every running pod that a selector finds.
+    /// Pods that are Ready and not being deleted.
     ///
     /// # Errors
-    /// What kubectl wrote.
+    /// The output of kubectl.
     pub fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, String> {
         let list = self.json(&["pods", "--namespace", namespace, "--selector", selector])?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
@@ -190,26 +207,26 @@ impl Cluster {
 pub struct Condition {
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, in one word.
+    /// Machine-readable reason.
     #[serde(default)]
     pub reason: String,
-    /// Why, for people.
+    /// Human-readable reason.
     #[serde(default)]
     pub message: String,
-    /// Generation of the object that was looked at.
+    /// Generation of the object that the condition describes.
     pub observed_generation: Option<i64>,
 }
 
-/// A running pod.
+/// A pod that is Ready and not being deleted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pod {
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// Its uid: another one is another pod.
+    /// Tells a pod from its successor of the same name.
     pub uid: String,
-    /// Its address.
+    /// IP address.
     pub address: String,
-    /// The node on which it runs.
+    /// Name of its Kubernetes node.
     pub node: String,
     /// Restarts of its first container.
     pub restarts: i64,
@@ -223,8 +240,8 @@ impl Pod {
             .as_array()?
             .iter()
             .any(|c| c["type"] == "Ready" && c["status"] == "True");
-        let leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
-        (ready && !leaving).then_some(())?;
+        let deleting = pod.pointer("/metadata/deletionTimestamp").is_some();
+        (ready && !deleting).then_some(())?;
         Some(Self {
             name: text("/metadata/name")?,
             uid: text("/metadata/uid")?,
@@ -235,10 +252,10 @@ impl Pod {
     }
 }
 
-/// A file of the repository, for tests that use what users are given.
+/// Reads a file of the repository.
 ///
 /// # Panics
-/// When it is not there.
+/// When it does not exist.
 #[must_use]
 pub fn repository_file(path: &str) -> String {
     let file = repository().join(path);
@@ -248,5 +265,5 @@ pub fn repository_file(path: &str) -> String {
 /// The repository's root.
 #[must_use]
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the repository")
 }

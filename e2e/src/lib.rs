@@ -1,9 +1,9 @@
-//! What the tests on a real Kubernetes share: the cluster, the programs beside it, waiting.
+//! Shared by the tests on a real Kubernetes: the cluster, programs next to it, waiting.
 //!
-//! The tests run inside the network of the throw-away cluster's first node, where pod and service
-//! addresses are reachable; `cargo xtask test` sees to that. Everything a user would touch is
-//! touched as a user does: helm, kubectl, YAML, a stock gRPC client, a stock Prometheus.
-//! Nothing here stands in for a part of the product.
+//! `cargo xtask test` runs the tests inside the network of the throw-away cluster's first node, where
+//! pod and Service addresses are reachable. They use what users use: helm, kubectl, YAML, a stock
+//! gRPC client, a stock Prometheus. Nothing here replaces a part of the product.
+#![expect(clippy::print_stdout, reason = "the tests print the figures that they measure")]
 
 pub mod certificates;
 pub mod cluster;

@@ -1,40 +1,40 @@
-//! Waiting for the world to become as it should, with a deadline.
+//! Polling with a deadline.
 
 use std::time::{Duration, Instant};
 
-/// Between two looks.
+/// Pause between two attempts.
 const PACE: Duration = Duration::from_millis(200);
 
-/// Looks until `look` finds what it waits for and returns it with the time it took.
+/// Calls `attempt` until it succeeds. Returns its result and how long that took.
 ///
 /// # Panics
-/// After `limit`, with the reason that the last look gave.
+/// After `limit`, with the last attempt's error.
 pub fn until<T>(
     what: &str,
     limit: Duration,
-    mut look: impl FnMut() -> Result<T, String>,
+    mut attempt: impl FnMut() -> Result<T, String>,
 ) -> (T, Duration) {
-    let begun = Instant::now();
+    let begin = Instant::now();
     loop {
-        match look() {
-            Ok(found) => return (found, begun.elapsed()),
-            Err(why) if begun.elapsed() > limit => {
-                panic!("{what}: not within {limit:?}; last seen: {why}")
+        match attempt() {
+            Ok(found) => return (found, begin.elapsed()),
+            Err(why) if begin.elapsed() > limit => {
+                panic!("{what}: not within {limit:?}; last error: {why}")
             }
             Err(_) => std::thread::park_timeout(PACE),
         }
     }
 }
 
-/// Looks for as long as `time` and wants the same each time.
+/// Calls `check` for as long as `time`.
 ///
 /// # Panics
-/// As soon as a look fails.
-pub fn always(what: &str, time: Duration, mut look: impl FnMut() -> Result<(), String>) {
-    let begun = Instant::now();
-    while begun.elapsed() < time {
-        if let Err(why) = look() {
-            panic!("{what}: broken after {:?}: {why}", begun.elapsed());
+/// When a check fails.
+pub fn always(what: &str, time: Duration, mut check: impl FnMut() -> Result<(), String>) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        if let Err(why) = check() {
+            panic!("{what}: no longer after {:?}: {why}", begin.elapsed());
         }
         std::thread::park_timeout(PACE);
     }

@@ -1,4 +1,4 @@
-//! A real PostgreSQL for the sample's rows, listening where every pod reaches it.
+//! A real PostgreSQL with the sample's rows, on an address that every pod reaches.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use crate::poll;
 use crate::process::{self, Running};
 
-/// The user whom PostgreSQL's own package makes; the server refuses to run as root.
+/// The user that Debian's package creates; the server refuses to run as root.
 const USER: &str = "postgres";
 const AS_USER: [&str; 5] = ["--reuid", USER, "--regid", USER, "--init-groups"];
-/// Password of the role `larder`, which may only read.
+/// Password of the read-only role `larder`.
 const PASSWORD: &str = "read-only";
 
-/// A server with the table `students`; gone when dropped or when the tests end.
+/// A server with the table `students`. It ends when dropped or when the tests end.
 #[derive(Debug)]
 pub struct Postgres {
     _server: Running,
@@ -24,14 +24,15 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server on `host` and fills the table.
+    /// Starts a server on a free port of `host` and fills the table.
     ///
     /// # Panics
     /// When PostgreSQL is missing or does not start.
     #[must_use]
-    pub fn start(host: &str, port: u16) -> Self {
+    pub fn start(host: &str) -> Self {
+        let port = process::free_port(host);
         let initdb = process::find("initdb", &debian_folders(), "postgresql");
-        let binaries = initdb.parent().expect("a file lies in a folder").to_owned();
+        let binaries = initdb.parent().expect("a file is in a folder").to_owned();
         let folder = process::folder("larder-pg");
         let shown = folder.display().to_string();
         process::output(Command::new("chown").args([USER, &shown])).expect("run as root");
@@ -41,12 +42,14 @@ impl Postgres {
             Command::new("setpriv").args(AS_USER).arg(&initdb).args(prepare).arg(&data),
         )
         .unwrap_or_else(|e| panic!("initdb: {e}"));
-        std::fs::write(data.join("pg_hba.conf"), HBA).expect("the folder is ours");
+        std::fs::write(data.join("pg_hba.conf"), HBA).expect("the folder is new");
         let settings = [
             format!("-clisten_addresses={host}"),
             format!("-cport={port}"),
             format!("-cunix_socket_directories={shown}"),
             "-cfsync=off".into(),
+            // Each member of each CacheCluster keeps as many connections as its group allows.
+            "-cmax_connections=2000".into(),
         ];
         let program = binaries.join("postgres");
         let mut command: Vec<&OsStr> = vec!["setpriv".as_ref()];
@@ -57,11 +60,11 @@ impl Postgres {
         let postgres = Self { _server: server, host: host.into(), port, binaries };
         let socket = shown.as_str();
         poll::until("PostgreSQL", Duration::from_secs(30), || postgres.psql(socket, "SELECT 1"));
-        postgres.psql(socket, SCHEMA).expect("the table can be made");
+        postgres.psql(socket, SCHEMA).expect("the table can be created");
         postgres
     }
 
-    /// What a user would put into a Secret.
+    /// The URL for a Secret.
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgres://larder:{PASSWORD}@{}:{}/postgres", self.host, self.port)
@@ -77,7 +80,7 @@ impl Postgres {
     }
 }
 
-/// Local connections are the tests' own; from the network only the reader with its password.
+/// Local connections need no password; from the network only `larder` with its password.
 const HBA: &str = "local all all trust\nhost all larder 0.0.0.0/0 scram-sha-256\n";
 
 const SCHEMA: &str = "
@@ -88,7 +91,7 @@ CREATE ROLE larder LOGIN PASSWORD 'read-only';
 GRANT SELECT ON students TO larder;
 ";
 
-/// Debian keeps the server's programs off the path, by version; the newest first.
+/// Debian's folders of the server's programs, newest version first; they are not on the PATH.
 fn debian_folders() -> Vec<PathBuf> {
     let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") else { return Vec::new() };
     let mut folders: Vec<PathBuf> = versions.flatten().map(|v| v.path().join("bin")).collect();

@@ -1,12 +1,13 @@
-//! Programs started beside the cluster, in the network in which the tests run.
+//! Programs that tests start next to the cluster, in the tests' network.
 
 use std::ffi::OsStr;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// Runs the program until standard input ends, then asks it to stop (SIGINT: PostgreSQL's fast
-/// shutdown), waits for it and removes its folder. However the tests end, killed ones included,
-/// their end of the pipe closes, so nothing outlives them.
+/// Runs the program until standard input ends, then stops it (SIGINT is PostgreSQL's fast shutdown),
+/// waits for it and removes its folder. However the tests end, even killed, their end of the pipe
+/// closes, so no program outlives them.
 const TETHER: &str = r#"
 folder=$1; shift
 "$@" </dev/null >"$folder/log" 2>&1 &
@@ -16,8 +17,7 @@ wait $!
 rm -rf -- "$folder"
 "#;
 
-/// A program with a folder of its own under the system's temporary one. It ends, and the folder
-/// with it, when this is dropped or the process ends.
+/// A program with its own temporary folder. Both end when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct Running {
     tether: Child,
@@ -27,7 +27,7 @@ impl Running {
     /// Starts `command`; its output goes to the file `log` in `folder`.
     ///
     /// # Panics
-    /// When no shell can be started.
+    /// When `sh` cannot be started.
     #[must_use]
     pub fn start(command: &[&OsStr], folder: &Path) -> Self {
         let tether = Command::new("sh")
@@ -44,12 +44,12 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.tether.stdin.take());
-        // The shell ends after the program; its status says nothing of use.
+        // The shell ends after the program; its status means nothing.
         let _ = self.tether.wait();
     }
 }
 
-/// Makes a folder for a program that [`Running::start`] will run.
+/// Creates a folder for a program that [`Running::start`] will run.
 ///
 /// # Panics
 /// When the system's temporary folder cannot be written.
@@ -58,10 +58,10 @@ pub fn folder(prefix: &str) -> PathBuf {
     tempfile::Builder::new().prefix(prefix).tempdir().expect("a temporary folder").keep()
 }
 
-/// Runs a command to its end and gives what it printed.
+/// Runs a command and returns its standard output.
 ///
 /// # Errors
-/// What it wrote to standard error, when it does not start or fails.
+/// Its output, when it does not start or fails.
 pub fn output(command: &mut Command) -> Result<String, String> {
     let done: Output =
         command.stdin(Stdio::null()).output().map_err(|e| format!("{command:?}: {e}"))?;
@@ -73,10 +73,20 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// Finds a program on the path or in one of `folders`.
+/// A port of `host` that is free now.
 ///
 /// # Panics
-/// When it is nowhere, with the Debian package that brings it.
+/// When no port is free.
+#[must_use]
+pub fn free_port(host: &str) -> u16 {
+    let listener = TcpListener::bind((host, 0)).expect("a free port");
+    listener.local_addr().expect("a bound socket").port()
+}
+
+/// Finds a program in one of `folders` or on the PATH.
+///
+/// # Panics
+/// When it is missing, with the Debian package that contains it.
 #[must_use]
 pub fn find(name: &str, folders: &[PathBuf], package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();

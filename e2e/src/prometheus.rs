@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes the members, and plain HTTP to ask it.
+//! A real Prometheus that scrapes the members, and plain HTTP to query it.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::process::{self, Running};
 
-/// A server with its own data; gone when dropped or when the tests end.
+/// A server with its own data. It ends when dropped or when the tests end.
 #[derive(Debug)]
 pub struct Prometheus {
     _server: Running,
@@ -18,17 +18,17 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts Prometheus on `host:port` with the scrape configuration `config` (YAML).
+    /// Starts Prometheus on a free port of `host` with the configuration `config` (YAML).
     ///
     /// # Panics
     /// When Prometheus is missing or does not start.
     #[must_use]
-    pub fn start(host: &str, port: u16, config: &str) -> Self {
+    pub fn start(host: &str, config: &str) -> Self {
         let program = process::find("prometheus", &[] as &[PathBuf], "prometheus");
         let folder = process::folder("larder-prometheus");
         let file = folder.join("prometheus.yaml");
-        std::fs::write(&file, config).expect("the folder is ours");
-        let address = format!("{host}:{port}");
+        std::fs::write(&file, config).expect("the folder is new");
+        let address = format!("{host}:{}", process::free_port(host));
         let arguments = [
             format!("--config.file={}", file.display()),
             format!("--storage.tsdb.path={}", folder.join("data").display()),
@@ -39,7 +39,7 @@ impl Prometheus {
         Self { _server: Running::start(&command, &folder), address }
     }
 
-    /// The instant query's samples: labels and value of each.
+    /// Labels and value of each sample of an instant query.
     ///
     /// # Errors
     /// While Prometheus does not answer.
@@ -65,24 +65,24 @@ impl Prometheus {
     }
 }
 
-/// The body of a successful GET.
+/// The body of a GET with status 200.
 ///
 /// # Errors
-/// No connection, or a status other than 200, with the answer.
+/// When there is no connection or another status.
 pub fn http_get(address: &str, path: &str) -> Result<String, String> {
     let (status, body) = http_get_any(address, path)?;
     if status == 200 { Ok(body) } else { Err(format!("{status}: {body}")) }
 }
 
-/// Status and body of a GET, whatever the status.
+/// Status and body of a GET.
 ///
 /// # Errors
-/// No connection, or no HTTP.
+/// When there is no connection or the answer is not HTTP.
 pub fn http_get_any(address: &str, path: &str) -> Result<(u16, String), String> {
     let io = |e: std::io::Error| format!("{address}{path}: {e}");
     let mut stream = TcpStream::connect(address).map_err(io)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(io)?;
-    // HTTP 1.0: the body ends with the connection, never in chunks.
+    // HTTP 1.0 has no chunks: the body ends with the connection.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").map_err(io)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(io)?;

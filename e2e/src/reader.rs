@@ -1,5 +1,6 @@
 //! Steady reads in the background while something happens to the cluster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -7,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use larder_client::Client;
 
-/// A thread that reads keys at a fixed rate until it is asked for its report.
+use crate::poll;
+
+/// A thread that reads keys at a fixed rate until it is stopped.
 #[derive(Debug)]
 pub struct Reader {
     stop: Arc<AtomicBool>,
@@ -15,23 +18,24 @@ pub struct Reader {
     thread: JoinHandle<Report>,
 }
 
-/// What the reads saw.
+/// Results of the reads.
 #[derive(Debug, Default)]
-pub struct Report {
-    /// Reads that ended, well or not.
-    pub reads: u64,
-    /// The failed ones, with the time since the start at which they failed.
-    pub failures: Vec<(Duration, String)>,
-    /// The slowest read.
-    pub slowest: Duration,
+struct Report {
+    /// Reads that ended, including failed ones.
+    reads: u64,
+    /// Failed reads, with the time since the start.
+    failures: Vec<(Duration, String)>,
+    slowest: Duration,
+    /// Time from the first read to the last.
+    duration: Duration,
 }
 
 impl Reader {
-    /// Reads `student1`, `student2`, ... `student<keys>` of the group `students` around and around, `per_second` a
-    /// second, each with its own deadline. `members` are `host:port`.
+    /// Reads `student1` to `student<keys>` of the group `students` in turn, `per_second` a second, each
+    /// with its own deadline. `members` are `host:port`.
     ///
     /// # Panics
-    /// In its thread, when the client cannot be made.
+    /// In its thread, when the client cannot be built.
     #[must_use]
     pub fn start(members: Vec<String>, keys: u64, per_second: u32, deadline: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
@@ -39,26 +43,51 @@ impl Reader {
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.expect("a runtime can be made");
+            let runtime = runtime.expect("a runtime can be built");
             runtime.block_on(read(members, keys, per_second, deadline, &stopped, &counted))
         });
         Self { stop, done, thread }
     }
 
-    /// Reads that ended so far.
+    /// Number of reads that have ended.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Stops reading and tells what was seen.
+    /// Waits until `count` reads have ended.
     ///
     /// # Panics
-    /// When the reading thread panicked.
-    #[must_use]
-    pub fn finish(self) -> Report {
+    /// When that takes longer than 30 seconds.
+    pub fn wait_for(&self, count: u64) {
+        poll::until("reads", Duration::from_secs(30), || match self.reads() {
+            reads if reads >= count => Ok(()),
+            reads => Err(format!("{reads} of {count} reads")),
+        });
+    }
+
+    /// Stops reading and prints what happened meanwhile.
+    ///
+    /// # Panics
+    /// When a read failed.
+    pub fn expect_no_failures(self, what: &str) {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the reader did not panic")
+        let report = self.thread.join().expect("the reader did not panic");
+        let reads = f64::from(u32::try_from(report.reads).expect("fewer reads than 2^32"));
+        println!(
+            "{what}; {} reads at {:.0}/s, {} failed, slowest {:.0} ms",
+            report.reads,
+            reads / report.duration.as_secs_f64(),
+            report.failures.len(),
+            report.slowest.as_secs_f64() * 1e3
+        );
+        // The first of each kind: many equal failures would hide the others.
+        let mut kinds = BTreeMap::new();
+        for (at, error) in &report.failures {
+            let kind = error.split_once(": ").map_or(error.as_str(), |(_, error)| error);
+            kinds.entry(kind).or_insert((0, at)).0 += 1;
+        }
+        assert!(report.failures.is_empty(), "{kinds:#?}");
     }
 }
 
@@ -72,7 +101,7 @@ async fn read(
 ) -> Report {
     let client =
         Client::builder().members(members).timeout(deadline).build().expect("valid members");
-    let begun = Instant::now();
+    let begin = Instant::now();
     let mut pace = tokio::time::interval(Duration::from_secs(1) / per_second);
     let mut running = tokio::task::JoinSet::new();
     let mut report = Report::default();
@@ -88,19 +117,20 @@ async fn read(
                     (answer.map(drop).map_err(|e| format!("{key}: {e:?}")), asked.elapsed())
                 });
             }
-            Some(ended) = running.join_next() => note(&mut report, ended, begun, done),
+            Some(ended) = running.join_next() => count(&mut report, ended, begin, done),
         }
     }
     while let Some(ended) = running.join_next().await {
-        note(&mut report, ended, begun, done);
+        count(&mut report, ended, begin, done);
     }
+    report.duration = begin.elapsed();
     report
 }
 
-fn note(
+fn count(
     report: &mut Report,
     ended: Result<(Result<(), String>, Duration), tokio::task::JoinError>,
-    begun: Instant,
+    begin: Instant,
     done: &AtomicU64,
 ) {
     let (answer, took) = ended.expect("a read does not panic");
@@ -108,6 +138,6 @@ fn note(
     done.fetch_add(1, Ordering::Relaxed);
     report.slowest = report.slowest.max(took);
     if let Err(error) = answer {
-        report.failures.push((begun.elapsed(), error));
+        report.failures.push((begin.elapsed(), error));
     }
 }

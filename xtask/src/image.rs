@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::docker_archive::{self, Image};
 use crate::tools::{self, Tool};
-use crate::{command, compile, workspace};
+use crate::{command, workspace};
 
 /// The registry part of every name: containerd stores a bare name under it.
 const REGISTRY: &str = "docker.io/library";
@@ -89,7 +89,8 @@ pub(crate) fn build(output: Option<&Path>) -> Result<Vec<Archive>> {
 pub(crate) fn build_for_tests() -> Result<Vec<Archive>> {
     let programs = [NODE, OPERATOR, COMMAND];
     let targets: Vec<&str> = programs.iter().flat_map(|name| ["--bin", name]).collect();
-    compile::targets(&targets)?;
+    // `cargo test --bin` would build the programs' unit tests instead.
+    command::shown(command::workspace_cargo("build").args(&targets))?;
     let folder = workspace::target().join("images-for-tests");
     let stripped = folder.join("programs");
     fs::create_dir_all(&stripped).with_context(|| format!("make {}", stripped.display()))?;

@@ -1,12 +1,15 @@
-//! `cargo xtask kube`: a real Kubernetes on this machine, to be thrown away.
+//! `cargo xtask kube`: a real, throw-away Kubernetes on this machine.
 //!
 //! Each node is a network namespace, a mount namespace and a control group; the control plane
-//! shares node 1's network. [`plan`], [`process`], [`settings`] and [`pki`] say as data what there
-//! is to be; [`up`] and [`down`] do it. Nothing of it can be reached from outside, and nothing is
-//! left after `down`: see [`record`] and [`ownership`] for what makes sure of that.
+//! shares node 1's network. [`plan`], [`process`], [`settings`] and [`pki`] describe the cluster as
+//! data; [`up`] and [`down`] create and remove it. From outside, only the API server is reachable,
+//! through a loopback port ([`forward`]). `down` leaves nothing behind: [`record`] and [`ownership`]
+//! ensure that.
 
 mod cgroup;
 mod down;
+mod forward;
+mod load;
 mod network;
 mod ownership;
 mod pki;
@@ -19,12 +22,13 @@ mod start;
 mod status;
 mod up;
 
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use crate::tools::{self, Tool};
@@ -41,110 +45,130 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Makes a cluster and waits until its nodes are Ready.
+    /// Create a cluster and wait until its nodes are Ready
     Up {
-        /// How many nodes.
+        /// Number of nodes
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
         nodes: u8,
-        /// Leaves a cluster that failed to start as it is, for a look at it.
+        /// Keep a cluster that failed to start, for inspection
         #[arg(long)]
         keep: bool,
     },
-    /// Removes the cluster and every trace of it, also one that stopped half-way.
+    /// Remove the cluster completely, also one that started only partly
     Down {
-        /// The folder of the clone that made the cluster, when that was another one.
+        /// Folder of the clone that created the cluster, if it is another one
         #[arg(long)]
         made_by: Option<PathBuf>,
     },
-    /// Shows what stands and what runs.
+    /// Show the cluster's processes, nodes and pods
     Status,
-    /// Prints shell commands that give this shell a kubectl: eval "$(cargo xtask kube env)"
+    /// Print shell commands that set KUBECONFIG and PATH: eval "$(cargo xtask kube env)"
     Env,
-    /// Puts images (docker-archives) into every node.
+    /// Load images (docker-archives) into every node
     Load {
-        /// The archives.
-        #[arg(required = true)]
+        /// The archives; without any, what `cargo xtask image` made
         images: Vec<PathBuf>,
     },
-    /// Runs a command inside a node's network, where pods and services can be reached. It ends
-    /// with the node.
+    /// Run a command inside a node's network, where pods and Services are reachable. It ends with
+    /// the node
     Exec {
-        /// Which node's.
+        /// Number of the node
         #[arg(long, default_value_t = 1)]
         node: u8,
-        /// The command with its arguments.
+        /// The command with its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Kills a node with all its pods and pulls its cable.
+    /// Kill a node with all its pods and take its link down
     StopNode {
-        /// Which one.
+        /// Number of the node
         node: u8,
     },
-    /// Starts a killed node again and waits until it is Ready.
+    /// Start a killed node again and wait until it is Ready
     StartNode {
-        /// Which one.
+        /// Number of the node
         node: u8,
+    },
+    /// Forward connections of the socket on standard input; started by `up`
+    #[command(hide = true)]
+    Forward {
+        /// The API server's address
+        to: SocketAddr,
     },
 }
 
-/// Does what the verb says.
+/// Runs the verb.
 ///
 /// # Errors
-/// One line that says what is wrong.
+/// The error of the verb.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let began = Instant::now();
-    let took = |what: &str| println!("{what} in {:.1} s", began.elapsed().as_secs_f64());
+    let begin = Instant::now();
+    let print_time = |what: &str| println!("{what} in {:.1} s", begin.elapsed().as_secs_f64());
     match args.verb {
         Verb::Up { nodes, keep } => up::up(nodes, keep)?,
         Verb::Down { made_by } => {
             if down::down(made_by.as_deref().unwrap_or(workspace::root()))? {
-                took("down");
+                print_time("down");
             } else {
-                println!("no cluster stands here");
+                println!("there is no cluster");
             }
         }
         Verb::Status => status::status()?,
-        Verb::Env => env()?,
+        Verb::Env => print_environment()?,
         Verb::Load { images } => {
-            load(&images)?;
-            took("loaded");
+            let images = if images.is_empty() { load::archives(&images_folder())? } else { images };
+            match load(&images)?.as_slice() {
+                [] => println!("every node has these images already"),
+                names => print_time(&format!("loaded {}", names.join(", "))),
+            }
         }
         Verb::Exec { node, command } => return Err(exec(node, &command)?),
         Verb::StopNode { node } => power::stop(node)?,
         Verb::StartNode { node } => {
             power::start(node)?;
-            took("Ready again");
+            print_time("Ready again");
         }
+        Verb::Forward { to } => forward::run(to)?,
     }
     Ok(())
 }
 
-/// Puts images into every node of the standing cluster.
+/// Number of nodes of the running cluster, if this clone has one.
+///
+/// # Errors
+/// As [`ownership::find`].
+pub(crate) fn nodes() -> Result<Option<u8>> {
+    let owner = ownership::find(workspace::root())?;
+    let running =
+        owner.filter(|owner| owner.stage == record::Stage::Ready && down::is_intact(owner));
+    Ok(running.map(|owner| owner.nodes))
+}
+
+/// Loads images into every node that lacks them and returns the names of those images.
 ///
 /// # Errors
 /// When there is no cluster, or containerd refuses an image.
-pub(crate) fn load(images: &[PathBuf]) -> Result<()> {
-    let plan = standing()?;
-    for image in images {
-        let image = image.canonicalize().with_context(|| format!("find {}", image.display()))?;
-        for node in &plan.nodes {
-            start::load(*node, &image)?;
-        }
-    }
-    Ok(())
+pub(crate) fn load(images: &[PathBuf]) -> Result<Vec<String>> {
+    load::into_all_nodes(&current()?, images)
 }
 
-fn standing() -> Result<Plan> {
-    match ownership::ours(workspace::root())? {
+/// Where `cargo xtask image` writes archives.
+fn images_folder() -> PathBuf {
+    workspace::target().join("images")
+}
+
+/// The plan of the existing cluster.
+fn current() -> Result<Plan> {
+    match ownership::find(workspace::root())? {
         Some(owner) => Ok(Plan::new(owner.nodes)),
-        None => bail!("no cluster stands here: cargo xtask kube up"),
+        None => bail!("there is no cluster: run `cargo xtask kube up` first"),
     }
 }
 
-fn env() -> Result<()> {
-    let plan = standing()?;
-    for tool in [Tool::Helm, Tool::Grpcurl, Tool::Etcdctl] {
+fn print_environment() -> Result<()> {
+    let plan = current()?;
+    // They talk to pods, whose addresses exist only inside the cluster's network.
+    for tool in [Tool::Grpcurl, Tool::Etcdctl] {
         if let Some(path) = tools::built(tool) {
             up::write_wrapper(&plan, tool.name(), &format!("'{}'", path.display()))?;
         }
@@ -154,18 +178,18 @@ fn env() -> Result<()> {
     Ok(())
 }
 
-/// Becomes the command; returns only when that failed.
+/// Replaces this process with the command; returns only when that fails.
 fn exec(number: u8, command: &[String]) -> Result<anyhow::Error> {
-    let plan = standing()?;
+    let plan = current()?;
     let node = Node { number };
     if !plan.nodes.contains(&node) {
-        bail!("there is no node {number}");
+        bail!("there is no node {number}: the cluster has {}", plan.nodes.len());
     }
     let hierarchies = cgroup::hierarchies()?;
     let place = Place::Network(node);
     let line = process::join(place, &cgroup::tracking(&hierarchies).root);
     let mut shell = Command::new(&line[0]);
     shell.args(&line[1..]).arg("nsenter").args(place.enter()).arg("--").args(command);
-    shell.env("KUBECONFIG", plan.kubeconfig());
+    shell.env("KUBECONFIG", plan.inside_kubeconfig());
     Ok(shell.exec().into())
 }

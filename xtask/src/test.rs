@@ -23,7 +23,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use self::ahead::Ahead;
-use self::report::{BuildClock, Count, Outcome, Report, Took};
+use self::report::{BuildClock, Count, Report, TierResult, Took};
 use crate::compile::{self, Build};
 use crate::tools::{self, Tool};
 use crate::{bench, command, generate, lint, workspace};
@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Runs this tier only; may be given more than once.
     #[arg(long, value_name = "TIER")]
     only: Vec<Tier>,
+    /// Keeps the Kubernetes tier's cluster for the next run, which then starts faster.
+    #[arg(long)]
+    keep: bool,
     /// Runs only tests whose names contain one of these, in the tiers made of tests.
     filters: Vec<String>,
 }
@@ -53,7 +56,8 @@ pub(crate) struct Args {
 enum Tier {
     /// `cargo fmt` would change nothing.
     Format,
-    /// The workspace compiles, and neither rustc nor clippy warns of anything in any target.
+    /// The workspace compiles, neither rustc nor clippy warns of anything in any target, and modules import
+    /// one way.
     Lint,
     /// Unit and integration tests, with a real etcd, PostgreSQL and MariaDB.
     Tests,
@@ -106,15 +110,15 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let mut report = Report::default();
     for tier in Tier::value_variants() {
         if !wanted(args, *tier) {
-            report.add(tier.name(), Outcome::LeftOut, Took::default());
+            report.add(tier.name(), TierResult::LeftOut, Took::default());
             continue;
         }
         println!("\n== {} ==", tier.name());
         let begin = Instant::now();
-        let outcomes = steps.outcomes(*tier);
+        let results = steps.run(*tier);
         let took = Took { whole: begin.elapsed(), building: steps.building.take() };
-        for (name, outcome) in outcomes {
-            report.add(name, outcome, took);
+        for (name, result) in results {
+            report.add(name, result, took);
         }
     }
     println!("\n{}", report.table());
@@ -149,6 +153,8 @@ const LONGEST: [&str; 6] = [
 /// What the tiers of one run share.
 struct Steps<'a> {
     filters: &'a [String],
+    /// The Kubernetes tier's cluster stays for the next run.
+    keep: bool,
     ahead: Ahead,
     /// The workspace, once it has been built.
     built: Option<Build>,
@@ -161,12 +167,18 @@ impl<'a> Steps<'a> {
     fn new(args: &'a Args) -> Self {
         let ahead =
             if wanted(args, Tier::Kubernetes) { kubernetes::ahead() } else { Ahead::default() };
-        Self { filters: &args.filters, ahead, built: None, building: BuildClock::default() }
+        Self {
+            filters: &args.filters,
+            keep: args.keep,
+            ahead,
+            built: None,
+            building: BuildClock::default(),
+        }
     }
 
-    /// What became of a tier and, next to it, of services without which a part of it proves nothing.
-    fn outcomes(&mut self, tier: Tier) -> Vec<(&'static str, Outcome)> {
-        let outcome = match tier {
+    /// The result of a tier and of each service without which a part of it proves nothing.
+    fn run(&mut self, tier: Tier) -> Vec<(&'static str, TierResult)> {
+        let result = match tier {
             Tier::Format => check(|| command::shown(&mut lint::format())),
             Tier::Lint => check(|| self.lint()),
             Tier::Tests => return self.tests(),
@@ -176,9 +188,12 @@ impl<'a> Steps<'a> {
             Tier::FirstLook => counted(first_look::run()),
             Tier::Generated => check(generate::check),
             Tier::Chart => counted(chart::run()),
-            Tier::Kubernetes => kubernetes::run(&mut self.ahead, &mut self.building, self.filters),
+            Tier::Kubernetes => {
+                self.building.time(|| self.ahead.wait());
+                kubernetes::run(&mut self.building, self.filters, self.keep)
+            }
         };
-        vec![(tier.name(), outcome)]
+        vec![(tier.name(), result)]
     }
 
     /// Every target of every member; compiled in the first tier that asks.
@@ -196,19 +211,19 @@ impl<'a> Steps<'a> {
         );
         let findings = self.workspace()?.findings.len();
         ensure!(findings == 0, "{findings} findings, shown above");
-        Ok(())
+        lint::imports()
     }
 
     /// The workspace's own test programs; those of `e2e/` need a Kubernetes and run in their own tier.
-    fn tests(&mut self) -> Vec<(&'static str, Outcome)> {
-        let mut outcomes = Vec::new();
+    fn tests(&mut self) -> Vec<(&'static str, TierResult)> {
+        let mut results = Vec::new();
         let mut variables = Vec::new();
         match self.building.time(|| tools::ensure(&[Tool::Etcd])) {
             Ok(found) => {
                 variables.push(("LARDER_ETCD", found.path(Tool::Etcd).display().to_string()));
             }
             Err(error) => {
-                outcomes.push(("with a real etcd", Outcome::NotRun(format!("{error:#}"))));
+                results.push(("with a real etcd", TierResult::NotRun(format!("{error:#}"))));
             }
         }
         // Kept until the tests have ended.
@@ -223,7 +238,7 @@ impl<'a> Steps<'a> {
                     servers.push(server);
                 }
                 Err(error) => {
-                    outcomes.push((part, Outcome::NotRun(format!("{error:#}"))));
+                    results.push((part, TierResult::NotRun(format!("{error:#}"))));
                 }
             }
         }
@@ -236,18 +251,18 @@ impl<'a> Steps<'a> {
             });
             programs::run(&tests, filters, &variables)
         });
-        outcomes.insert(0, (Tier::Tests.name(), counted(ran)));
-        outcomes
+        results.insert(0, (Tier::Tests.name(), counted(ran)));
+        results
     }
 
     /// A workspace of its own, for which cargo builds and runs the tests.
-    fn other_workspace(&mut self, cargo: impl Fn() -> Command) -> Outcome {
+    fn other_workspace(&mut self, cargo: impl Fn() -> Command) -> TierResult {
         let built = self.building.time(|| command::shown(cargo().arg("--no-run")));
         counted(built.and_then(|()| cargo_test::run(cargo().arg("--").args(self.filters))))
     }
 
     /// The harness of documentation compiles each example when it runs it.
-    fn documentation(&self) -> Outcome {
+    fn documentation(&self) -> TierResult {
         let mut cargo = command::workspace_cargo("test");
         cargo.args(["--doc", "--no-fail-fast", "--"]).args(self.filters);
         counted(cargo_test::run(&mut cargo))
@@ -260,8 +275,8 @@ fn check(run: impl FnOnce() -> Result<()>) -> TierResult {
 }
 
 /// An error in a tier is a failure like any other, and is shown.
-fn counted(result: Result<Count>) -> Outcome {
-    Outcome::Ran(result.unwrap_or_else(|error| {
+fn counted(result: Result<Count>) -> TierResult {
+    TierResult::Ran(result.unwrap_or_else(|error| {
         println!("error: {error:#}");
         Count::FAILED
     }))
@@ -284,6 +299,7 @@ mod tests {
     fn args(quick: bool, only: &[Tier], filters: &[&str]) -> Args {
         Args {
             quick,
+            keep: false,
             only: only.to_vec(),
             filters: filters.iter().map(ToString::to_string).collect(),
         }

@@ -1,46 +1,43 @@
-//! What the tests share: the installation, the cluster `shop`, its database.
+//! What all tests of a run share: the operator, its namespaces, a database, a CacheCluster.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use larder_e2e::cluster::{Cluster, Pod, repository, repository_file};
-use larder_e2e::poll;
+use larder_e2e::cluster::{Cluster, repository_file};
 use larder_e2e::postgres::Postgres;
-use larder_e2e::process;
-use larder_e2e::prometheus::http_get;
-use larder_e2e::reader::Reader;
-use parking_lot::{Mutex, MutexGuard};
 
-use crate::grpc;
+use crate::gate::{Gate, Pass};
+use crate::helm::{self, SYSTEM};
+use crate::shop::Shop;
 
-/// Where the operator is installed.
-pub(crate) const SYSTEM: &str = "larder-system";
-/// Where the shared CacheCluster lives.
-pub(crate) const SHOP: &str = "shop";
-/// Namespaces whose resources the operator watches, besides none.
-const WATCHED: [&str; 5] = [SHOP, "short-lived", "mistakes", "lossy", "own-etcd"];
-/// The pods of the members of every cluster `shop`.
-const MEMBERS: &str = "larder.dev/cluster=shop,app.kubernetes.io/component=member";
+/// The namespaces that the operator watches, without the run's suffix.
+const WATCHED: [&str; 8] =
+    ["shop", "outage", "disks", "external", "lifecycle", "killed", "scaled", "mistakes"];
+/// Marks the namespaces of the tests; its value is the run's suffix.
+const LABEL: &str = "larder.dev/e2e-run";
 
-/// What a read is given: half of what the client gives by itself, so that a second round of tries
-/// hides no silence.
-pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(5);
+static GATE: Gate = Gate::new();
 
-/// Everything that the tests share.
+/// What the tests of one run share. Whatever takes time is made when a test first needs it.
+#[derive(Debug)]
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
-    pub(crate) postgres: Postgres,
-    pub(crate) apply_to_ready: Duration,
-    pub(crate) apply_to_first_hit: Duration,
+    /// Suffix of the names of this run's namespaces.
+    run: String,
+    postgres: OnceLock<Postgres>,
+    shop: OnceLock<Option<Shop>>,
 }
 
-/// The world, to one test at a time.
-pub(crate) struct Turn {
+/// The world, for as long as a test runs.
+#[derive(Debug)]
+pub(crate) struct Access {
     world: &'static World,
-    _turn: MutexGuard<'static, ()>,
+    _pass: Pass,
 }
 
-impl std::ops::Deref for Turn {
+impl Deref for Access {
     type Target = World;
 
     fn deref(&self) -> &World {
@@ -48,121 +45,103 @@ impl std::ops::Deref for Turn {
     }
 }
 
-/// Made by the first test that asks; a world that could not be made fails the others at once.
-pub(crate) fn world() -> Turn {
+/// For a test during which no other test may run.
+pub(crate) fn alone() -> Access {
+    alone_after(|_| ()).0
+}
+
+/// As [`alone`], after a preparation that may overlap with other tests.
+pub(crate) fn alone_after<T>(prepare: impl FnOnce(&'static World) -> T) -> (Access, T) {
+    let announced = GATE.announce();
+    let world = world();
+    let prepared = prepare(world);
+    (Access { world, _pass: announced.enter() }, prepared)
+}
+
+/// For a test that runs at the same time as others.
+pub(crate) fn together() -> Access {
+    together_after(|_| ()).0
+}
+
+/// As [`together`], after a preparation that may overlap with tests that run alone.
+pub(crate) fn together_after<T>(prepare: impl FnOnce(&'static World) -> T) -> (Access, T) {
+    // This takes seconds. By then every test that is to run alone has announced itself.
+    let world = world();
+    let prepared = prepare(world);
+    (Access { world, _pass: GATE.together() }, prepared)
+}
+
+/// Prepared once. When that fails, the other tests fail at once.
+fn world() -> &'static World {
     static WORLD: OnceLock<Option<World>> = OnceLock::new();
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock();
-    let world = WORLD.get_or_init(|| std::panic::catch_unwind(World::make).ok());
-    Turn { world: world.as_ref().expect("the world was made; see the first test"), _turn: turn }
+    let world = WORLD.get_or_init(|| catch_unwind(World::prepare).ok());
+    world.as_ref().expect("the operator was installed; see the first failure")
 }
 
 impl World {
-    fn make() -> Self {
-        let cluster = Cluster::from_environment();
-        for namespace in WATCHED {
-            cluster.namespace(namespace);
-        }
-        cluster.namespace(SYSTEM);
-        install(&cluster);
-        let postgres = Postgres::start(cluster.host(), 15432);
-        offer_database(&cluster, SHOP, &postgres.url());
-        let begun = Instant::now();
-        cluster.apply(SHOP, &sample()).expect("the sample is accepted");
-        let (first_hit, ready) = std::thread::scope(|scope| {
-            let hit = scope.spawn(|| first_hit(&cluster, begun));
-            let ready =
-                cluster.wait_true(SHOP, "cachecluster/shop", "Ready", Duration::from_secs(120));
-            (hit.join().expect("a first hit"), ready)
-        });
-        Self { cluster, postgres, apply_to_ready: ready, apply_to_first_hit: first_hit }
+    fn prepare() -> Self {
+        let run = format!("{:08x}", RandomState::new().build_hasher().finish() >> 32);
+        let (postgres, shop) = (OnceLock::new(), OnceLock::new());
+        let world = Self { cluster: Cluster::from_environment(), run, postgres, shop };
+        world.cluster.create_namespaces(&world.watched(), Some((LABEL, &world.run)));
+        world.cluster.create_namespaces(&[SYSTEM.into()], None);
+        helm::install_operator(&world.cluster, &[&world.watch_namespaces()]);
+        // The operator no longer watches the namespaces of earlier runs.
+        let earlier = format!("{LABEL},{LABEL}!={}", world.run);
+        world.cluster.must(&["delete", "namespaces", "--wait=false", "--selector", &earlier]);
+        world
     }
 
-    /// The members that are ready, in order.
-    pub(crate) fn member_pods(&self) -> Vec<Pod> {
-        self.members_in(SHOP)
+    fn watched(&self) -> Vec<String> {
+        WATCHED.iter().map(|name| self.name(name)).collect()
     }
 
-    fn members_in(&self, namespace: &str) -> Vec<Pod> {
-        let mut pods = self.cluster.pods(namespace, MEMBERS).expect("pods can be listed");
-        pods.sort();
-        pods
+    fn name(&self, purpose: &str) -> String {
+        format!("{purpose}-{}", self.run)
     }
 
-    /// Reads 2,000 keys around and around through the cluster `shop` of a namespace, and returns
-    /// when it is under way.
-    pub(crate) fn reader(&self, namespace: &str, per_second: u32) -> Reader {
-        let address = |pod: &Pod| format!("{}:7600", pod.address);
-        let members = self.members_in(namespace).iter().map(address).collect();
-        let reader = Reader::start(members, 2000, per_second, READ_DEADLINE);
-        await_reads(&reader, u64::from(2 * per_second));
-        reader
+    /// One of this run's namespaces that the operator watches.
+    ///
+    /// # Panics
+    /// When `purpose` is not in [`WATCHED`].
+    pub(crate) fn namespace(&self, purpose: &str) -> String {
+        assert!(WATCHED.contains(&purpose), "{purpose} is not watched");
+        self.name(purpose)
     }
 
-    /// One read through the shared cluster's Service.
-    pub(crate) fn get(&self, group: &str, key: &str) -> Result<String, String> {
-        grpc::get(&self.cluster, (SHOP, "shop"), group, key)
+    /// Creates a namespace of this run that the operator does not watch.
+    pub(crate) fn unwatched_namespace(&self, purpose: &str) -> String {
+        let name = self.name(purpose);
+        self.cluster.create_namespaces(std::slice::from_ref(&name), Some((LABEL, &self.run)));
+        name
     }
 
-    /// Scales the operator and waits until its pods are ready, or gone.
-    pub(crate) fn operators(&self, count: usize) {
-        let scale = format!("--replicas={count}");
-        self.cluster.must(&["scale", "deployment/larder", &scale, "--namespace", SYSTEM]);
-        let selector = ["--selector", "app.kubernetes.io/name=larder-operator"];
-        let pods = [&["pods", "--namespace", SYSTEM], &selector[..]].concat();
-        poll::until("operators", Duration::from_secs(60), || {
-            let there = self.cluster.json(&pods)?["items"].as_array().map_or(0, Vec::len);
-            let ready = self.cluster.pods(SYSTEM, selector[1])?.len();
-            if (there, ready) == (count, count) { Ok(()) } else { Err(format!("{there}, {ready}")) }
-        });
+    /// The operator's `watchNamespaces`, as `--set` takes it.
+    pub(crate) fn watch_namespaces(&self) -> String {
+        format!("watchNamespaces={{{}}}", self.watched().join(","))
     }
 
-    /// Waits until so many members are ready and each sees all of them.
-    pub(crate) fn wait_members(&self, count: usize) -> Duration {
-        poll::until(&format!("{count} members"), Duration::from_secs(60), || {
-            let pods = self.member_pods();
-            if pods.len() != count {
-                return Err(format!("{} pods are ready", pods.len()));
-            }
-            for pod in &pods {
-                let ring = ring_members(&pod.address)?;
-                if ring != count {
-                    return Err(format!("{} sees {ring} members", pod.name));
-                }
-            }
-            Ok(())
-        })
-        .1
+    /// The database of the samples.
+    pub(crate) fn postgres(&self) -> &Postgres {
+        self.postgres.get_or_init(|| Postgres::start(self.cluster.host()))
     }
-}
 
-/// `helm install` as the README says, and the operator's Deployment available.
-fn install(cluster: &Cluster) {
-    let begun = Instant::now();
-    helm_install(cluster, "larder", SYSTEM, &[&watch_namespaces()])
-        .unwrap_or_else(|e| panic!("helm install: {e}"));
-    println!("helm install: {:.1} s", begun.elapsed().as_secs_f64());
-}
-
-/// Installs the chart, or upgrades the release, and waits until its pods are ready; what helm says.
-pub(crate) fn helm_install(
-    cluster: &Cluster,
-    release: &str,
-    namespace: &str,
-    settings: &[&str],
-) -> Result<String, String> {
-    let mut helm = cluster.program("helm");
-    helm.args(["upgrade", "--install", release]).arg(repository().join("charts/larder"));
-    helm.args(["--namespace", namespace, "--wait", "--timeout", "120s"]);
-    for setting in settings {
-        helm.args(["--set", setting]);
+    /// Creates the Secret that the sample's CacheGroup names.
+    pub(crate) fn offer_database(&self, namespace: &str) {
+        let url = self.postgres().url();
+        let secret = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: students-db}}\n\
+             stringData: {{url: \"{url}\"}}\n"
+        );
+        self.cluster.apply(namespace, &secret).expect("a Secret can be created");
     }
-    process::output(&mut helm)
-}
 
-/// The shared release's `watchNamespaces`, as `--set` takes it.
-pub(crate) fn watch_namespaces() -> String {
-    format!("watchNamespaces={{{}}}", WATCHED.join(","))
+    /// The CacheCluster that several tests read. They leave it as they found it.
+    pub(crate) fn shop(&self) -> &Shop {
+        let create = AssertUnwindSafe(|| Shop::create(self, "shop", &sample()));
+        let shop = self.shop.get_or_init(|| catch_unwind(create).ok());
+        shop.as_ref().expect("the CacheCluster was created; see the first failure")
+    }
 }
 
 /// The sample that users are given.
@@ -170,60 +149,26 @@ pub(crate) fn sample() -> String {
     repository_file("manifests/examples/shop.yaml")
 }
 
-/// The Secret that the sample's CacheGroup names.
-pub(crate) fn offer_database(cluster: &Cluster, namespace: &str, url: &str) {
-    let secret = format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: students-db}}\nstringData: {{url: \"{url}\"}}\n"
-    );
-    cluster.apply(namespace, &secret).expect("a Secret can be made");
+/// The sample's CacheGroup alone, under another name.
+pub(crate) fn sample_group(name: &str) -> String {
+    let sample = sample();
+    let (_, group) = sample.split_once("\n---\n").expect("the sample has two documents");
+    let renamed =
+        group.replace("metadata:\n  name: students\n", &format!("metadata:\n  name: {name}\n"));
+    assert_ne!(group, renamed, "the sample's group is called students");
+    renamed
 }
 
-fn first_hit(cluster: &Cluster, begun: Instant) -> Duration {
-    poll::until("the first hit", Duration::from_secs(120), || {
-        let answer = grpc::get(cluster, (SHOP, "shop"), "students", "Tom")?;
-        match grpc::source_of(&answer).as_str() {
-            "SOURCE_LOADED" => Err("loaded, not yet a hit".into()),
-            _ => Ok(()),
-        }
-    });
-    begun.elapsed()
+/// The sample with an etcd of one member: enough for tests that are not about etcd.
+pub(crate) fn small_sample() -> String {
+    let (sample, three) = (sample(), "managed:\n      members: 3");
+    assert!(sample.contains(three), "{sample}");
+    sample.replace(three, "managed:\n      members: 1")
 }
 
-fn ring_members(address: &str) -> Result<usize, String> {
-    let count = metric(address, "larder_ring_members")?;
-    format!("{count:.0}").parse().map_err(|e| format!("{count}: {e}"))
-}
-
-/// One number out of a pod's metrics.
-pub(crate) fn metric(address: &str, name: &str) -> Result<f64, String> {
-    let metrics = http_get(&format!("{address}:7690"), "/metrics")?;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = value.ok_or_else(|| format!("no {name}"))?;
-    value.trim().parse().map_err(|e| format!("{name} {value}: {e}"))
-}
-
-/// Waits until a reader has done so many reads.
-pub(crate) fn await_reads(reader: &Reader, count: u64) {
-    poll::until("reads", Duration::from_secs(30), || match reader.reads() {
-        reads if reads >= count => Ok(()),
-        reads => Err(format!("{reads} of {count} reads")),
-    });
-}
-
-/// Prints what a reader saw; no read may have failed.
-pub(crate) fn no_read_failed(what: &str, reader: Reader) {
-    let report = reader.finish();
-    println!(
-        "{what}; {} reads, {} failed, slowest {:.0} ms",
-        report.reads,
-        report.failures.len(),
-        report.slowest.as_secs_f64() * 1e3
-    );
-    // The first of each kind: a thousand that were refused tell less than the one that hung.
-    let mut kinds = std::collections::BTreeMap::new();
-    for (at, error) in &report.failures {
-        let kind = error.split_once(": ").map_or(error.as_str(), |(_, error)| error);
-        kinds.entry(kind).or_insert((0, at)).0 += 1;
-    }
-    assert!(report.failures.is_empty(), "{kinds:#?}");
+/// The sample with an etcd whose data outlives its pods.
+pub(crate) fn durable_sample() -> String {
+    let (sample, memory) = (sample(), "managed:\n      members: 3");
+    assert!(sample.contains(memory), "{sample}");
+    sample.replace(memory, &format!("{memory}\n      storage: {{size: 256Mi}}"))
 }

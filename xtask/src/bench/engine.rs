@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::page::{self, Bystanders, MOST_FOREIGN_PERCENT, Page};
+use super::page::{self, MAX_OTHER_PERCENT, OtherLoad, Page};
 use crate::{command, workspace};
 
 /// The bench's manifest, relative to the project's folder.
@@ -184,8 +184,8 @@ fn output(bench: &mut Command) -> Result<String> {
     String::from_utf8(done.stdout).context("the bench did not print UTF-8")
 }
 
-/// Runs the bench's own tests, which run each of its verbs at a tiny size. They share the target folder of
-/// the workspace, and with it half of their dependencies.
+/// The command for the bench's own tests, which run each of its verbs at a tiny size. They share the
+/// target folder of the workspace, and with it half of their dependencies.
 pub(crate) fn tests() -> Command {
     let mut cargo = command::cargo();
     cargo.env("CARGO_TARGET_DIR", workspace::target());

@@ -1,8 +1,8 @@
-//! The cluster's control groups: made before anything runs, asked who lives in them, removed at
-//! the end. Both versions of control groups, also mounted side by side.
+//! The cluster's control groups: created before any process starts, read to find the cluster's
+//! processes, removed at the end. Supports cgroup v1, v2 and both mounted together.
 //!
-//! Membership is the proof of ownership: whatever runs below our group was started by us, since
-//! every process of the cluster joins it before it becomes a program.
+//! Membership proves ownership: every process of the cluster joins the group before it executes a
+//! program, so each process below the group belongs to the cluster.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,16 +17,16 @@ use super::plan::{CGROUP, Plan};
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
-    /// Where it is mounted.
+    /// Mount point.
     pub(crate) root: PathBuf,
-    /// Version 2.
+    /// Whether it is cgroup v2.
     pub(crate) unified: bool,
 }
 
 /// The machine's hierarchies.
 ///
 /// # Errors
-/// When the mounts cannot be read, or no hierarchy is among them.
+/// When the mounts cannot be read or contain no hierarchy.
 pub(crate) fn hierarchies() -> Result<Vec<Hierarchy>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
     let found = parse(&mounts);
@@ -36,7 +36,7 @@ pub(crate) fn hierarchies() -> Result<Vec<Hierarchy>> {
     Ok(found)
 }
 
-/// Those that hold the whole machine's groups: a container runtime's partial views are left out.
+/// Hierarchies with the whole machine's groups, without a container runtime's partial views.
 fn parse(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
@@ -57,22 +57,22 @@ fn parse(mountinfo: &str) -> Vec<Hierarchy> {
     found
 }
 
-/// The hierarchy by which processes are found again: version 1's `pids` charges nothing, version 2
-/// has only one.
+/// The hierarchy by which processes are found: in v1 `pids`, which accounts no resources; v2 has
+/// only one.
 pub(crate) fn tracking(hierarchies: &[Hierarchy]) -> &Hierarchy {
     let pids = hierarchies.iter().find(|each| !each.unified && each.root.ends_with("pids"));
     pids.unwrap_or_else(|| hierarchies.iter().find(|each| each.unified).unwrap_or(&hierarchies[0]))
 }
 
-/// Makes the groups of a cluster in every hierarchy.
+/// Creates a cluster's groups in every hierarchy.
 ///
 /// # Errors
 /// When the kernel refuses one.
 pub(crate) fn make(plan: &Plan, hierarchies: &[Hierarchy]) -> Result<()> {
     for hierarchy in hierarchies {
         group(hierarchy, CGROUP)?;
-        // The cluster as a whole weighs as much as eight ordinary processes, so that a busy
-        // machine slows it down, but does not starve it. Not every hierarchy has this file.
+        // The cluster gets the CPU weight of eight default groups, so a busy machine slows it but
+        // does not starve it. Only some hierarchies have these files.
         write_if_there(&hierarchy.root.join(CGROUP).join("cpu.shares"), "8192")?;
         write_if_there(&hierarchy.root.join(CGROUP).join("cpu.weight"), "800")?;
         for node in &plan.nodes {
@@ -81,29 +81,29 @@ pub(crate) fn make(plan: &Plan, hierarchies: &[Hierarchy]) -> Result<()> {
     }
     let tracking = tracking(hierarchies).root.clone();
     for leaf in plan.nodes.iter().map(|node| format!("{}/system", node.cgroup())) {
-        fs::create_dir_all(tracking.join(leaf)).context("make a node's control group")?;
+        fs::create_dir_all(tracking.join(leaf)).context("create a node's control group")?;
     }
-    fs::create_dir_all(tracking.join(CGROUP).join("control")).context("make a control group")
+    fs::create_dir_all(tracking.join(CGROUP).join("control")).context("create a control group")
 }
 
-/// Makes one group and lets its children use what the machine offers.
+/// Creates one group and enables the available controllers for its children.
 fn group(hierarchy: &Hierarchy, name: &str) -> Result<()> {
     let folder = hierarchy.root.join(name);
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let parent = folder.parent().expect("below the root");
     if hierarchy.unified {
         for level in [parent, &folder] {
             let controllers = fs::read_to_string(level.join("cgroup.controllers"))?;
-            let all: Vec<_> =
+            let enabled: Vec<_> =
                 controllers.split_whitespace().map(|each| format!("+{each}")).collect();
-            if !all.is_empty() {
-                fs::write(level.join("cgroup.subtree_control"), all.join(" "))
-                    .with_context(|| format!("pass controllers on from {}", level.display()))?;
+            if !enabled.is_empty() {
+                fs::write(level.join("cgroup.subtree_control"), enabled.join(" "))
+                    .with_context(|| format!("enable controllers of {}", level.display()))?;
             }
         }
         return Ok(());
     }
-    // A new cpuset of version 1 is empty and takes no process.
+    // A new v1 cpuset is empty and accepts no process.
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if let Ok(value) = fs::read_to_string(parent.join(file)) {
             write_if_there(&folder.join(file), value.trim())?;
@@ -119,17 +119,17 @@ fn write_if_there(file: &Path, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether any hierarchy has our group.
+/// Whether any hierarchy has the cluster's group.
 pub(crate) fn exists(hierarchies: &[Hierarchy]) -> bool {
     hierarchies.iter().any(|each| each.root.join(CGROUP).exists())
 }
 
-/// Every process below a group: in all hierarchies, since containers are moved into each.
+/// Every process below a group, in all hierarchies: runc moves containers into each.
 pub(crate) fn processes(hierarchies: &[Hierarchy], group: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for hierarchy in hierarchies {
         for folder in below(&hierarchy.root.join(group)) {
-            // A group may vanish while we look.
+            // The group may disappear meanwhile.
             let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
         }
@@ -139,7 +139,7 @@ pub(crate) fn processes(hierarchies: &[Hierarchy], group: &str) -> Vec<u32> {
     found
 }
 
-/// Removes our groups everywhere. A group stays busy for a moment after its last process ended.
+/// Removes the cluster's groups. A group stays busy for a moment after its last process ended.
 ///
 /// # Errors
 /// When one is still busy after five seconds.
@@ -164,13 +164,13 @@ pub(crate) fn remove(hierarchies: &[Hierarchy]) -> Result<()> {
     Ok(())
 }
 
-/// A folder and all folders below it, the deepest first.
+/// A folder and all folders below it, deepest first.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut ahead = if folder.is_dir() { vec![folder.to_path_buf()] } else { vec![] };
-    while let Some(next) = ahead.pop() {
+    let mut pending = if folder.is_dir() { vec![folder.to_path_buf()] } else { vec![] };
+    while let Some(next) = pending.pop() {
         let entries = fs::read_dir(&next).into_iter().flatten().flatten();
-        ahead.extend(
+        pending.extend(
             entries
                 .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
                 .map(|entry| entry.path()),
@@ -193,7 +193,7 @@ mod tests {
 ";
 
     #[test]
-    fn both_versions_are_found_beside_each_other() {
+    fn both_versions_are_found_when_mounted_together() {
         let found = parse(HYBRID);
         let roots: Vec<_> = found.iter().map(|each| each.root.display().to_string()).collect();
         assert_eq!(roots, ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified"]);
@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn version_two_alone_keeps_track_itself() {
+    fn a_lone_v2_hierarchy_tracks_processes() {
         let found = parse("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n");
         assert!(tracking(&found).unified);
     }
 
     #[test]
-    fn the_deepest_group_comes_first() {
+    fn the_deepest_group_is_listed_first() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir_all(folder.path().join("a/b")).expect("made");
         let names: Vec<_> = below(folder.path())

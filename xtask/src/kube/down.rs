@@ -1,7 +1,8 @@
-//! `kube down`: takes everything away again, from whatever state it is in.
+//! `kube down`: removes the cluster, whatever state it is in.
 //!
-//! It trusts names and membership rather than a history: what runs in our control groups, lies in
-//! our namespaces and our folder is ours. Every step may be repeated; the mark goes last.
+//! It relies on names and membership, not on history: what is in the cluster's control groups,
+//! namespaces and folder belongs to the cluster. Every step can be repeated; the owner record is
+//! removed last.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,12 +18,12 @@ use super::plan::{CGROUP, HOME, NETNS_FOLDER};
 use super::record::{self, Owner, ProcessId, Started};
 use super::{cgroup, network, ownership};
 
-/// Removes the cluster that was made from `project`, and says whether there was one.
+/// Removes the cluster that was created from `project`, and returns whether there was one.
 ///
 /// # Errors
-/// As [`ownership::ours`]; otherwise what could not be removed. Calling it again goes on.
+/// As [`ownership::find`]; otherwise what could not be removed. A second call continues.
 pub(crate) fn down(project: &Path) -> Result<bool> {
-    let Some(owner) = ownership::ours(project)? else {
+    let Some(owner) = ownership::find(project)? else {
         remove_with_drafts(Path::new(HOME))?;
         return Ok(false);
     };
@@ -39,27 +40,28 @@ pub(crate) fn down(project: &Path) -> Result<bool> {
         owner.restore()?;
     }
     let shown = owner.shown;
-    for file in ["env.json", "admin.kubeconfig"] {
-        gone(fs::remove_file(shown.join(file))).context("remove the way to the cluster")?;
+    for file in ["env.json", "admin.kubeconfig", "inside.kubeconfig"] {
+        ignore_missing(fs::remove_file(shown.join(file)))
+            .with_context(|| format!("remove {file}"))?;
     }
-    gone(fs::remove_dir_all(shown.join("bin"))).context("remove the wrappers")?;
+    ignore_missing(fs::remove_dir_all(shown.join("bin"))).context("remove the programs")?;
     remove_home()?;
     Ok(true)
 }
 
-/// Whether every process that `up` started still runs.
-pub(crate) fn whole(owner: &Owner) -> bool {
+/// Whether every process that `up` started is still running.
+pub(crate) fn is_intact(owner: &Owner) -> bool {
     !owner.before_boot() && {
         let started = record::all_started();
         !started.is_empty() && super::status::newest(started).iter().all(|each| each.id.runs())
     }
 }
 
-/// Kills all processes of a group, and those on a list, until none is left. What a dying kubelet
-/// or containerd starts in between is met in the next round.
+/// Kills all processes of a control group and of a list, until none is left. A dying kubelet or
+/// containerd may start others meanwhile; the next round kills those.
 ///
 /// # Errors
-/// When some are still there after twenty seconds.
+/// When some still run after twenty seconds.
 pub(crate) fn kill_all(
     hierarchies: &[cgroup::Hierarchy],
     group: &str,
@@ -76,15 +78,18 @@ pub(crate) fn kill_all(
             .filter(|id| id.runs())
             .collect();
         if left.is_empty() {
-            // Their parent, mostly the machine's first process, reaps them in a moment.
+            // Their parent, usually process 1, reaps them shortly.
             let reaped = Instant::now() + Duration::from_secs(3);
-            while Instant::now() < reaped && killed.iter().any(|id: &ProcessId| id.lingers()) {
+            while Instant::now() < reaped && killed.iter().any(|id: &ProcessId| id.exists()) {
                 thread::sleep(Duration::from_millis(10));
             }
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("processes do not end: {:?}", left.iter().map(|id| id.pid).collect::<Vec<_>>());
+            bail!(
+                "processes still run after SIGKILL: {:?}",
+                left.iter().map(|id| id.pid).collect::<Vec<_>>()
+            );
         }
         for id in left {
             id.kill();
@@ -94,18 +99,18 @@ pub(crate) fn kill_all(
     }
 }
 
-/// `ip netns` mounts its folder on itself when it first makes one. Others may use it by now.
+/// `ip netns add` bind-mounts this folder on itself the first time. Others may use it by now.
 fn remove_netns_folder() -> Result<()> {
     let folder = Path::new(NETNS_FOLDER);
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()) {
         unmount_below(folder)?;
-        gone(fs::remove_dir(folder)).context("remove the namespaces' folder")?;
+        ignore_missing(fs::remove_dir(folder)).context("remove the namespaces' folder")?;
     }
     Ok(())
 }
 
-/// Detaches what is mounted below a folder in this process's own view. A node's mounts are in a
-/// namespace of its own and end with it; this is for what slipped out.
+/// Detaches everything mounted below a folder in this process's mount namespace. A node's mounts
+/// are in the node's own namespace and end with it; this removes what propagated out of it.
 fn unmount_below(folder: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
     for point in mount_points(&mounts, folder) {
@@ -115,7 +120,7 @@ fn unmount_below(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The mount points below a folder, the newest first.
+/// Mount points below a folder, newest first.
 fn mount_points(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
     let mut points: Vec<PathBuf> = points.filter(|point| point.starts_with(folder)).collect();
@@ -125,7 +130,7 @@ fn mount_points(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
 
 fn remove_home() -> Result<()> {
     let home = Path::new(HOME);
-    for entry in fs::read_dir(home).context("read the nodes' folder")? {
+    for entry in fs::read_dir(home).context("read the cluster's folder")? {
         let entry = entry?;
         if entry.file_name() == "owner.json" {
             continue;
@@ -136,18 +141,19 @@ fn remove_home() -> Result<()> {
         } else {
             fs::remove_file(&path)
         };
-        gone(removed).with_context(|| format!("remove {}", path.display()))?;
+        ignore_missing(removed).with_context(|| format!("remove {}", path.display()))?;
     }
-    gone(fs::remove_file(home.join("owner.json"))).context("remove the mark")?;
+    ignore_missing(fs::remove_file(home.join("owner.json"))).context("remove the owner record")?;
     remove_with_drafts(home)
 }
 
 fn remove_with_drafts(folder: &Path) -> Result<()> {
-    gone(fs::remove_dir_all(folder)).with_context(|| format!("remove {}", folder.display()))
+    ignore_missing(fs::remove_dir_all(folder))
+        .with_context(|| format!("remove {}", folder.display()))
 }
 
-/// Removing what is not there is a success.
-fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+/// Treats removing something that does not exist as a success.
+fn ignore_missing(removed: std::io::Result<()>) -> std::io::Result<()> {
     match removed {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
@@ -159,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_are_undone_in_reverse_and_neighbours_are_left() {
+    fn mounts_below_the_folder_are_listed_newest_first() {
         let mounts = "\
 1 0 8:1 / / rw - ext4 /dev/a rw
 2 1 8:1 /x /var/lib/larder-kube/node1 rw - ext4 /dev/a rw
@@ -172,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_process_is_killed_though_it_never_joined_a_group() {
+    fn a_listed_process_outside_the_control_group_is_killed() {
         let mut child =
             std::process::Command::new("sleep").arg("60").spawn().expect("sleep is there");
         let id = ProcessId::of(child.id()).expect("it runs");

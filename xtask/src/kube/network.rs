@@ -1,7 +1,7 @@
-//! The nodes' network namespaces: a star around node 1, which reaches nothing outside.
+//! The nodes' network namespaces: a star around node 1 with no connection to the outside.
 //!
-//! Which `ip` commands make it is data ([`commands`]). All devices, routes and rules lie inside the
-//! namespaces and go with them; the machine's own network is never touched.
+//! The `ip` commands that create it are data ([`commands`]). All devices, routes and rules are in
+//! the namespaces and disappear with them; the machine's own network is never changed.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::plan::{NETNS_FOLDER, NETNS_PREFIX, Node, Plan};
 use crate::command;
 
-/// The arguments of `ip`, command by command, that make the network of a cluster.
+/// Arguments of the `ip` commands that create a cluster's network.
 pub(crate) fn commands(plan: &Plan) -> Vec<String> {
     let first = plan.first();
     let hub = first.netns();
@@ -21,7 +21,7 @@ pub(crate) fn commands(plan: &Plan) -> Vec<String> {
         lines.push(format!("netns add {netns}"));
         lines.push(format!("-n {netns} link set lo up"));
         if *node == first {
-            // A bridge stands in for the dummy device, which not every kernel has.
+            // A bridge instead of a dummy device, which some kernels lack.
             lines.push(format!("-n {hub} link add eth0 type bridge"));
         } else {
             let port = node.name();
@@ -30,10 +30,10 @@ pub(crate) fn commands(plan: &Plan) -> Vec<String> {
         }
         lines.push(format!("-n {netns} addr add {}/24 dev eth0", node.address()));
         lines.push(format!("-n {netns} link set eth0 up"));
-        // A node's address is found by its default route. Nobody answers behind node 1's.
-        let behind =
+        // The kubelet finds its address by the default route. Node 1's gateway does not exist.
+        let gateway =
             if *node == first { "10.87.0.254".into() } else { first.address().to_string() };
-        lines.push(format!("-n {netns} route add default via {behind} dev eth0"));
+        lines.push(format!("-n {netns} route add default via {gateway} dev eth0"));
     }
     for (node, other) in pairs(&plan.nodes) {
         let (netns, subnet, via) = (node.netns(), other.pod_subnet(), other.address());
@@ -49,10 +49,10 @@ fn pairs(nodes: &[Node]) -> impl Iterator<Item = (Node, Node)> {
         .filter(|(node, other)| node != other)
 }
 
-/// Makes the network.
+/// Creates the network.
 ///
 /// # Errors
-/// The words of the `ip` that failed.
+/// The output of the `ip` command that failed.
 pub(crate) fn make(plan: &Plan) -> Result<()> {
     for line in commands(plan) {
         command::output(Command::new("ip").args(line.split(' ')))?;
@@ -66,29 +66,29 @@ pub(crate) fn make(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// The namespaces on this machine that have one of our names.
+/// Network namespaces of this machine that have one of the cluster's names.
 pub(crate) fn existing() -> Vec<String> {
     let mut found: Vec<String> = fs::read_dir(NETNS_FOLDER)
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| ours(name))
+        .filter(|name| is_node_name(name))
         .collect();
     found.sort();
     found
 }
 
-fn ours(name: &str) -> bool {
+fn is_node_name(name: &str) -> bool {
     name.strip_prefix(NETNS_PREFIX)
         .and_then(|rest| rest.strip_prefix("node"))
         .is_some_and(|number| number.parse::<u8>().is_ok())
 }
 
-/// Removes the namespaces, and with them all that is inside.
+/// Removes the namespaces with everything inside.
 ///
 /// # Errors
-/// The words of the `ip` that failed.
+/// The output of the `ip` command that failed.
 pub(crate) fn remove() -> Result<()> {
     for name in existing() {
         command::output(Command::new("ip").args(["netns", "delete", &name]))?;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_node_knows_the_way_to_every_other_nodes_pods() {
+    fn every_node_has_a_route_to_every_other_nodes_pods() {
         let lines = commands(&Plan::new(3));
         let routes = lines.iter().filter(|line| line.contains("route add 10.88.")).count();
         assert_eq!(routes, 6);
@@ -119,10 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_names_are_ours() {
-        assert!(ours("larder-node1"));
+    fn only_names_of_nodes_are_recognised() {
+        assert!(is_node_name("larder-node1"));
         for other in ["node1", "larder-nodes", "larder-x", "larder-node", "prod"] {
-            assert!(!ours(other), "{other}");
+            assert!(!is_node_name(other), "{other}");
         }
     }
 }

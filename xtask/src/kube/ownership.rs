@@ -1,4 +1,5 @@
-//! Whose cluster stands here: the judgement that keeps every verb away from what it did not make.
+//! Decides whether the cluster on this machine belongs to this clone. Every verb asks before it
+//! changes anything.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +10,13 @@ use super::plan::HOME;
 use super::record::Owner;
 use super::{cgroup, network};
 
-/// The mark of the cluster that was made from `project`, or none if nothing of the kind is here.
+/// The owner record of the cluster that was created from `project`, or none when there is no
+/// cluster.
 ///
 /// # Errors
-/// One line when someone else's cluster, or something that only has our names, is in the way, or
-/// when another `kube up` is at work.
-pub(crate) fn ours(project: &Path) -> Result<Option<Owner>> {
+/// When the cluster belongs to another clone, when something else uses the cluster's names, or when
+/// another `kube up` is running.
+pub(crate) fn find(project: &Path) -> Result<Option<Owner>> {
     let owner = Owner::read()?;
     let taken = if owner.is_none() { taken()? } else { vec![] };
     let busy = owner.as_ref().is_some_and(|owner| {
@@ -29,33 +31,33 @@ pub(crate) fn ours(project: &Path) -> Result<Option<Owner>> {
     Ok(owner)
 }
 
-/// The sentence that says why this must not be touched, if so.
+/// Why the cluster must not be touched, if so.
 fn refusal(owner: Option<&Owner>, project: &Path, taken: &[String], busy: bool) -> Option<String> {
     match owner {
         None if taken.is_empty() => None,
-        None => Some(format!("not ours, and its name is taken: {}", taken.join(", "))),
+        None => Some(format!("in use, but not by a cluster of this tool: {}", taken.join(", "))),
         Some(owner) if owner.project != project => {
             let other = owner.project.display();
             Some(format!(
-                "the cluster here was made from {other}: \
-                 use `kube down` there, or `kube down --made-by {other}` if that clone is gone"
+                "the cluster on this machine was created from {other}: run `kube down` there, \
+                 or `kube down --made-by {other}` if that clone is gone"
             ))
         }
         Some(owner) if busy => {
-            Some(format!("another `kube up` is at work (process {})", owner.up.pid))
+            Some(format!("another `kube up` is running (process {})", owner.up.pid))
         }
         Some(_) => None,
     }
 }
 
-/// What has our names although no mark stands.
+/// Everything that has one of the cluster's names without an owner record.
 fn taken() -> Result<Vec<String>> {
     let mut taken: Vec<String> =
         network::existing().into_iter().map(|name| format!("network namespace {name}")).collect();
     if cgroup::exists(&cgroup::hierarchies()?) {
         taken.push(format!("control group {}", super::plan::CGROUP));
     }
-    // An empty folder, or one with the draft of a mark, is all that a crash this early leaves.
+    // A crash before the record exists leaves an empty folder, or one with its draft.
     let foreign = fs::read_dir(HOME)
         .into_iter()
         .flatten()
@@ -73,25 +75,26 @@ mod tests {
     use crate::kube::plan::Plan;
 
     #[test]
-    fn a_cluster_made_elsewhere_is_refused_by_name() {
-        let owner = Owner::new(Path::new("/somewhere/else"), &Plan::new(1)).expect("a mark");
-        let words = refusal(Some(&owner), Path::new("/here"), &[], false).expect("refused");
-        assert!(words.contains("/somewhere/else"), "{words}");
+    fn a_cluster_of_another_clone_is_refused_with_its_path() {
+        let owner =
+            Owner::new(Path::new("/somewhere/else"), &Plan::new(1)).expect("an owner record");
+        let reason = refusal(Some(&owner), Path::new("/here"), &[], false).expect("refused");
+        assert!(reason.contains("/somewhere/else"), "{reason}");
         assert_eq!(refusal(Some(&owner), Path::new("/somewhere/else"), &[], false), None);
     }
 
     #[test]
-    fn names_without_a_mark_are_someone_elses() {
+    fn names_without_an_owner_record_are_refused() {
         let taken = ["network namespace larder-node1".to_owned()];
-        let words = refusal(None, Path::new("/here"), &taken, false).expect("refused");
-        assert!(words.contains("larder-node1"), "{words}");
+        let reason = refusal(None, Path::new("/here"), &taken, false).expect("refused");
+        assert!(reason.contains("larder-node1"), "{reason}");
         assert_eq!(refusal(None, Path::new("/here"), &[], false), None);
     }
 
     #[test]
-    fn a_second_up_waits_for_nobody() {
-        let owner = Owner::new(Path::new("/here"), &Plan::new(1)).expect("a mark");
-        let words = refusal(Some(&owner), Path::new("/here"), &[], true).expect("refused");
-        assert!(words.contains("at work"), "{words}");
+    fn a_second_up_is_refused_while_the_first_runs() {
+        let owner = Owner::new(Path::new("/here"), &Plan::new(1)).expect("an owner record");
+        let reason = refusal(Some(&owner), Path::new("/here"), &[], true).expect("refused");
+        assert!(reason.contains("is running"), "{reason}");
     }
 }

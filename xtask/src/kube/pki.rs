@@ -1,7 +1,7 @@
-//! The cluster's certificates, made with openssl 3: one authority that signs everything.
+//! The cluster's certificates, made with openssl 3: one authority signs all of them.
 //!
-//! Which certificates there are is data ([`certificates`]); only [`make`] writes files. The keys
-//! are worth as much as the cluster: thrown away with it.
+//! The list of certificates is data ([`certificates`]); only [`make`] writes files. The keys are
+//! removed with the cluster.
 
 use std::fs;
 use std::path::Path;
@@ -12,20 +12,20 @@ use anyhow::{Context, Result};
 use super::plan::{DOMAIN, FIRST_SERVICE, Plan};
 use crate::command;
 
-/// A certificate to make; its files are `<file>.crt` and `<file>.key`.
+/// A certificate to create; its files are `<file>.crt` and `<file>.key`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Certificate {
-    /// The stem of its files.
+    /// Stem of its file names.
     pub(crate) file: String,
-    /// The user, for Kubernetes.
+    /// Common name: the Kubernetes user.
     pub(crate) name: String,
-    /// The group, for Kubernetes.
+    /// Organization: the Kubernetes group.
     pub(crate) group: &'static str,
-    /// The names and addresses that it serves, as openssl writes them; empty for a client.
+    /// Subject alternative names in openssl's notation; empty for a client.
     pub(crate) serves: Vec<String>,
 }
 
-/// Everything but the authority itself.
+/// Every certificate except the authority's.
 pub(crate) fn certificates(plan: &Plan) -> Vec<Certificate> {
     let client = |file: &str, name: &str, group| Certificate {
         file: file.into(),
@@ -41,7 +41,7 @@ pub(crate) fn certificates(plan: &Plan) -> Vec<Certificate> {
         client("proxy", "system:kube-proxy", ""),
         client("coredns", "larder:coredns", ""),
         client("local-provisioner", "larder:local-provisioner", ""),
-        // Nobody logs in by this one: its key signs the tokens of service accounts.
+        // Never used for TLS: its key signs the tokens of service accounts.
         client("service-accounts", "larder:service-accounts", ""),
     ];
     let mut serves: Vec<String> =
@@ -68,7 +68,7 @@ pub(crate) fn certificates(plan: &Plan) -> Vec<Certificate> {
     all
 }
 
-/// What openssl is to read for one certificate.
+/// openssl's configuration file for one certificate.
 pub(crate) fn request(certificate: &Certificate, authority: bool) -> String {
     let mut text = String::from("[req]\nprompt=no\ndistinguished_name=who\nx509_extensions=what\n");
     text += "[who]\n";
@@ -91,10 +91,10 @@ pub(crate) fn request(certificate: &Certificate, authority: bool) -> String {
     text
 }
 
-/// Makes the authority and every certificate.
+/// Creates the authority and every certificate.
 ///
 /// # Errors
-/// openssl's own words.
+/// The output of openssl.
 pub(crate) fn make(plan: &Plan, folder: &Path) -> Result<()> {
     let authority =
         Certificate { file: "ca".into(), name: "larder-kube".into(), ..Certificate::default() };
@@ -108,7 +108,8 @@ pub(crate) fn make(plan: &Plan, folder: &Path) -> Result<()> {
 fn issue(certificate: &Certificate, folder: &Path, authority: bool) -> Result<()> {
     let file = &certificate.file;
     let settings = folder.join(format!("{file}.cnf"));
-    fs::write(&settings, request(certificate, authority)).context("write a request")?;
+    fs::write(&settings, request(certificate, authority))
+        .context("write openssl's configuration")?;
     let mut openssl = Command::new("openssl");
     openssl.current_dir(folder).args(["req", "-x509", "-nodes", "-days", "3650"]);
     openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-config"]);
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kubelet_is_known_by_its_node_and_serves_its_address() {
+    fn a_kubelets_certificate_names_its_node_and_address() {
         let all = certificates(&Plan::new(2));
         let kubelet = all.iter().find(|each| each.file == "kubelet-node2").expect("node 2's");
         let text = request(kubelet, false);
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_serves_nothing() {
+    fn a_client_certificate_is_not_valid_for_servers() {
         let all = certificates(&Plan::new(1));
         let admin = all.iter().find(|each| each.file == "admin").expect("the admin's");
         let text = request(admin, false);
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn openssl_makes_a_chain_that_it_believes() {
+    fn openssl_verifies_the_certificates_it_made() {
         let folder = tempfile::tempdir().expect("a folder");
         make(&Plan::new(1), folder.path()).expect("made");
         for file in ["admin.crt", "apiserver.crt", "kubelet-node1.crt"] {

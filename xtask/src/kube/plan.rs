@@ -1,47 +1,47 @@
-//! What a cluster of N nodes is called and where its addresses and folders lie. Pure data: nothing
-//! here touches the machine.
+//! Names, addresses and folders of a cluster of N nodes. Pure data: nothing here touches the
+//! machine.
 //!
-//! Everything that the cluster makes has one of the names below, so that `down` finds it again
-//! even when every record is lost.
+//! Everything that the cluster creates has one of the names below, so `down` finds it even when
+//! every record is lost.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::workspace;
 
-/// The folder for the nodes' disks, the certificates and the record of who made it. It is short,
-/// because Unix sockets below it may have 108 bytes, and outside `target`, so that a
-/// `cargo clean` cannot lose track of running processes.
+/// Holds the nodes' disks, the certificates and the owner record. The path is short because a Unix
+/// socket's path is limited to 108 bytes, and outside `target` so that `cargo clean` does not lose
+/// track of running processes.
 pub(crate) const HOME: &str = "/var/lib/larder-kube";
-/// The control group, in every hierarchy, above all that the cluster runs.
+/// The control group, in every hierarchy, that contains all processes of the cluster.
 pub(crate) const CGROUP: &str = "larder-kube";
-/// Each network namespace is this, followed by a node's name.
+/// Prefix of each network namespace, followed by the node's name.
 pub(crate) const NETNS_PREFIX: &str = "larder-";
-/// Where `ip netns` keeps the namespaces.
+/// Where `ip netns` mounts the namespaces.
 pub(crate) const NETNS_FOLDER: &str = "/run/netns";
-/// The services' addresses.
+/// Addresses of Services.
 pub(crate) const SERVICE_SUBNET: &str = "10.89.0.0/16";
 /// The address of the service `kubernetes`: the first of [`SERVICE_SUBNET`].
 pub(crate) const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 1);
-/// All pods' addresses; each node has a 24th of it.
+/// Addresses of pods; each node has a /24 of it.
 pub(crate) const POD_SUBNET: &str = "10.88.0.0/16";
 /// The cluster's DNS domain.
 pub(crate) const DOMAIN: &str = "cluster.local";
 /// The default StorageClass.
 pub(crate) const STORAGE_CLASS: &str = "local";
-/// More nodes than this is not what one machine is for.
+/// The node number is part of addresses and fits one digit.
 pub(crate) const MOST_NODES: u8 = 9;
 
-/// A cluster to be.
+/// A cluster to create.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Node 1 first; the control plane lives in its network namespace.
+    /// Node 1 comes first; the control plane runs in its network namespace.
     pub(crate) nodes: Vec<Node>,
-    /// For people and tests: kubeconfig, env.json, wrappers, logs.
+    /// Files for people and tests: kubeconfigs, env.json, programs, logs.
     pub(crate) shown: PathBuf,
 }
 
-/// One node to be.
+/// One node to create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     /// Counted from 1.
@@ -63,70 +63,79 @@ impl Plan {
         self.nodes[0]
     }
 
-    /// Where the API is served.
-    pub(crate) fn server(&self) -> String {
-        format!("https://{}:6443", self.first().address())
+    /// Where the API server listens, inside the cluster's network.
+    pub(crate) fn api(&self) -> SocketAddr {
+        (self.first().address(), 6443).into()
     }
 
-    /// The kubeconfig of the person at the terminal, who may do everything.
+    /// The administrator's kubeconfig for this machine: it names a loopback port that is forwarded
+    /// into the cluster's network.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.shown.join("admin.kubeconfig")
     }
 
-    /// The log of one process.
+    /// The administrator's kubeconfig for processes inside the cluster's network.
+    pub(crate) fn inside_kubeconfig(&self) -> PathBuf {
+        self.shown.join("inside.kubeconfig")
+    }
+
+    /// A program in the folder that `kube env` adds to the PATH.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.shown.join("bin").join(name)
+    }
+
+    /// Log file of one process.
     pub(crate) fn log(&self, process: &str) -> PathBuf {
         self.shown.join("logs").join(format!("{process}.log"))
     }
 }
 
 impl Node {
-    /// Its name in the API, also its host name.
+    /// Name in the API, and host name.
     pub(crate) fn name(self) -> String {
         format!("node{}", self.number)
     }
 
-    /// Its network namespace.
     pub(crate) fn netns(self) -> String {
         format!("{NETNS_PREFIX}{}", self.name())
     }
 
-    /// The file to enter its network namespace by.
+    /// File that `nsenter` opens to enter the network namespace.
     pub(crate) fn netns_file(self) -> PathBuf {
         PathBuf::from(NETNS_FOLDER).join(self.netns())
     }
 
-    /// Its own address.
     pub(crate) fn address(self) -> Ipv4Addr {
         Ipv4Addr::new(10, 87, 0, self.number)
     }
 
-    /// Its pods' addresses.
+    /// Addresses of its pods.
     pub(crate) fn pod_subnet(self) -> String {
         format!("10.88.{}.0/24", self.number)
     }
 
-    /// Its disk.
+    /// Folder that serves as its disk.
     pub(crate) fn folder(self) -> PathBuf {
         PathBuf::from(HOME).join(self.name())
     }
 
-    /// Its control group, below every hierarchy.
+    /// Its control group, relative to the root of each hierarchy.
     pub(crate) fn cgroup(self) -> String {
         format!("{CGROUP}/{}", self.name())
     }
 
-    /// containerd's socket, as seen from outside the node. Inside it has its usual place.
+    /// containerd's socket, seen from outside the node. Inside, it has the usual path.
     pub(crate) fn containerd_socket(self) -> PathBuf {
         self.folder().join("run/containerd/containerd.sock")
     }
 }
 
-/// A file among the certificates and kubeconfigs.
+/// Path of a certificate, key or kubeconfig.
 pub(crate) fn secret(name: &str) -> PathBuf {
     PathBuf::from(HOME).join("pki").join(name)
 }
 
-/// A file of settings.
+/// Path of a configuration file.
 pub(crate) fn setting(name: &str) -> PathBuf {
     PathBuf::from(HOME).join("etc").join(name)
 }

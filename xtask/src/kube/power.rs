@@ -1,7 +1,7 @@
-//! `kube stop-node` and `kube start-node`: a node's sudden death and its return, for tests.
+//! `kube stop-node` and `kube start-node`: a node's sudden failure and its return, for tests.
 //!
-//! Death is as real as one machine allows: every process of the node is killed at once, its pods
-//! included, and its cable is pulled. Node 1's death leaves the control plane running.
+//! A failure takes the node's link down and kills every process of the node, its pods included.
+//! Node 1's failure leaves the control plane running.
 
 use std::fs;
 use std::process::Command;
@@ -20,27 +20,27 @@ use crate::{command, workspace};
 /// When there is no such node, or its processes do not end.
 pub(crate) fn stop(number: u8) -> Result<()> {
     let (plan, node) = find(number)?;
-    cable(&plan, node, "down")?;
+    set_link(&plan, node, "down")?;
     down::kill_all(&cgroup::hierarchies()?, &node.cgroup(), &[])
 }
 
-/// Starts a killed node again. Its disk is as it was; what a machine keeps in memory is gone.
+/// Starts a killed node again. Its disk is unchanged; what a machine keeps in memory is lost.
 ///
 /// # Errors
-/// When there is no such node, it still runs, or it does not come up.
+/// When there is no such node, it is running, or it does not come up.
 pub(crate) fn start(number: u8) -> Result<()> {
     let (plan, node) = find(number)?;
     let hierarchies = cgroup::hierarchies()?;
     if !cgroup::processes(&hierarchies, &node.cgroup()).is_empty() {
-        bail!("{} runs", node.name());
+        bail!("{} is running", node.name());
     }
     for folder in ["run", "lib/cni"] {
         let folder = node.folder().join(folder);
-        fs::remove_dir_all(&folder).context("forget what was in memory")?;
+        fs::remove_dir_all(&folder).context("clear what was in memory")?;
         fs::create_dir_all(&folder)?;
     }
-    fs::remove_file(node.folder().join("held")).context("forget the old mounts")?;
-    cable(&plan, node, "up")?;
+    fs::remove_file(node.folder().join("held")).context("clear the old mounts")?;
+    set_link(&plan, node, "up")?;
     let mut starter = Starter::new(&plan, &hierarchies);
     let holder = starter.boot(node, &tools::pause_image()?)?;
     starter.join(node, holder, &tools::ensure(&[Tool::Kubelet, Tool::KubeProxy])?)?;
@@ -53,17 +53,17 @@ pub(crate) fn start(number: u8) -> Result<()> {
 }
 
 fn find(number: u8) -> Result<(Plan, Node)> {
-    let Some(owner) = ownership::ours(workspace::root())? else { bail!("no cluster stands here") };
+    let Some(owner) = ownership::find(workspace::root())? else { bail!("there is no cluster") };
     let plan = Plan::new(owner.nodes);
     match plan.nodes.iter().find(|node| node.number == number).copied() {
         Some(node) => Ok((plan, node)),
-        None => bail!("there is no node {number} among {}", owner.nodes),
+        None => bail!("there is no node {number}: the cluster has {}", owner.nodes),
     }
 }
 
-/// Pulls or plugs a node's cable at the hub's end, which keeps the node's own routes. The hub
-/// itself has none.
-fn cable(plan: &Plan, node: Node, state: &str) -> Result<()> {
+/// Sets the hub's end of a node's link up or down, which keeps the node's own routes. Node 1, the
+/// hub, has no link.
+fn set_link(plan: &Plan, node: Node, state: &str) -> Result<()> {
     if node != plan.first() {
         let hub = plan.first().netns();
         let mut ip = Command::new("ip");

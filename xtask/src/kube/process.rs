@@ -1,4 +1,4 @@
-//! Which programs make up a cluster, where each runs and with which arguments. Pure data.
+//! The programs of a cluster, where each runs and with which arguments. Pure data.
 
 use std::path::{Path, PathBuf};
 
@@ -10,29 +10,27 @@ use crate::tools::{Binaries, Tool};
 /// A program to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
-    /// Names the log and the record.
+    /// Name of its log file and of its entry in the process list.
     pub(crate) name: String,
-    /// Where it runs.
     pub(crate) place: Place,
-    /// The whole path of the program.
+    /// Absolute path, or a name on the PATH.
     pub(crate) program: PathBuf,
-    /// Its arguments.
     pub(crate) arguments: Vec<String>,
 }
 
-/// What a process shares with others.
+/// The namespaces in which a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Node 1's network, the machine's own file system.
+    /// Node 1's network and the machine's file system.
     Control,
-    /// A node's network; the process that holds the node's mount namespace runs here.
+    /// A node's network and the machine's file system.
     Network(Node),
-    /// A node's network and file system; the number is the holder's process id.
+    /// A node's network and file system, by the process id of the mount namespace's holder.
     Node(Node, u32),
 }
 
 impl Place {
-    /// The control group that it joins, in the hierarchy that keeps track of processes.
+    /// The control group to join, in the tracking hierarchy.
     pub(crate) fn cgroup(self) -> String {
         match self {
             Self::Control => format!("{CGROUP}/control"),
@@ -40,7 +38,7 @@ impl Place {
         }
     }
 
-    /// The arguments of `nsenter` that lead there.
+    /// Arguments of `nsenter`.
     pub(crate) fn enter(self) -> Vec<String> {
         let net = |node: Node| format!("--net={NETNS_FOLDER}/{}", node.netns());
         match self {
@@ -51,9 +49,9 @@ impl Place {
     }
 }
 
-/// The command line that puts a process into its place. The shell moves itself into the control
-/// group first, so that nothing it becomes, or starts, can ever be lost. No step forks: the
-/// process id of the first is the process id of the last.
+/// The command line that starts a process in its place. The shell joins the control group before it
+/// executes anything, so `down` finds the program and all its children. No step forks: the program
+/// has the process id of the first command.
 pub(crate) fn launch(process: &Process, tracking: &Path) -> Vec<String> {
     let mut line = vec!["setsid".to_owned()];
     line.extend(join(process.place, tracking));
@@ -65,14 +63,14 @@ pub(crate) fn launch(process: &Process, tracking: &Path) -> Vec<String> {
     line
 }
 
-/// The beginning of a command line that moves itself into the control group of a place.
+/// The start of a command line that joins the control group of a place.
 pub(crate) fn join(place: Place, tracking: &Path) -> Vec<String> {
     let procs = tracking.join(place.cgroup()).join("cgroup.procs");
     let script = r#"echo 0 >"$0" && exec "$@""#;
     ["sh", "-c", script, &procs.display().to_string()].map(String::from).to_vec()
 }
 
-/// etcd: no fsync, because the cluster is thrown away anyway.
+/// etcd, without fsync: the data need not survive a crash of the machine.
 pub(crate) fn etcd(binaries: &Binaries) -> Process {
     let data = Path::new(HOME).join("etcd");
     control(
@@ -89,7 +87,7 @@ pub(crate) fn etcd(binaries: &Binaries) -> Process {
     )
 }
 
-/// The API, with RBAC, the node authorizer, and pod security by the namespaces' labels.
+/// The API server, with RBAC, the node authorizer, and Pod Security by namespace labels.
 pub(crate) fn apiserver(plan: &Plan, binaries: &Binaries) -> Process {
     let file = |flag: &str, name: &str| format!("--{flag}={}", secret(name).display());
     control(
@@ -103,7 +101,7 @@ pub(crate) fn apiserver(plan: &Plan, binaries: &Binaries) -> Process {
             "--allow-privileged=true".into(),
             "--authorization-mode=Node,RBAC".into(),
             "--enable-admission-plugins=NodeRestriction,PodSecurity".into(),
-            // A sidecar can be put into a pod without a webhook; stable from 1.36.
+            // Sidecar injection without a webhook; stable from 1.36.
             "--feature-gates=MutatingAdmissionPolicy=true".into(),
             "--runtime-config=admissionregistration.k8s.io/v1beta1=true".into(),
             file("client-ca-file", "ca.crt"),
@@ -121,7 +119,18 @@ pub(crate) fn apiserver(plan: &Plan, binaries: &Binaries) -> Process {
     )
 }
 
-/// Kubernetes' controllers; a lost node is noticed after 12 s instead of 50.
+/// Forwards connections from a loopback port of the machine to the API server. The program is this
+/// process itself: cargo may replace its file at any time.
+pub(crate) fn forwarder(plan: &Plan) -> Process {
+    Process {
+        name: "forwarder".into(),
+        place: Place::Control,
+        program: format!("/proc/{}/exe", std::process::id()).into(),
+        arguments: ["kube".into(), "forward".into(), plan.api().to_string()].into(),
+    }
+}
+
+/// Kubernetes' controllers. A node without heartbeats becomes NotReady after 12 s instead of 50.
 pub(crate) fn controller_manager(binaries: &Binaries) -> Process {
     let file = |flag: &str, name: &str| format!("--{flag}={}", secret(name).display());
     control(
@@ -136,7 +145,7 @@ pub(crate) fn controller_manager(binaries: &Binaries) -> Process {
             "--use-service-account-credentials=true".into(),
             "--leader-elect=false".into(),
             "--bind-address=127.0.0.1".into(),
-            // It would make its folder in /usr otherwise.
+            // By default it creates a folder in /usr.
             format!("--flex-volume-plugin-dir={HOME}/volume-plugins"),
             "--node-monitor-period=2s".into(),
             "--node-monitor-grace-period=12s".into(),
@@ -144,7 +153,6 @@ pub(crate) fn controller_manager(binaries: &Binaries) -> Process {
     )
 }
 
-/// The scheduler.
 pub(crate) fn scheduler(binaries: &Binaries) -> Process {
     control(
         binaries,
@@ -157,13 +165,13 @@ pub(crate) fn scheduler(binaries: &Binaries) -> Process {
     )
 }
 
-/// The cluster's DNS, on node 1's address.
+/// The cluster's DNS server, on node 1's address.
 pub(crate) fn coredns(binaries: &Binaries) -> Process {
     let corefile = setting("Corefile").display().to_string();
     control(binaries, Tool::Coredns, ["-conf".into(), corefile])
 }
 
-/// Makes the volumes of the default StorageClass.
+/// Provisions the volumes of the default StorageClass.
 pub(crate) fn local_provisioner(binaries: &Binaries) -> Process {
     control(
         binaries,
@@ -176,11 +184,11 @@ pub(crate) fn local_provisioner(binaries: &Binaries) -> Process {
 }
 
 /// Holds a node's mount namespace: a private copy of the machine's, in which the folders that
-/// containerd, CNI and the kubelet write to are the node's own. When the last process of the
-/// node ends, so do all its mounts.
+/// containerd, CNI and the kubelet write to are the node's own. The mounts end with the last process
+/// of the node.
 pub(crate) fn holder(node: Node) -> Process {
-    // The first two binds into `lib` let the node's /var/lib show this cluster's own folder at its
-    // usual path. The last line is the sign that all is done.
+    // Binding HOME into `lib` first keeps this cluster's own folder visible at its usual path once
+    // `lib` covers /var/lib. The file `held` signals that all mounts exist.
     let script = format!(
         "set -e; cd \"$1\"
          mount --no-mtab --bind run /run
@@ -203,13 +211,12 @@ pub(crate) fn holder(node: Node) -> Process {
     }
 }
 
-/// A node's container runtime.
 pub(crate) fn containerd(node: Node, holder: u32) -> Process {
     let config = setting(&format!("containerd-{}.toml", node.name()));
     on_node("containerd".into(), node, holder, ["--config".into(), config.display().to_string()])
 }
 
-/// A node's kubelet. Every node is a zone of its own.
+/// A node's kubelet. Every node is its own zone.
 pub(crate) fn kubelet(node: Node, holder: u32, binaries: &Binaries) -> Process {
     let name = node.name();
     on_node(
@@ -226,8 +233,8 @@ pub(crate) fn kubelet(node: Node, holder: u32, binaries: &Binaries) -> Process {
     )
 }
 
-/// A node's service addresses, by iptables. The zeros keep it from changing the limits of the
-/// machine's connection tracking.
+/// A node's Service addresses, by iptables. The zeros keep kube-proxy from changing the machine's
+/// connection tracking limits.
 pub(crate) fn proxy(node: Node, holder: u32, binaries: &Binaries) -> Process {
     on_node(
         binaries.path(Tool::KubeProxy).into(),
@@ -280,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_api_enforces_rbac_and_pod_security() {
+    fn the_api_server_enforces_rbac_and_pod_security() {
         let binaries = Binaries::all_in(Path::new("/bin"));
         let api = apiserver(&Plan::new(3), &binaries);
         assert!(has(&api, "--authorization-mode=Node,RBAC"));
@@ -289,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_joins_its_control_group_before_it_becomes_the_program() {
+    fn a_process_joins_its_control_group_before_it_executes_the_program() {
         let kubelet = kubelet(Node { number: 2 }, 77, &Binaries::all_in(Path::new("/b")));
         let line = launch(&kubelet, Path::new("/sys/fs/cgroup/pids"));
         assert_eq!(line[..3], ["setsid", "sh", "-c"]);
@@ -307,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn two_nodes_share_no_process_name() {
+    fn process_names_differ_between_nodes() {
         let binaries = Binaries::all_in(Path::new("/b"));
         let names = |number| {
             let node = Node { number };

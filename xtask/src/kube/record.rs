@@ -1,7 +1,7 @@
-//! What was done to the machine, written down before it is done: who made the cluster, which
-//! settings it may change, which processes it started.
+//! Records what `kube up` does to the machine, before it does it: which clone created the cluster,
+//! which kernel settings may change, which processes were started.
 //!
-//! A process is known by its id and its start, so that a recycled id is never mistaken for it.
+//! A process is identified by its id and start time, so a reused id is never mistaken for it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{HOME, NETNS_FOLDER, Plan};
 
-/// Settings of the whole machine that a kubelet changes when it starts.
+/// Kernel settings that a starting kubelet changes for the whole machine.
 const SYSCTLS: [&str; 6] = [
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -24,99 +24,96 @@ const SYSCTLS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
 ];
 
-/// How far `up` came.
+/// How far `up` has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
-    /// Still at work, or stopped in the middle.
+    /// `up` is running, or was interrupted.
     Starting,
     /// All nodes were Ready.
     Ready,
 }
 
-/// The mark that says whose cluster this is; its file is made first and removed last.
+/// The owner record. Its file is created first and removed last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
-    /// The folder of the clone that made it.
+    /// Folder of the clone that created the cluster.
     pub(crate) project: PathBuf,
-    /// Where it put the way to the cluster: kubeconfig, wrappers.
+    /// Folder with the kubeconfigs and programs for users.
     pub(crate) shown: PathBuf,
-    /// The kernel's id for the time since it was started.
+    /// The kernel's boot id.
     pub(crate) boot: String,
-    /// The `up` that made it.
+    /// The `kube up` process.
     pub(crate) up: ProcessId,
-    /// How many nodes it has.
     pub(crate) nodes: u8,
-    /// How far it came.
     pub(crate) stage: Stage,
-    /// The machine's settings as they were, by their path below /proc/sys.
+    /// Kernel settings before `up`, by path below /proc/sys.
     pub(crate) sysctls: BTreeMap<String, String>,
-    /// Whether anyone had named a network namespace before; the first to do so leaves a mount.
+    /// Whether the folder of network namespaces existed before. The first `ip netns add` creates and
+    /// mounts it.
     #[serde(default)]
     pub(crate) netns_before: bool,
 }
 
-/// A process that can be told from a later one with the same number.
+/// A process id that is not confused with a later process of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
-    /// Its number.
     pub(crate) pid: u32,
-    /// When it started, in clock ticks since the machine did.
+    /// Start time in clock ticks since boot.
     pub(crate) start_ticks: u64,
 }
 
-/// A started process, one line of the list.
+/// A started process; one line of the process list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Started {
-    /// As in [`super::process::Process`].
+    /// Name of the [`super::process::Process`].
     pub(crate) name: String,
-    /// Who it is.
     #[serde(flatten)]
     pub(crate) id: ProcessId,
 }
 
 impl ProcessId {
-    /// The process that has this number now.
+    /// The process that has this number now, if any.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(Self { pid, start_ticks: start_ticks(&stat)? })
     }
 
-    /// Whether it still runs. A zombie does not.
+    /// Whether it is running. A zombie is not.
     pub(crate) fn runs(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         start_ticks(&stat) == Some(self.start_ticks)
             && !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
     }
 
-    /// Whether its number is still taken, be it by a zombie.
-    pub(crate) fn lingers(self) -> bool {
+    /// Whether it exists, running or as a zombie.
+    pub(crate) fn exists(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 
-    /// Kills this process and no other: the handle is taken first, then the start is compared.
+    /// Kills this process and no other: it opens the handle first, then compares the start time.
     pub(crate) fn kill(self) {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let handle = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         if let Some(handle) = handle.filter(|_| self.runs()) {
-            // It may end by itself in this moment.
+            // It may end by itself at this moment.
             let _ = pidfd_send_signal(handle, Signal::KILL);
         }
     }
 }
 
-/// The 22nd field of /proc/PID/stat; the second, the name, may hold blanks and brackets.
+/// Field 22 of /proc/PID/stat. Field 2, the name, may contain blanks and parentheses.
 fn start_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     rest.split(' ').nth(19)?.parse().ok()
 }
 
 impl Owner {
-    /// The mark of a cluster that this process is about to make.
+    /// The record of a cluster that this process is about to create.
     ///
     /// # Errors
     /// When /proc cannot be read.
     pub(crate) fn new(project: &Path, plan: &Plan) -> Result<Self> {
-        let up = ProcessId::of(std::process::id()).context("read our own process")?;
+        let up = ProcessId::of(std::process::id()).context("read /proc of this process")?;
         let sysctls = SYSCTLS
             .into_iter()
             .filter_map(|name| {
@@ -131,45 +128,45 @@ impl Owner {
         Ok(Self { project, shown, boot: boot()?, up, nodes, stage, sysctls, netns_before })
     }
 
-    /// Reads the mark, if there is one.
+    /// Reads the record, if there is one.
     ///
     /// # Errors
-    /// When it is there, but cannot be understood.
+    /// When it exists but cannot be parsed.
     pub(crate) fn read() -> Result<Option<Self>> {
         match fs::read_to_string(file()) {
-            Ok(text) => Ok(Some(
-                serde_json::from_str(&text)
-                    .with_context(|| format!("{} is not a mark of this tool", file().display()))?,
-            )),
+            Ok(text) => Ok(Some(serde_json::from_str(&text).with_context(|| {
+                format!("{} is not an owner record of this tool", file().display())
+            })?)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("read {}", file().display())),
         }
     }
 
-    /// Makes the mark, for the first of two that try at once. It appears whole or not at all.
+    /// Creates the record. Of two concurrent calls one succeeds, and the file is never partial.
     ///
     /// # Errors
     /// When there is one already.
     pub(crate) fn claim(&self) -> Result<()> {
-        fs::create_dir_all(HOME).with_context(|| format!("make {HOME}"))?;
+        fs::create_dir_all(HOME).with_context(|| format!("create {HOME}"))?;
         let draft = Path::new(HOME).join(format!("owner.{}", self.up.pid));
         fs::write(&draft, self.text()?)?;
         let linked = fs::hard_link(&draft, file());
         fs::remove_file(&draft)?;
-        linked.with_context(|| format!("make {}: is another `kube up` at work?", file().display()))
+        linked
+            .with_context(|| format!("create {}: is another `kube up` running?", file().display()))
     }
 
-    /// Writes the mark anew.
+    /// Replaces the record.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub(crate) fn write(&self) -> Result<()> {
         let draft = Path::new(HOME).join("owner.draft");
         fs::write(&draft, self.text()?)?;
-        fs::rename(&draft, file()).context("write who owns the cluster")
+        fs::rename(&draft, file()).context("write the owner record")
     }
 
-    /// Gives the machine's settings back.
+    /// Restores the kernel settings.
     ///
     /// # Errors
     /// When the kernel refuses one.
@@ -183,7 +180,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Whether the machine was started again since the cluster was made.
+    /// Whether the machine was rebooted after the cluster was created.
     pub(crate) fn before_boot(&self) -> bool {
         boot().is_ok_and(|now| now != self.boot)
     }
@@ -206,19 +203,19 @@ fn list() -> PathBuf {
     Path::new(HOME).join("processes.jsonl")
 }
 
-/// Adds a process to the list.
+/// Appends a process to the list.
 ///
 /// # Errors
 /// When it has ended already, or the list cannot be written.
 pub(crate) fn started(name: &str, pid: u32) -> Result<Started> {
-    let Some(id) = ProcessId::of(pid) else { bail!("{name} ended at once") };
+    let Some(id) = ProcessId::of(pid) else { bail!("{name} ended immediately") };
     let started = Started { name: name.to_owned(), id };
     let mut list: File = OpenOptions::new().create(true).append(true).open(list())?;
     writeln!(list, "{}", serde_json::to_string(&started)?)?;
     Ok(started)
 }
 
-/// All processes on the list; a half-written last line is passed over.
+/// All processes on the list; a half-written last line is ignored.
 pub(crate) fn all_started() -> Vec<Started> {
     parse_list(&fs::read_to_string(list()).unwrap_or_default())
 }
@@ -233,13 +230,13 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_name_with_brackets_does_not_shift_the_fields() {
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
         let stat = "42 (a) (b) c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
         assert_eq!(start_ticks(stat), Some(987_654));
     }
 
     #[test]
-    fn a_recycled_number_is_never_killed() {
+    fn a_reused_process_id_is_not_killed() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat");
         let real = ProcessId::of(child.id()).expect("it runs");
         let earlier = ProcessId { start_ticks: real.start_ticks - 1, ..real };
@@ -251,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_last_line_is_passed_over() {
+    fn a_half_written_last_line_is_ignored() {
         let text = "{\"name\":\"etcd\",\"pid\":7,\"start_ticks\":9}\n{\"name\":\"kub";
         let id = ProcessId { pid: 7, start_ticks: 9 };
         assert_eq!(parse_list(text), [Started { name: "etcd".into(), id }]);

@@ -1,5 +1,6 @@
-//! The text of every settings file and of the objects that a new cluster starts with. Pure.
+//! Text of every configuration file and of the objects that a new cluster starts with. Pure.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -8,12 +9,13 @@ use super::plan::{DOMAIN, Node, Plan, STORAGE_CLASS, secret};
 use super::process::Place;
 use crate::tools::PAUSE_IMAGE;
 
-/// A kubeconfig: JSON is YAML, too. The certificate files have the user's name.
-pub(crate) fn kubeconfig(plan: &Plan, user: &str) -> String {
+/// A kubeconfig (JSON is valid YAML) for an API server at `server`. The certificate files are named
+/// after the user.
+pub(crate) fn kubeconfig(server: SocketAddr, user: &str) -> String {
     pretty(&json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "larder",
         "clusters": [{"name": "larder", "cluster": {
-            "server": plan.server(), "certificate-authority": secret("ca.crt"),
+            "server": format!("https://{server}"), "certificate-authority": secret("ca.crt"),
         }}],
         "contexts": [{"name": "larder", "context": {"cluster": "larder", "user": user}}],
         "users": [{"name": user, "user": {
@@ -23,7 +25,7 @@ pub(crate) fn kubeconfig(plan: &Plan, user: &str) -> String {
     }))
 }
 
-/// A kubelet's configuration: quick to report, slow to evict, in a control group of its own.
+/// A kubelet's configuration: it reports often, evicts late and has its own control group.
 pub(crate) fn kubelet(plan: &Plan, node: Node) -> String {
     let name = node.name();
     pretty(&json!({
@@ -39,7 +41,7 @@ pub(crate) fn kubelet(plan: &Plan, node: Node) -> String {
         "tlsPrivateKeyFile": secret(&format!("kubelet-{name}.key")),
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "cgroupDriver": "cgroupfs",
-        // Two kubelets that share a root end each other's pods.
+        // Two kubelets with one cgroup root kill each other's pods.
         "cgroupRoot": format!("/{}", node.cgroup()),
         "failSwapOn": false,
         "failCgroupV1": false,
@@ -50,7 +52,7 @@ pub(crate) fn kubelet(plan: &Plan, node: Node) -> String {
         "nodeLeaseDurationSeconds": 12,
         "syncFrequency": "10s",
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-        // The nodes share the machine's memory and disk with everything else on it.
+        // The nodes share memory and disk with everything else on the machine.
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%",
             "nodefs.inodesFree": "1%", "imagefs.available": "1%", "imagefs.inodesFree": "1%"},
         "imageGCHighThresholdPercent": 100,
@@ -59,8 +61,8 @@ pub(crate) fn kubelet(plan: &Plan, node: Node) -> String {
     }))
 }
 
-/// containerd's configuration (version 2, for containerd 1.6). Paths are the usual ones: a node
-/// has folders of its own there.
+/// containerd's configuration (version 2, for containerd 1.6). It uses the usual paths, where each
+/// node has its own folders mounted.
 pub(crate) fn containerd(node: Node) -> String {
     format!(
         r#"version = 2
@@ -93,8 +95,8 @@ SystemdCgroup = false
     )
 }
 
-/// A node's pod network: a veth pair a pod, routed, so that service addresses work between pods
-/// of one node without the kernel's bridge filter.
+/// A node's pod network: one routed veth pair per pod. Service addresses then work between pods of
+/// one node without the kernel's bridge netfilter.
 pub(crate) fn cni(node: Node) -> String {
     pretty(&json!({
         "cniVersion": "1.0.0", "name": "larder",
@@ -109,8 +111,8 @@ pub(crate) fn cni(node: Node) -> String {
     }))
 }
 
-/// CoreDNS: the cluster's names and no others. There is no cache in front, and a second of life:
-/// a new member's name is seen at once.
+/// CoreDNS serves the cluster's names only. It has no cache and a TTL of one second, so clients see
+/// a new member's name at once.
 pub(crate) fn corefile(plan: &Plan) -> String {
     format!(
         ".:53 {{
@@ -128,12 +130,12 @@ pub(crate) fn corefile(plan: &Plan) -> String {
     )
 }
 
-/// For pods that ask for the node's own resolver.
+/// For pods that use the node's own resolver.
 pub(crate) fn resolv_conf(plan: &Plan) -> String {
     format!("nameserver {}\n", plan.first().address())
 }
 
-/// What a new cluster is given: the rights of the DNS and of the provisioner, and the default
+/// Objects of a new cluster: RBAC of the DNS server and of the provisioner, and the default
 /// StorageClass.
 pub(crate) fn first_objects() -> String {
     let read = ["get", "list", "watch"];
@@ -182,7 +184,7 @@ pub(crate) fn first_objects() -> String {
     pretty(&json!({"apiVersion": "v1", "kind": "List", "items": items}))
 }
 
-/// How tests and scripts find the cluster: `target/kube/env.json`.
+/// `target/kube/env.json`, by which tests and scripts find the cluster.
 pub(crate) fn environment(plan: &Plan) -> String {
     let nodes: Vec<Value> = plan
         .nodes
@@ -200,8 +202,9 @@ pub(crate) fn environment(plan: &Plan) -> String {
         .collect();
     pretty(&json!({
         "kubeconfig": plan.kubeconfig(),
-        "kubectl": plan.shown.join("bin/kubectl"),
-        "inCluster": plan.shown.join("bin/in-cluster"),
+        "insideKubeconfig": plan.inside_kubeconfig(),
+        "kubectl": plan.program("kubectl"),
+        "inCluster": plan.program("in-cluster"),
         "netns": plan.first().netns(),
         "netnsFile": plan.first().netns_file(),
         "dns": plan.first().address(),
@@ -212,17 +215,17 @@ pub(crate) fn environment(plan: &Plan) -> String {
 }
 
 /// A shell script that runs one program inside node 1's network. It joins the cluster's control
-/// group first, so that `down` ends it, whatever became of the test that started it.
+/// group first, so `down` kills the program even when the test that started it is gone.
 pub(crate) fn wrapper(plan: &Plan, tracking: &Path, program: &str) -> String {
     let procs = tracking.join(Place::Control.cgroup()).join("cgroup.procs");
     format!(
         "#!/bin/sh
-# Runs inside the network of the throw-away cluster's first node, until `kube down` at the latest.
+# Runs inside the network of the throw-away cluster's first node, at most until `kube down`.
 echo 0 >'{}' || exit
 KUBECONFIG='{}' exec nsenter --net='{}' -- {program} \"$@\"
 ",
         procs.display(),
-        plan.kubeconfig().display(),
+        plan.inside_kubeconfig().display(),
         plan.first().netns_file().display()
     )
 }

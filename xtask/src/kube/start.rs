@@ -1,4 +1,4 @@
-//! Starts processes and watches over them while `up` waits: the thin edge below the pure plans.
+//! Starts the cluster's processes and watches them while `up` waits.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use anyhow::{Context, Result, bail};
 
 use super::plan::{Node, Plan};
 use super::process::{self, Process};
-use super::{cgroup, record};
+use super::{cgroup, load, record};
 use crate::command;
 use crate::tools::Binaries;
 
-/// How often a condition is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Poll interval while waiting.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Starts processes for one plan.
 pub(crate) struct Starter<'a> {
@@ -25,24 +25,28 @@ pub(crate) struct Starter<'a> {
 }
 
 impl<'a> Starter<'a> {
-    /// A starter that has started nothing.
     pub(crate) fn new(plan: &'a Plan, hierarchies: &[cgroup::Hierarchy]) -> Self {
         let tracking = cgroup::tracking(hierarchies).root.clone();
         Self { plan, tracking, children: Vec::new() }
     }
 
-    /// Starts a process, with its output going to a log of its name, and records it.
+    /// Starts a process, writes its output to the log of its name, and records it.
     ///
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn start(&mut self, process: &Process) -> Result<u32> {
+        self.start_with(process, Stdio::null())
+    }
+
+    /// As [`Self::start`], with something other than an empty standard input.
+    pub(crate) fn start_with(&mut self, process: &Process, stdin: impl Into<Stdio>) -> Result<u32> {
         let name = &process.name;
         let log = File::create(self.plan.log(name)).with_context(|| format!("log of {name}"))?;
         let line = process::launch(process, &self.tracking);
         let child = Command::new(&line[0])
             .args(&line[1..])
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
@@ -53,10 +57,10 @@ impl<'a> Starter<'a> {
         Ok(pid)
     }
 
-    /// Waits until something holds, and gives up when a process that we started has ended.
+    /// Waits until `holds` returns true. Fails early when a started process has ended.
     ///
     /// # Errors
-    /// With the last lines of the log of `whose`, or of the process that ended.
+    /// The last lines of the log of `whose`, or of the process that ended.
     pub(crate) fn wait(
         &mut self,
         what: &str,
@@ -73,18 +77,21 @@ impl<'a> Starter<'a> {
             }
             if Instant::now() > deadline {
                 let limit = limit.as_secs();
-                bail!("{what}: not after {limit} s; {whose} says:\n{}", tail(self.plan, whose));
+                bail!(
+                    "{what}: not within {limit} s; the log of {whose} ends:\n{}",
+                    tail(self.plan, whose)
+                );
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// Starts the file system and the container runtime of a node and returns its holder's
-    /// process id.
+    /// Starts a node's mount namespace and container runtime. Returns the process id of the
+    /// namespace's holder.
     ///
     /// # Errors
-    /// When they do not come up.
+    /// When either does not come up.
     pub(crate) fn boot(&mut self, node: Node, pause: &Path) -> Result<u32> {
         let held = node.folder().join("held");
         let holder_process = process::holder(node);
@@ -94,11 +101,11 @@ impl<'a> Starter<'a> {
         let containerd = process::containerd(node, holder);
         self.start(&containerd)?;
         self.wait("containerd", &containerd.name, limit, || answers(node))?;
-        load(node, pause)?;
+        load::into_node(node, pause)?;
         Ok(holder)
     }
 
-    /// Starts what makes a booted node a part of the cluster.
+    /// Starts the processes that make a booted node part of the cluster.
     ///
     /// # Errors
     /// When a process cannot be started.
@@ -109,7 +116,7 @@ impl<'a> Starter<'a> {
     }
 }
 
-/// Makes the empty disk of a node.
+/// Creates a node's empty disk.
 ///
 /// # Errors
 /// When a folder cannot be made.
@@ -117,31 +124,15 @@ pub(crate) fn make_disk(node: Node) -> Result<()> {
     for folder in ["lib/larder-kube", "log", "opt", "run", "volumes"] {
         fs::create_dir_all(node.folder().join(folder)).context("make a node's disk")?;
     }
-    // kubelet and containerd make their own; these two must be there to be written to.
+    // kubelet and containerd create their other folders themselves.
     for folder in ["lib/kubelet", "lib/cni"] {
         fs::create_dir_all(node.folder().join(folder)).context("make a node's disk")?;
     }
     Ok(())
 }
 
-/// Puts a docker-archive into a node.
-///
-/// # Errors
-/// containerd's words.
-pub(crate) fn load(node: Node, archive: &Path) -> Result<()> {
-    command::output(ctr(node).args(["images", "import"]).arg(archive))
-        .with_context(|| format!("load {} into {}", archive.display(), node.name()))?;
-    Ok(())
-}
-
 fn answers(node: Node) -> bool {
-    node.containerd_socket().exists() && command::output(ctr(node).arg("version")).is_ok()
-}
-
-fn ctr(node: Node) -> Command {
-    let mut ctr = Command::new("ctr");
-    ctr.arg("--address").arg(node.containerd_socket()).args(["--namespace", "k8s.io"]);
-    ctr
+    node.containerd_socket().exists() && command::output(load::ctr(node).arg("version")).is_ok()
 }
 
 fn tail(plan: &Plan, process: &str) -> String {

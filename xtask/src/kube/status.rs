@@ -1,4 +1,4 @@
-//! `kube status`: what stands, what runs and what the API says. It changes nothing.
+//! `kube status`: the cluster's state, its processes and what the API reports. It changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,22 @@ use crate::workspace;
 /// Prints the state of the cluster.
 ///
 /// # Errors
-/// As [`ownership::ours`].
+/// As [`ownership::find`].
 pub(crate) fn status() -> Result<()> {
-    let Some(owner) = ownership::ours(workspace::root())? else {
+    let Some(owner) = ownership::find(workspace::root())? else {
         println!("no cluster: cargo xtask kube up");
         return Ok(());
     };
     let plan = Plan::new(owner.nodes);
     match owner.stage {
-        Stage::Starting => println!("a cluster that never became Ready (kube down removes it)"),
-        Stage::Ready if owner.before_boot() => println!("a cluster from before the last boot"),
+        Stage::Starting => println!("a cluster that never became Ready; `kube down` removes it"),
+        Stage::Ready if owner.before_boot() => {
+            println!("a cluster from before the last reboot; `kube down` removes it")
+        }
         Stage::Ready => println!("a cluster of {} nodes", owner.nodes),
     }
     for process in newest(record::all_started()) {
-        let state = if process.id.runs() { "runs" } else { "ended" };
+        let state = if process.id.runs() { "running" } else { "ended" };
         println!("  {:26} {:>7}  {state}", process.name, process.id.pid);
     }
     println!("logs: {}", plan.shown.join("logs").display());
@@ -37,7 +39,7 @@ pub(crate) fn status() -> Result<()> {
     Ok(())
 }
 
-/// Of each name the last start, in the order of the names.
+/// The last start of each name, sorted by name.
 pub(crate) fn newest(started: Vec<Started>) -> Vec<Started> {
     let by_name: BTreeMap<String, Started> =
         started.into_iter().map(|each| (each.name.clone(), each)).collect();
@@ -50,7 +52,7 @@ mod tests {
     use crate::kube::record::ProcessId;
 
     #[test]
-    fn a_process_started_twice_is_shown_once_as_it_is_now() {
+    fn a_process_started_twice_is_shown_once_with_its_last_id() {
         let start = |pid| Started { name: "etcd".into(), id: ProcessId { pid, start_ticks: 1 } };
         assert_eq!(newest(vec![start(1), start(2)]), [start(2)]);
     }

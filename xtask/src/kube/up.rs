@@ -1,9 +1,11 @@
-//! `kube up`: from nothing to Ready nodes, in the order in which the parts need each other.
+//! `kube up`: creates a cluster and waits for Ready nodes, in the order of the parts' dependencies.
 //!
-//! Nothing is made before the mark of ownership stands, so `down` always knows what to do.
+//! The owner record is written before anything else is created, so `down` always finds the rest.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,12 +16,12 @@ use serde_json::Value;
 use super::plan::{Plan, secret, setting};
 use super::record::{Owner, Stage};
 use super::start::{self, Starter};
-use super::{cgroup, down, network, ownership, pki, process, settings};
+use super::{cgroup, down, forward, network, ownership, pki, process, settings};
 use crate::packages::{self, Needed};
 use crate::tools::{self, Binaries, Tool};
 use crate::{command, workspace};
 
-/// What the machine must have, and the Debian package that brings it.
+/// Programs that the machine must have, and the Debian packages that contain them.
 const NEEDED: [Needed; 9] = [
     Needed { file: "containerd", package: "containerd" },
     Needed { file: "ctr", package: "containerd" },
@@ -32,23 +34,24 @@ const NEEDED: [Needed; 9] = [
     Needed { file: "nsenter", package: "util-linux" },
 ];
 
-/// The programs of a cluster.
-const PROGRAMS: [Tool; 9] = [
+/// The programs of a cluster and of its users.
+const PROGRAMS: [Tool; 10] = [
     Tool::KubeApiserver,
     Tool::Kubelet,
     Tool::KubeControllerManager,
     Tool::KubeScheduler,
     Tool::KubeProxy,
     Tool::Kubectl,
+    Tool::Helm,
     Tool::LocalProvisioner,
     Tool::Etcd,
     Tool::Coredns,
 ];
 
-/// Longer than anything takes on a machine that is busy with builds.
+/// Longer than any step takes on a machine that is busy with builds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Builds what a cluster is made of, as far as it is missing: its programs and the pause image.
+/// Builds what is missing of a cluster's programs and its pause image.
 ///
 /// # Errors
 /// As [`tools::ensure`].
@@ -56,28 +59,28 @@ fn prepare() -> Result<(Binaries, PathBuf)> {
     Ok((tools::ensure(&PROGRAMS)?, tools::pause_image()?))
 }
 
-/// Makes a cluster of `nodes` nodes; one that stands already is left as it is.
+/// Creates a cluster of `nodes` nodes, unless one exists.
 ///
 /// # Errors
-/// One line when the machine lacks something or the names are taken; otherwise the words of the
-/// part that failed. What was begun is removed again unless `keep` is set.
+/// When the machine lacks a program, the cluster's names are in use, or a part does not come up. A
+/// partial cluster is removed unless `keep` is set.
 pub(crate) fn up(nodes: u8, keep: bool) -> Result<()> {
-    let typed = Instant::now();
+    let begin = Instant::now();
     if !rustix::process::geteuid().is_root() {
-        bail!("`kube up` makes network namespaces and mounts: run it as root");
+        bail!("`kube up` creates network namespaces and mounts: run it as root");
     }
     packages::ensure(&NEEDED)?;
     let plan = Plan::new(nodes);
-    if let Some(owner) = ownership::ours(workspace::root())? {
-        if owner.stage == Stage::Ready && down::whole(&owner) {
+    if let Some(owner) = ownership::find(workspace::root())? {
+        if owner.stage == Stage::Ready && down::is_intact(&owner) {
             if owner.nodes != nodes {
                 let has = owner.nodes;
-                bail!("a cluster of {has} nodes stands already: `cargo xtask kube down` first");
+                bail!("there is a cluster of {has} nodes: run `cargo xtask kube down` first");
             }
-            println!("the cluster stands already: eval \"$(cargo xtask kube env)\"");
+            println!("the cluster exists: eval \"$(cargo xtask kube env)\"");
             return Ok(());
         }
-        println!("removing what an earlier cluster left");
+        println!("removing the remains of an earlier cluster");
         down::down(workspace::root())?;
     }
     let (binaries, pause) = prepare()?;
@@ -95,9 +98,9 @@ pub(crate) fn up(nodes: u8, keep: bool) -> Result<()> {
         return Err(error);
     }
     println!(
-        "{nodes} nodes Ready after {:.1} s ({:.1} s since the command was typed)",
+        "{nodes} nodes Ready after {:.1} s ({:.1} s with builds)",
         built.elapsed().as_secs_f64(),
-        typed.elapsed().as_secs_f64(),
+        begin.elapsed().as_secs_f64(),
     );
     println!("  eval \"$(cargo xtask kube env)\" && kubectl get nodes");
     Ok(())
@@ -106,11 +109,13 @@ pub(crate) fn up(nodes: u8, keep: bool) -> Result<()> {
 fn make(plan: &Plan, binaries: &Binaries, pause: &Path) -> Result<()> {
     let hierarchies = cgroup::hierarchies()?;
     cgroup::make(plan, &hierarchies)?;
-    write_files(plan, binaries)?;
+    let loopback = forward::listen()?;
+    write_files(plan, binaries, loopback.local_addr()?)?;
     network::make(plan)?;
     let mut starter = Starter::new(plan, &hierarchies);
     starter.start(&process::etcd(binaries))?;
     starter.start(&process::apiserver(plan, binaries))?;
+    starter.start_with(&process::forwarder(plan), OwnedFd::from(loopback))?;
     let mut holders = Vec::new();
     for node in &plan.nodes {
         holders.push((*node, starter.boot(*node, pause)?));
@@ -130,37 +135,37 @@ fn make(plan: &Plan, binaries: &Binaries, pause: &Path) -> Result<()> {
     let kubelet = format!("kubelet-{}", plan.first().name());
     starter.wait("nodes Ready", &kubelet, PATIENCE, || {
         kubectl(plan, &["get", "nodes", "--output=json"], "")
-            .is_ok_and(|list| ready(&list) == plan.nodes.len())
+            .is_ok_and(|list| count_ready(&list) == plan.nodes.len())
     })?;
-    starter.wait("the DNS", &coredns.name, PATIENCE, || {
+    starter.wait("the DNS server", &coredns.name, PATIENCE, || {
         fs::read_to_string(format!("/proc/{dns}/net/tcp")).is_ok_and(|table| listens(&table, 8181))
     })?;
     let controllers = Tool::KubeControllerManager.name();
-    // A pod applied before its service account exists is refused.
+    // The API server refuses a pod whose service account does not exist yet.
     starter.wait("the first service account", controllers, PATIENCE, || {
         kubectl(plan, &["get", "serviceaccount", "default"], "").is_ok()
     })
 }
 
-fn write_files(plan: &Plan, binaries: &Binaries) -> Result<()> {
+fn write_files(plan: &Plan, binaries: &Binaries, loopback: SocketAddr) -> Result<()> {
     let pki = secret("").join("");
     for folder in [&pki, &setting(""), &plan.shown.join("logs"), &plan.shown.join("bin")] {
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     }
     fs::set_permissions(&pki, fs::Permissions::from_mode(0o700))?;
     pki::make(plan, &pki)?;
     for user in ["controller-manager", "scheduler", "proxy", "coredns", "local-provisioner"] {
-        fs::write(secret(&format!("{user}.kubeconfig")), settings::kubeconfig(plan, user))?;
+        fs::write(secret(&format!("{user}.kubeconfig")), settings::kubeconfig(plan.api(), user))?;
     }
     fs::write(setting("Corefile"), settings::corefile(plan))?;
     fs::write(setting("resolv.conf"), settings::resolv_conf(plan))?;
     for node in &plan.nodes {
         let name = node.name();
         let user = format!("kubelet-{name}");
-        fs::write(secret(&format!("{user}.kubeconfig")), settings::kubeconfig(plan, &user))?;
+        fs::write(secret(&format!("{user}.kubeconfig")), settings::kubeconfig(plan.api(), &user))?;
         fs::write(setting(&format!("kubelet-{name}.json")), settings::kubelet(plan, *node))?;
         fs::write(setting(&format!("containerd-{name}.toml")), settings::containerd(*node))?;
         let cni = setting(&format!("cni-{name}"));
@@ -168,20 +173,25 @@ fn write_files(plan: &Plan, binaries: &Binaries) -> Result<()> {
         fs::write(cni.join("larder.conflist"), settings::cni(*node))?;
         start::make_disk(*node)?;
     }
-    fs::write(plan.kubeconfig(), settings::kubeconfig(plan, "admin"))?;
-    fs::set_permissions(plan.kubeconfig(), fs::Permissions::from_mode(0o600))?;
+    for (file, server) in [(plan.kubeconfig(), loopback), (plan.inside_kubeconfig(), plan.api())] {
+        fs::write(&file, settings::kubeconfig(server, "admin"))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    }
     fs::write(plan.shown.join("env.json"), settings::environment(plan))?;
-    write_wrapper(plan, "kubectl", &format!("'{}'", binaries.path(Tool::Kubectl).display()))?;
+    for tool in [Tool::Kubectl, Tool::Helm] {
+        symlink(binaries.path(tool), plan.program(tool.name())).context("link a program")?;
+    }
     write_wrapper(plan, "in-cluster", "")?;
     Ok(())
 }
 
-/// Writes one script into the folder that `kube env` puts on the PATH.
+/// Writes a script that runs a program inside the cluster's network, into the folder that `kube env`
+/// adds to the PATH.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn write_wrapper(plan: &Plan, name: &str, program: &str) -> Result<()> {
-    let file = plan.shown.join("bin").join(name);
+    let file = plan.program(name);
     let hierarchies = cgroup::hierarchies()?;
     let tracking = &cgroup::tracking(&hierarchies).root;
     fs::write(&file, settings::wrapper(plan, tracking, program))?;
@@ -189,29 +199,30 @@ pub(crate) fn write_wrapper(plan: &Plan, name: &str, program: &str) -> Result<()
     Ok(())
 }
 
-/// Runs kubectl as the administrator, inside the cluster's network, and returns what it printed.
+/// Runs kubectl as the administrator and returns its output.
 ///
 /// # Errors
-/// kubectl's words.
+/// The output of kubectl.
 pub(crate) fn kubectl(plan: &Plan, arguments: &[&str], input: &str) -> Result<String> {
-    let mut kubectl = Command::new(plan.shown.join("bin/kubectl"));
+    let mut kubectl = Command::new(plan.program(Tool::Kubectl.name()));
+    kubectl.env("KUBECONFIG", plan.kubeconfig());
     command::fed(kubectl.arg("--request-timeout=10s").args(arguments), input)
 }
 
-/// How many nodes of a list are Ready.
-fn ready(list: &str) -> usize {
+/// Number of Ready nodes in a list.
+fn count_ready(list: &str) -> usize {
     let list: Value = serde_json::from_str(list).unwrap_or_default();
     list["items"].as_array().map_or(0, |nodes| nodes.iter().filter(|node| is_ready(node)).count())
 }
 
-/// Whether a node says that it is Ready.
+/// Whether a node's condition Ready is True.
 pub(crate) fn is_ready(node: &Value) -> bool {
     node["status"]["conditions"].as_array().is_some_and(|conditions| {
         conditions.iter().any(|each| each["type"] == "Ready" && each["status"] == "True")
     })
 }
 
-/// Whether a table of TCP sockets, as in /proc/PID/net/tcp, has a listener on a port.
+/// Whether a table of TCP sockets (/proc/PID/net/tcp) has a listener on a port.
 fn listens(table: &str, port: u16) -> bool {
     let end = format!(":{port:04X}");
     table.lines().skip(1).any(|line| {
@@ -233,12 +244,12 @@ mod tests {
             ]}})
         };
         let list = serde_json::json!({"items": [node("True"), node("Unknown"), node("False"), {}]});
-        assert_eq!(ready(&list.to_string()), 1);
-        assert_eq!(ready("not JSON"), 0);
+        assert_eq!(count_ready(&list.to_string()), 1);
+        assert_eq!(count_ready("not JSON"), 0);
     }
 
     #[test]
-    fn a_listener_is_told_from_a_connection() {
+    fn a_connection_is_not_taken_for_a_listener() {
         let table = "  sl  local_address rem_address   st tx_queue\n\
                      0: 0100007F:1FF5 00000000:0000 0A 00000000:00000000\n\
                      1: 0100007F:0050 0100007F:9999 01 00000000:00000000\n";

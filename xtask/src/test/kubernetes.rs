@@ -1,33 +1,35 @@
-//! The end-to-end tests: images built and loaded, a throw-away cluster brought up, the tests of
-//! `e2e/` run in its first node's network, the cluster taken down again.
+//! The end-to-end tests: images are built and loaded into a throw-away cluster, README's commands
+//! run on it as printed, and the tests of `e2e/` run in its first node's network.
 //!
-//! It never uses a cluster that it did not bring up, and takes its own down whatever happened.
+//! A cluster that exists is used and stays. Otherwise the tier creates one and removes it, unless it
+//! is to be kept.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod logs;
+mod readme;
+
+use std::fs::{self, File, TryLockError};
+use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
-use serde_json::Value;
+use anyhow::{Context as _, Result, bail};
 
 use super::ahead::Ahead;
-use super::report::{BuildClock, Count, Outcome};
+use super::report::{BuildClock, Count, TierResult};
 use super::{cargo_test, counted};
 use crate::compile::{self, TestProgram};
-use crate::image::{self, Archive};
 use crate::tools::{self, Tool};
-use crate::{command, packages, workspace};
+use crate::{command, image, kube, packages, workspace};
 
-/// How many nodes: the fewest on which one may die and two remain.
-const NODES: &str = "3";
-/// The program of `e2e/` that holds the tests.
-const TESTS: [&str; 2] = ["--test", "kubernetes"];
-/// How much of a pod's log is shown after a failure; all of it is kept in a file.
-const LINES: usize = 25;
-/// What the tests start beside the cluster.
-const NEEDED: [packages::Needed; 1] =
-    [packages::Needed { file: "prometheus", package: "prometheus" }];
+/// The smallest cluster of which one node may fail while two remain.
+const NODES: u8 = 3;
+/// Tests that run at the same time; the control plane shares the machine's cores with them.
+const THREADS: &str = "4";
+/// Debian packages of servers that the tests start.
+const NEEDED: [packages::Needed; 2] = [
+    packages::Needed { file: "prometheus", package: "prometheus" },
+    packages::Needed { file: "/usr/lib/postgresql", package: "postgresql" },
+];
 
 /// Begins the build of the Go programs, which takes longest, unless the tier cannot run.
 pub(super) fn ahead() -> Ahead {
@@ -38,158 +40,166 @@ pub(super) fn ahead() -> Ahead {
     Ahead::start([("tools", vec![this(&["tools", "etcd"]), this(&["tools"])])])
 }
 
-/// Brings everything up, runs the tests, takes everything down.
-pub(super) fn run(ahead: &mut Ahead, building: &mut BuildClock, filters: &[String]) -> Outcome {
-    building.time(|| ahead.wait());
-    obstacle().map_or_else(|| counted(whole(building, filters)), |why| Outcome::NotRun(why.into()))
+/// Runs the tier. With `keep`, the cluster stays for the next run.
+pub(super) fn run(building: &mut BuildClock, filters: &[String], keep: bool) -> TierResult {
+    obstacle().map_or_else(|| counted(run_all(building, filters, keep)), TierResult::NotRun)
 }
 
 /// Why the tier cannot run here and now.
-fn obstacle() -> Option<&'static str> {
+fn obstacle() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
-        Some("it makes network namespaces, so it has to be run as root")
-    } else if place().join("env.json").exists() {
-        Some("a cluster stands already and may be in use: `cargo xtask kube down` first")
-    } else {
-        None
+        return Some("it creates network namespaces, so it has to run as root".into());
+    }
+    match kube::nodes() {
+        Err(error) => Some(format!("{error:#}")),
+        Ok(Some(nodes)) if nodes < NODES => Some(format!(
+            "the cluster has {nodes} nodes and the tests need {NODES}: `cargo xtask kube down` first"
+        )),
+        Ok(_) => None,
     }
 }
 
-fn whole(building: &mut BuildClock, filters: &[String]) -> Result<Count> {
+fn run_all(building: &mut BuildClock, filters: &[String], keep: bool) -> Result<Count> {
+    let _lock = lock()?;
+    let program = building.time(build_tests)?;
+    let tests = list(&program, filters)?;
+    let with_readme = filters.is_empty() || filters.iter().any(|each| readme::NAME.contains(each));
+    if tests == 0 && !with_readme {
+        return Ok(Count::default());
+    }
     packages::ensure(&NEEDED)?;
-    let (images, tests) = building.time(build)?;
+    building.time(|| tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl]))?;
+    let begin = Instant::now();
+    let mut cluster = Cluster::find_or_start(keep)?;
+    let images = building.time(image::build_for_tests)?;
     image::show(&images)?;
-    let _cluster = Cluster::up()?;
-    let archives: Vec<&Path> = images.iter().map(|image| image.file.as_path()).collect();
-    command::shown(kube(&["load"]).args(archives))?;
-    let count = cargo_test::run(&mut test_command(&tests, filters))?;
+    cluster.wait()?;
+    println!("the cluster is ready after {:.0} s", begin.elapsed().as_secs_f64());
+    let archives: Vec<PathBuf> = images.into_iter().map(|image| image.file).collect();
+    let loaded = kube::load(&archives)?;
+    println!("{} images loaded after {:.0} s", loaded.len(), begin.elapsed().as_secs_f64());
+
+    let mut count = Count::default();
+    if with_readme {
+        count = count.plus(readme::run(cluster.is_new())?);
+    }
+    if tests > 0 {
+        count = count.plus(run_tests(&program, filters)?);
+    }
     if count.failed > 0 {
-        show_logs();
+        logs::show();
     }
     Ok(count)
 }
 
-/// Everything is built outside the cluster's network: inside there is no way to a registry of crates.
-fn build() -> Result<(Vec<Archive>, TestProgram)> {
-    tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl])?;
-    let tests = compile::targets(&TESTS)?.tests.pop().context("cargo built no test program")?;
-    Ok((image::build_for_tests()?, tests))
+/// Keeps a second run from using the same cluster.
+fn lock() -> Result<File> {
+    fs::create_dir_all(workspace::target())?;
+    let path = workspace::target().join("kubernetes-tests.lock");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another run of the Kubernetes tests is under way"),
+        Err(TryLockError::Error(error)) => Err(error).context("lock the cluster"),
+    }
 }
 
-/// The test program, inside the network of the cluster's first node.
-fn test_command(tests: &TestProgram, filters: &[String]) -> Command {
-    let mut command = kube(&["exec", "--"]);
-    command.arg(&tests.file);
-    // The tests share one cluster and print the figures that the change's description quotes.
-    command.args(["--test-threads", "1", "--nocapture"]).args(filters);
-    command.env("LARDER_E2E_ENV", place().join("env.json"));
-    command.env("LARDER_E2E_TOOLS", place().join("bin"));
-    command
+/// Builds the test program outside the cluster's network, from which no registry of crates is
+/// reachable.
+fn build_tests() -> Result<TestProgram> {
+    compile::targets(&["--test", "kubernetes"])?.tests.pop().context("cargo built no test program")
 }
 
-/// A standing cluster, taken down when dropped.
-struct Cluster;
+/// Number of tests that the filters select.
+fn list(program: &TestProgram, filters: &[String]) -> Result<usize> {
+    let list = command::output(
+        Command::new(&program.file).args(["--list", "--format", "terse"]).args(filters),
+    )?;
+    Ok(list.lines().filter(|line| line.ends_with(": test")).count())
+}
+
+fn run_tests(program: &TestProgram, filters: &[String]) -> Result<Count> {
+    let mut tests = kube(&["exec", "--"]);
+    // The tests print the figures that the change's description quotes.
+    tests.arg(&program.file).args(["--test-threads", THREADS, "--nocapture"]).args(filters);
+    tests.env("LARDER_E2E_ENV", folder().join("env.json"));
+    tests.env("LARDER_E2E_TOOLS", folder().join("bin"));
+    cargo_test::run(&mut tests)
+}
+
+/// The cluster of this run.
+struct Cluster {
+    /// The `kube up` of a new cluster, until it has ended.
+    starting: Option<Child>,
+    new: bool,
+    keep: bool,
+}
 
 impl Cluster {
-    fn up() -> Result<Self> {
-        let begin = Instant::now();
-        // Made first: a cluster that came up half-way is taken down too.
-        let cluster = Self;
-        command::shown(&mut kube(&["up", "--nodes", NODES]))?;
-        // Writes the scripts that enter the cluster's network for each program.
-        command::output(&mut kube(&["env"]))?;
-        println!("the cluster stands after {:.0} s", begin.elapsed().as_secs_f64());
-        Ok(cluster)
+    /// Finds the existing cluster or begins to start one.
+    fn find_or_start(keep: bool) -> Result<Self> {
+        if kube::nodes()?.is_some() {
+            println!("using the cluster that exists");
+            return Ok(Self { starting: None, new: false, keep });
+        }
+        let up = kube(&["up", "--nodes", &NODES.to_string()]).spawn().context("start kube up")?;
+        Ok(Self { starting: Some(up), new: true, keep })
+    }
+
+    fn is_new(&self) -> bool {
+        self.new
+    }
+
+    /// Waits until the cluster is ready.
+    fn wait(&mut self) -> Result<()> {
+        if let Some(mut up) = self.starting.take() {
+            let status = up.wait()?;
+            if !status.success() {
+                bail!("`kube up` failed ({status})");
+            }
+        }
+        // Writes the scripts that run programs inside the cluster's network.
+        command::output(&mut kube(&["env"])).map(drop)
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Err(error) = command::shown(&mut kube(&["down"])) {
+        if let Some(mut up) = self.starting.take() {
+            // A cluster that is still starting cannot be removed.
+            drop(up.wait());
+        }
+        if !self.new {
+            return;
+        }
+        if self.keep {
+            println!("the cluster stays: `cargo xtask kube down` removes it");
+        } else if let Err(error) = command::shown(&mut kube(&["down"])) {
             println!("error: {error:#}; `cargo xtask kube down` can be repeated");
         }
     }
 }
 
-/// This program again, with the verb `kube`.
+/// This program with the verb `kube`.
 fn kube(arguments: &[&str]) -> Command {
     this(&[&["kube"], arguments].concat())
 }
 
-/// This program again. By way of /proc, because a build of the whole workspace may have put a new
-/// file in the old one's place.
+/// This program, by /proc: a build of the whole workspace may have replaced its file.
 fn this(arguments: &[&str]) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.current_dir(workspace::root()).args(arguments);
     command
 }
 
-/// Where `kube up` leaves what others need to know.
-fn place() -> PathBuf {
+/// Where `kube up` writes what tests need.
+fn folder() -> PathBuf {
     workspace::target().join("kube")
 }
 
-/// Keeps the log of every pod, and shows the end of each with what the API knows.
-fn show_logs() {
-    println!("\n-- what the cluster says --");
-    for arguments in [
-        ["get", "pods", "--all-namespaces", "--output=wide"].as_slice(),
-        &["get", "cacheclusters,cachegroups", "--all-namespaces"],
-        &["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"],
-    ] {
-        match command::output(&mut kubectl(arguments)) {
-            Ok(text) => println!("{}\n", command::last_lines(&text, 3 * LINES)),
-            Err(error) => println!("{error:#}\n"),
-        }
-    }
-    if let Err(error) = pod_logs() {
-        println!("no logs of pods: {error:#}");
-    }
-    println!("logs: {}", place().join("logs").display());
-}
-
-fn pod_logs() -> Result<()> {
-    let list = ["get", "pods", "--all-namespaces", "--output=json"];
-    let list: Value = serde_json::from_str(&command::output(&mut kubectl(&list))?)?;
-    let folder = place().join("logs").join("pods");
-    fs::create_dir_all(&folder)?;
-    for (namespace, pod) in pods(&list) {
-        let arguments =
-            ["logs", "--namespace", &namespace, &pod, "--all-containers", "--ignore-errors"];
-        let text = command::output(&mut kubectl(&arguments)).unwrap_or_else(|e| format!("{e:#}"));
-        let file = folder.join(format!("{namespace}.{pod}.log"));
-        fs::write(&file, &text).with_context(|| format!("write {}", file.display()))?;
-        println!("-- {} --\n{}", file.display(), command::last_lines(&text, LINES));
-    }
-    Ok(())
-}
-
 fn kubectl(arguments: &[&str]) -> Command {
-    let mut kubectl = Command::new(place().join("bin/kubectl"));
-    kubectl.arg("--request-timeout=10s").args(arguments);
+    let mut kubectl = Command::new(folder().join("bin/kubectl"));
+    kubectl.env("KUBECONFIG", folder().join("admin.kubeconfig"));
+    kubectl.args(arguments);
     kubectl
-}
-
-/// Namespace and name of each pod of a list.
-fn pods(list: &Value) -> Vec<(String, String)> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    list["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|pod| (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"])))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn pods_are_named_with_their_namespaces() {
-        let list = json!({"items": [{"metadata": {"namespace": "a", "name": "b"}}]});
-        assert_eq!(pods(&list), [("a".to_owned(), "b".to_owned())]);
-        assert!(pods(&json!({})).is_empty());
-    }
 }

@@ -1,4 +1,4 @@
-//! What became of each tier, as a table and as one closing line.
+//! Results of the tiers, as a table and as one closing line.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -66,13 +66,13 @@ impl BuildClock {
 /// All tiers, in the order in which they ran.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    rows: Vec<(&'static str, Outcome, Took)>,
+    rows: Vec<(&'static str, TierResult, Took)>,
 }
 
 impl Report {
     /// Adds the next tier.
-    pub(crate) fn add(&mut self, tier: &'static str, outcome: Outcome, took: Took) {
-        self.rows.push((tier, outcome, took));
+    pub(crate) fn add(&mut self, tier: &'static str, result: TierResult, took: Took) {
+        self.rows.push((tier, result, took));
     }
 
     /// The sum over everything that ran.
@@ -100,21 +100,21 @@ impl Report {
             "tier", "passed", "failed", "ignored", "build s", "run s"
         );
         let mut reasons = String::new();
-        for (tier, outcome, took) in &self.rows {
+        for (tier, result, took) in &self.rows {
             let build = took.building.as_secs_f64();
             let run = took.whole.as_secs_f64() - build;
-            let _ = match outcome {
-                Outcome::Ran(Count { passed, failed, ignored }) => {
+            let _ = match result {
+                TierResult::Ran(Count { passed, failed, ignored }) => {
                     writeln!(
                         text,
                         "{tier:<28}{passed:>8}{failed:>8}{ignored:>9}{build:>9.1}{run:>9.1}"
                     )
                 }
-                Outcome::NotRun(why) => {
+                TierResult::NotRun(why) => {
                     let _ = writeln!(reasons, "NOT RUN: {tier}: {why}");
                     writeln!(text, "{tier:<28}{:>25}{build:>9.1}{run:>9.1}", "NOT RUN")
                 }
-                Outcome::LeftOut => {
+                TierResult::LeftOut => {
                     writeln!(text, "{tier:<28}{:>25}{:>9}{:>9}", "left out", "-", "-")
                 }
             };
@@ -135,8 +135,8 @@ mod tests {
 
     fn report(results: &[TierResult]) -> Report {
         let mut report = Report::default();
-        for outcome in outcomes {
-            report.add("tier", outcome.clone(), Took::default());
+        for result in results {
+            report.add("tier", result.clone(), Took::default());
         }
         report
     }
