@@ -176,7 +176,6 @@ impl Builder {
 
 impl Settings {
     fn check(&self) -> Result<(), BuildError> {
-        self.retry.check()?;
         let zeros = [
             ("the time-out", self.timeout.is_zero()),
             ("the time-out of a try", self.try_timeout.is_zero()),
@@ -206,8 +205,6 @@ mod tests {
         assert_eq!(error(Builder::default()), "no member was named");
         assert_eq!(error(one().dns("shop")), r#""shop" is not host:port"#);
         assert_eq!(error(one().timeout(Duration::ZERO)), "the time-out must be above zero");
-        let jitter = Retry { jitter_percent: 101, ..Retry::default() };
-        assert_eq!(error(one().retry(jitter)), "jitter must be 0 to 100 percent");
         assert!(one().build().is_ok(), "outside a runtime");
     }
 }

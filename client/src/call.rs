@@ -138,7 +138,7 @@ impl Client {
                 Err(ended) => ended,
             };
             failed += 1;
-            let Some(wait) = retry.wait(failed, rand::random()) else {
+            let Some(wait) = retry.delay(failed, rand::random()) else {
                 return Err(give_up(ended, progress));
             };
             match ended {

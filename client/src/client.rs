@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::near::Near;
 use crate::network::Network;
-use crate::retry::answered;
+use crate::retry::key_status;
 use crate::seed::Seed;
 
 /// A client of one cluster. Cheap to clone; clones share connections, ring and near cache.
@@ -190,7 +190,7 @@ impl Client {
                     // A key's error is judged like a call's: worth another try or not.
                     match response.into_inner().results.pop() {
                         Some(result) if result.outcome == i32::from(Outcome::Error) => {
-                            Err(answered(result))
+                            Err(key_status(result))
                         }
                         Some(result) => Ok(result),
                         None => Err(Status::internal("no result for the key")),

@@ -22,9 +22,6 @@ pub enum BuildError {
         /// The setting's name.
         setting: &'static str,
     },
-    /// Jitter above 100 percent.
-    #[error("jitter must be 0 to 100 percent")]
-    Jitter,
 }
 
 /// Why a call gave no answer.

@@ -53,6 +53,8 @@ pub use builder::Builder;
 pub use client::{Client, Invalidated, Stats, Told};
 pub use error::{BuildError, Error, Failure};
 pub use key::Key;
+/// The delays between the rounds of a [`Retry`], and why a set of them is refused.
+pub use larder_backoff::{BackoffPolicy, Error as BackoffError};
 pub use retry::Retry;
 pub use ring::Ring;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt};
-use larder_runtime::backoff::{Backoff, Policy};
+use larder_backoff::{Backoff, BackoffPolicy};
 use larder_runtime::random::Random;
 use parking_lot::Mutex;
 
@@ -36,7 +36,7 @@ pub struct Context {
     /// Images for those who name none.
     pub images: Images,
     random: Random,
-    policy: Policy,
+    policy: BackoffPolicy,
     recorder: Recorder,
     failures: Mutex<HashMap<Key, Backoff>>,
 }
@@ -57,7 +57,8 @@ impl Context {
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(instance) };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
-            policy: Policy::new(FIRST_DELAY, 2, LONGEST_DELAY, 25).expect("constants that agree"),
+            policy: BackoffPolicy::new(FIRST_DELAY, 2, LONGEST_DELAY, 25)
+                .expect("constants that agree"),
             failures: Mutex::default(),
             client,
             admin,
@@ -73,8 +74,8 @@ impl Context {
         let mut failures = self.failures.lock();
         failures
             .entry(key)
-            .or_insert_with(|| Backoff::new(self.policy, self.random.clone()))
-            .next_delay()
+            .or_insert_with(|| Backoff::new(self.policy))
+            .next_delay(self.random.ratio())
     }
 
     /// Forgets the failures of an object.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use larder_client::network::{Connection, Network};
-use larder_client::{Builder, Client, Retry};
+use larder_client::{BackoffPolicy, Builder, Client, Retry};
 use larder_proto::v1::admin_server::{Admin, AdminServer};
 use larder_proto::v1::cache_server::{Cache, CacheServer};
 use larder_proto::v1::{
@@ -155,10 +155,12 @@ impl Lab {
     }
 
     pub(crate) fn builder_for(&self, members: impl IntoIterator<Item = String>) -> Builder {
+        let (first, longest) = (Duration::from_secs(1), Duration::from_secs(4));
+        let backoff = BackoffPolicy::new(first, 2, longest, 0).expect("valid");
         Client::builder()
             .members(members)
             .network(Arc::new(self.clone()))
-            .retry(Retry { jitter_percent: 0, ..Retry::default() })
+            .retry(Retry { backoff, ..Retry::default() })
     }
 }
 

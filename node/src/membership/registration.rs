@@ -15,8 +15,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_backoff::Backoff;
 use larder_proto::registry::Registration;
-use larder_runtime::backoff::Backoff;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -83,7 +83,7 @@ impl Registrar {
         let mut backoff = self.context.backoff();
         loop {
             let Err(error) = self.session(&mut backoff).await;
-            let delay = backoff.next_delay();
+            let delay = backoff.next_delay(self.context.random.ratio());
             report(&error, delay);
             tokio::time::sleep(delay).await;
         }
@@ -100,7 +100,8 @@ impl Registrar {
             let woken = tokio::time::timeout(beat(self.context.lease_ttl), missing).await.is_ok();
             if woken {
                 // What the View says is not repaired faster than this.
-                tokio::time::sleep(backoff.next_delay()).await;
+                let delay = backoff.next_delay(self.context.random.ratio());
+                tokio::time::sleep(delay).await;
             }
         }
     }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_backoff::{Backoff, BackoffPolicy};
 use larder_proto::keys::Keys;
 use larder_proto::registry::Registration;
-use larder_runtime::backoff::{Backoff, Policy};
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
@@ -79,7 +79,7 @@ pub(super) struct Context {
     pub(super) board: Arc<Board>,
     pub(super) keys: Keys,
     pub(super) lease_ttl: Duration,
-    pub(super) policy: Policy,
+    pub(super) policy: BackoffPolicy,
     pub(super) random: Random,
 }
 
@@ -125,7 +125,7 @@ pub fn start_with(
         board: Arc::clone(&board),
         keys: options.keys,
         lease_ttl: options.lease_ttl,
-        policy: Policy::new(FIRST_RETRY, 2, retry, 50).expect("first <= max, jitter <= 100"),
+        policy: BackoffPolicy::new(FIRST_RETRY, 2, retry, 50).expect("first <= max, jitter <= 100"),
         random,
     };
     let (connected_sender, connected) = watch::channel(false);
@@ -227,6 +227,6 @@ impl Board {
 
 impl Context {
     pub(super) fn backoff(&self) -> Backoff {
-        Backoff::new(self.policy, self.random.clone())
+        Backoff::new(self.policy)
     }
 }

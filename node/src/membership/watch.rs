@@ -65,7 +65,7 @@ impl Follower {
             if began.elapsed() > self.context.lease_ttl {
                 backoff.reset();
             }
-            let delay = backoff.next_delay();
+            let delay = backoff.next_delay(self.context.random.ratio());
             match ended {
                 Ok(Outcome::ListAgain) => list_first = true,
                 Err(error) => {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use larder_backoff::{Backoff, BackoffPolicy};
 use larder_proto::v1::peer_client::PeerClient;
 use larder_proto::v1::{DropRequest, FetchRequest, FetchResult};
-use larder_runtime::backoff::{Backoff, Policy};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -155,14 +155,14 @@ impl Link {
         tracing::warn!(peer = %self.name, "peer does not answer and is by-passed");
         let link = Arc::downgrade(self);
         self.context.tasks.spawn("probe", async move {
-            const RETRY: Result<Policy, larder_runtime::backoff::Error> =
-                Policy::new(Duration::from_millis(100), 2, Duration::from_secs(2), 20);
+            const RETRY: Result<BackoffPolicy, larder_backoff::Error> =
+                BackoffPolicy::new(Duration::from_millis(100), 2, Duration::from_secs(2), 20);
             let Some(random) = link.upgrade().map(|link| link.context.random.clone()) else {
                 return;
             };
-            let mut backoff = Backoff::new(RETRY.expect("a valid policy"), random);
+            let mut backoff = Backoff::new(RETRY.expect("a valid policy"));
             loop {
-                tokio::time::sleep(backoff.next_delay()).await;
+                tokio::time::sleep(backoff.next_delay(random.ratio())).await;
                 // A peer that left the ring is asked no more.
                 let Some(link) = link.upgrade() else { return };
                 if link.context.tasks.stopping().is_cancelled() {

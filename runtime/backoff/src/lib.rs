@@ -1,10 +1,12 @@
-//! Exponential backoff with jitter: the delay before try 1, 2, 3, ... after a failure.
+//! Exponential back-off with jitter: the delay before try 1, 2, 3, ... after a failure.
+//!
+//! Pure: it neither sleeps nor draws random numbers. The caller passes a ratio in `0.0..1.0` and
+//! sleeps itself, so the members and the operator can seed the jitter and the client needs no
+//! further dependency.
 
 use std::time::Duration;
 
-use crate::random::Random;
-
-/// A policy was asked for that cannot be.
+/// The parameters of a [`BackoffPolicy`] contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The first delay is zero or above the longest.
@@ -13,26 +15,26 @@ pub enum Error {
     /// The factor is below 1.
     #[error("the factor must be 1 or more")]
     Factor,
-    /// Jitter above 100 percent.
+    /// The jitter is above 100 percent.
     #[error("jitter must be 0 to 100 percent")]
     Jitter,
 }
 
 /// How delays grow. Valid by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct BackoffPolicy {
     first: Duration,
     factor: u32,
     max: Duration,
     jitter_percent: u32,
 }
 
-impl Policy {
+impl BackoffPolicy {
     /// Delays `first`, `first * factor`, ... up to `max`, each shortened by a random share of up
     /// to `jitter_percent`.
     ///
     /// # Errors
-    /// When the values contradict each other.
+    /// The values contradict each other.
     pub const fn new(
         first: Duration,
         factor: u32,
@@ -51,8 +53,8 @@ impl Policy {
         Ok(Self { first, factor, max, jitter_percent })
     }
 
-    /// The delay before the try after `failures` failures (0 counts as 1), given a random ratio
-    /// in `0.0..1.0`.
+    /// The delay before the next try after `failures` failures (0 counts as 1), given a random
+    /// ratio in `0.0..1.0`.
     #[must_use]
     pub fn delay(&self, failures: u32, ratio: f64) -> Duration {
         let growth = self.factor.saturating_pow(failures.saturating_sub(1));
@@ -62,36 +64,30 @@ impl Policy {
     }
 }
 
-/// A policy with its count of failures.
+/// A policy and the number of failures since the last success.
 #[derive(Debug, Clone)]
 pub struct Backoff {
-    policy: Policy,
-    random: Random,
+    policy: BackoffPolicy,
     failures: u32,
 }
 
 impl Backoff {
-    /// No failure yet.
+    /// Starts without a failure.
     #[must_use]
-    pub fn new(policy: Policy, random: Random) -> Self {
-        Self { policy, random, failures: 0 }
+    pub fn new(policy: BackoffPolicy) -> Self {
+        Self { policy, failures: 0 }
     }
 
-    /// Counts a failure and tells how long to wait before the next try.
-    pub fn next_delay(&mut self) -> Duration {
+    /// Counts a failure and returns the delay before the next try, given a random ratio in
+    /// `0.0..1.0`.
+    pub fn next_delay(&mut self, ratio: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        self.policy.delay(self.failures, self.random.ratio())
+        self.policy.delay(self.failures, ratio)
     }
 
-    /// Forgets the failures: the last try succeeded.
+    /// Resets the count after a success.
     pub fn reset(&mut self) {
         self.failures = 0;
-    }
-
-    /// Failures since the last success.
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.failures
     }
 }
 
@@ -99,18 +95,18 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn policy(jitter_percent: u32) -> Policy {
-        Policy::new(Duration::from_secs(1), 2, Duration::from_secs(5), jitter_percent)
+    fn policy(jitter_percent: u32) -> BackoffPolicy {
+        BackoffPolicy::new(Duration::from_secs(1), 2, Duration::from_secs(5), jitter_percent)
             .expect("valid")
     }
 
     #[test]
     fn delays_double_up_to_the_longest() {
-        let mut backoff = Backoff::new(policy(0), Random::seeded(1));
-        let seconds: Vec<u64> = (0..5).map(|_| backoff.next_delay().as_secs()).collect();
+        let mut backoff = Backoff::new(policy(0));
+        let seconds: Vec<u64> = (0..5).map(|_| backoff.next_delay(0.5).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 5, 5]);
         backoff.reset();
-        assert_eq!(backoff.next_delay(), Duration::from_secs(1));
+        assert_eq!(backoff.next_delay(0.5), Duration::from_secs(1));
     }
 
     #[test]
@@ -125,11 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_refused() {
+    fn contradictory_parameters_are_refused() {
         let s = Duration::from_secs;
-        assert_eq!(Policy::new(s(0), 2, s(5), 0), Err(Error::Delays));
-        assert_eq!(Policy::new(s(6), 2, s(5), 0), Err(Error::Delays));
-        assert_eq!(Policy::new(s(1), 0, s(5), 0), Err(Error::Factor));
-        assert_eq!(Policy::new(s(1), 2, s(5), 101), Err(Error::Jitter));
+        assert_eq!(BackoffPolicy::new(s(0), 2, s(5), 0), Err(Error::Delays));
+        assert_eq!(BackoffPolicy::new(s(6), 2, s(5), 0), Err(Error::Delays));
+        assert_eq!(BackoffPolicy::new(s(1), 0, s(5), 0), Err(Error::Factor));
+        assert_eq!(BackoffPolicy::new(s(1), 2, s(5), 101), Err(Error::Jitter));
     }
 }
