@@ -15,9 +15,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use larder_proto::config::{Placement, RingHash};
+use larder_proto::config::Placement;
 use larder_proto::registry::Registration;
-use larder_ring::{HashKind, Member, Ring};
+use larder_ring::Ring;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
 
@@ -130,7 +130,7 @@ impl Peers {
         let same_ring = old.registrations.len() == registrations.len()
             && registrations.iter().all(|(name, registration)| {
                 let before = old.registrations.get(name);
-                before.is_some_and(|b| ring_member(name, b) == ring_member(name, registration))
+                before.is_some_and(|b| b.ring_member(name) == registration.ring_member(name))
             });
         let view = if same_ring && revision != 0 {
             View::with_ring(revision, &self.0.me, old.ring.clone(), registrations.clone(), peers)
@@ -152,8 +152,8 @@ impl View {
         registrations: BTreeMap<String, Registration>,
         peers: Vec<Arc<Peer>>,
     ) -> Self {
-        let members = registrations.iter().map(|(name, r)| ring_member(name, r));
-        let ring = Ring::new(&ring_placement(placement), members);
+        let members = registrations.iter().map(|(name, r)| r.ring_member(name));
+        let ring = Ring::new(&placement.into(), members);
         Self::with_ring(revision, me, ring, registrations, peers)
     }
 
@@ -219,27 +219,6 @@ impl View {
     #[must_use]
     pub fn peers(&self) -> Vec<Arc<Peer>> {
         self.routes.iter().flatten().cloned().collect()
-    }
-}
-
-fn ring_member(name: &str, registration: &Registration) -> Member {
-    Member {
-        name: name.to_owned(),
-        weight: registration.metadata.weight,
-        zone: registration.metadata.zone.clone(),
-    }
-}
-
-fn ring_placement(placement: &Placement) -> larder_ring::Placement {
-    match *placement {
-        Placement::Rendezvous {} => larder_ring::Placement::default(),
-        Placement::Ring { virtual_nodes, hash } => larder_ring::Placement::Ring {
-            virtual_nodes,
-            hash: match hash {
-                RingHash::Crc32 => HashKind::Crc32,
-                RingHash::Xxh3 => HashKind::Xxh3,
-            },
-        },
     }
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod contract;
 pub mod keys;
 pub mod names;
+mod placement;
 pub mod registry;
 
 /// `larder.v1`: the services of a member.

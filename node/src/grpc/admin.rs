@@ -1,7 +1,6 @@
 //! `larder.v1.Admin`: what the command line, ring-aware clients and dashboards ask of a member.
 
 use larder_engine::{CURVE_PERCENTS, Curve, TooYoung};
-use larder_proto::registry::Registration;
 use larder_proto::v1::admin_server::Admin;
 use larder_proto::v1::{
     CurveRequest, CurveResponse, GroupStatus, HotKey, HotKeysRequest, HotKeysResponse,
@@ -40,7 +39,8 @@ impl AdminService {
 impl Admin for AdminService {
     async fn ring(&self, _: Request<RingRequest>) -> Result<Response<RingResponse>, Status> {
         let view = self.cache.peers().view();
-        let members = view.registrations().iter().map(|(name, r)| ring_member(name, r));
+        let members =
+            view.registrations().iter().map(|(name, r)| RingMember::from((name.as_str(), r)));
         let placement = serde_json::to_string(self.cache.peers().placement());
         Ok(Response::new(RingResponse {
             revision: view.revision(),
@@ -93,18 +93,6 @@ impl Admin for AdminService {
             }));
         }
         Ok(Response::new(HotKeysResponse { member: self.cache.member().to_string(), keys }))
-    }
-}
-
-fn ring_member(name: &str, registration: &Registration) -> RingMember {
-    let metadata = &registration.metadata;
-    RingMember {
-        name: name.to_owned(),
-        grpc_address: registration.address.clone(),
-        http_address: metadata.http_address.clone(),
-        peer_address: metadata.peer_address.clone(),
-        weight: metadata.weight,
-        zone: metadata.zone.clone().unwrap_or_default(),
     }
 }
 
