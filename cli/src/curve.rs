@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use larder_client::{CurveResponse, Told};
+use larder_client::{CurveResponse, MemberAnswer};
 use serde_json::{Value, json};
 
 use crate::connect::{Endpoint, runtime};
@@ -49,13 +49,13 @@ impl ShowCurve {
 
 /// What the members said; the first error when nobody said anything, or when one says that the
 /// request is wrong.
-pub(crate) fn answers<T>(told: Vec<Told<T>>) -> anyhow::Result<Vec<T>> {
+pub(crate) fn answers<T>(told: Vec<MemberAnswer<T>>) -> anyhow::Result<Vec<T>> {
     let mut answers = Vec::new();
     let mut error = None;
     for member in told {
         match member.answer {
             Ok(answer) => answers.push(answer),
-            Err(larder_client::Error::Refused { code: tonic::Code::Unimplemented, .. }) => {
+            Err(error) if error.code() == tonic::Code::Unimplemented => {
                 bail!("{} is too old to tell: it has no such call", member.address)
             }
             Err(unknown @ larder_client::Error::UnknownGroup { .. }) => return Err(unknown.into()),

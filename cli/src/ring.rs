@@ -33,7 +33,7 @@ impl ShowRing {
         };
         let client = endpoint.client()?;
         let told = runtime()?.block_on(client.ring())?;
-        let ring = Ring::from_told(&told)?;
+        let ring = Ring::from_response(&told)?;
         match self.output {
             Format::Json => print_json(&as_json(&told, &ring, asked))?,
             Format::Text => print(as_text(&told, &ring, asked))?,

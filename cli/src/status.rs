@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use larder_client::{GroupStatus, StatusResponse, Told};
+use larder_client::{GroupStatus, MemberAnswer, StatusResponse};
 use serde_json::{Value, json};
 
 use crate::connect::{Endpoint, runtime};
@@ -73,7 +73,7 @@ impl Totals {
     }
 }
 
-fn as_text(told: &[Told<StatusResponse>]) -> String {
+fn as_text(told: &[MemberAnswer<StatusResponse>]) -> String {
     let rows: Vec<Vec<String>> = told.iter().map(member_row).collect();
     let head = ["MEMBER", "ADDRESS", "RING", "REGISTRY", "MEMORY", "UP"];
     let mut text = format!("{}\n\n{}", summary(told), table(&head, &rows));
@@ -91,7 +91,7 @@ fn as_text(told: &[Told<StatusResponse>]) -> String {
     text
 }
 
-fn summary(told: &[Told<StatusResponse>]) -> String {
+fn summary(told: &[MemberAnswer<StatusResponse>]) -> String {
     let up: Vec<&StatusResponse> = told.iter().filter_map(|m| m.answer.as_ref().ok()).collect();
     let mut totals = Totals::default();
     up.iter().flat_map(|s| &s.groups).for_each(|g| totals.add(g));
@@ -115,7 +115,7 @@ fn summary(told: &[Told<StatusResponse>]) -> String {
     )
 }
 
-fn member_row(member: &Told<StatusResponse>) -> Vec<String> {
+fn member_row(member: &MemberAnswer<StatusResponse>) -> Vec<String> {
     match &member.answer {
         Ok(status) => vec![
             status.member.clone(),
@@ -137,7 +137,7 @@ fn member_row(member: &Told<StatusResponse>) -> Vec<String> {
 }
 
 /// Each group's policy and sums, by name.
-fn groups(told: &[Told<StatusResponse>]) -> BTreeMap<&str, (&str, Totals)> {
+fn groups(told: &[MemberAnswer<StatusResponse>]) -> BTreeMap<&str, (&str, Totals)> {
     let mut groups: BTreeMap<&str, (&str, Totals)> = BTreeMap::new();
     for group in told.iter().filter_map(|m| m.answer.as_ref().ok()).flat_map(|s| &s.groups) {
         let entry = groups.entry(&group.name).or_default();
@@ -162,7 +162,7 @@ fn group_row(name: &str, (policy, t): &(&str, Totals)) -> Vec<String> {
     ]
 }
 
-fn as_json(told: &[Told<StatusResponse>]) -> Value {
+fn as_json(told: &[MemberAnswer<StatusResponse>]) -> Value {
     let members: Vec<Value> = told
         .iter()
         .map(|member| match &member.answer {
@@ -210,7 +210,7 @@ mod tests {
             loads: misses,
             ..GroupStatus::default()
         };
-        let up = |name: &str, revision, group| Told {
+        let up = |name: &str, revision, group| MemberAnswer {
             address: format!("{name}:7600"),
             answer: Ok(StatusResponse {
                 member: name.into(),
@@ -225,8 +225,10 @@ mod tests {
             }),
         };
         let last = Failure::Connection { address: "c:7600".into(), message: "refused".into() };
-        let down =
-            Told { address: "c:7600".into(), answer: Err(Error::Unavailable { tries: 1, last }) };
+        let down = MemberAnswer {
+            address: "c:7600".into(),
+            answer: Err(Error::Unavailable { tries: 1, last }),
+        };
         let told = [up("a", 7, group(90, 10)), up("b", 8, group(60, 40)), down];
         assert_eq!(
             as_text(&told),

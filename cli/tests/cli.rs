@@ -184,7 +184,10 @@ fn as_a_kubectl_plugin_the_help_speaks_of_kubectl() {
 #[test]
 fn wrong_usage_is_one_line_and_64() {
     for (args, text) in [
-        (&["get", "g", "k", "--endpoint", "shop"][..], "larder: \"shop\" is not host:port\n"),
+        (
+            &["get", "g", "k", "--endpoint", "shop:"][..],
+            "larder: \"shop:\" is not an endpoint: the port \"\" is not a number from 1 to 65535\n",
+        ),
         (&["ring", "g"], "larder: name GROUP and KEY\n"),
         (&["invalidate", "g"], "larder: name the keys, or say --all for the whole group\n"),
         (
@@ -206,7 +209,7 @@ fn nobody_there_is_1_with_a_hint() {
     let output = larder(&["get", "g", "k", "--endpoint", &endpoint, "--retries", "0"]);
     assert_eq!(code(&output), 1);
     let text = err(&output);
-    let expected = format!("larder: no member answered in 1 tries: {endpoint} cannot be reached: ");
+    let expected = format!("larder: no member answered in 1 try: {endpoint} cannot be reached: ");
     assert!(text.starts_with(&expected), "{text}");
     assert!(text.contains("hint: `larder check`"), "{text}");
 

@@ -1,34 +1,33 @@
-//! Answers as callers see them.
-
-use std::time::Duration;
+//! The answer for one key, as callers see it.
 
 use bytes::Bytes;
 use larder_proto::v1;
 use larder_proto::v1::{Explanation, KeyResult, Outcome};
 
 use crate::error::Error;
+use crate::status::{key_status, member_error};
 
-/// What the cache says about one key.
+/// What the cache has for one key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// There is a value, perhaps an empty one.
+    /// There is a value, which may be empty.
     Found {
-        /// A view into the received buffer; cloning it copies nothing.
+        /// A view into the received buffer; cloning it copies no bytes.
         value: Bytes,
-        /// Past its time to live, and allowed by the group's freshness.
+        /// Past its time to live, and allowed by the group's freshness rules.
         stale: bool,
-        /// When it was asked for.
+        /// Only when requested.
         explanation: Option<Box<Explanation>>,
     },
-    /// The origin says there is no such key.
+    /// The origin has no such key.
     Absent {
-        /// When it was asked for.
+        /// Only when requested.
         explanation: Option<Box<Explanation>>,
     },
 }
 
 impl Answer {
-    /// The value; nothing when absent.
+    /// The value; `None` when absent.
     #[must_use]
     pub fn value(&self) -> Option<&Bytes> {
         match self {
@@ -37,13 +36,13 @@ impl Answer {
         }
     }
 
-    /// True for an answer past its time to live.
+    /// Whether the value is past its time to live.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Found { stale: true, .. })
     }
 
-    /// Where the answer came from, when it was asked for.
+    /// Where the answer came from, when that was requested.
     #[must_use]
     pub fn explanation(&self) -> Option<&Explanation> {
         match self {
@@ -53,10 +52,10 @@ impl Answer {
         }
     }
 
-    /// The same without what was not asked for.
-    pub(crate) fn explained(mut self, wanted: bool) -> Self {
+    /// Drops the explanation unless it was requested.
+    pub(crate) fn explained(mut self, requested: bool) -> Self {
         let (Self::Found { explanation, .. } | Self::Absent { explanation }) = &mut self;
-        if !wanted {
+        if !requested {
             *explanation = None;
         }
         self
@@ -73,42 +72,68 @@ impl From<v1::GetResponse> for Answer {
     }
 }
 
-/// Reads one key's part of a batch.
-pub(crate) fn from_result(result: KeyResult) -> Result<Answer, Error> {
-    let explanation = result.explanation.map(Box::new);
+/// Reads one key's result in the batch response of the member at `address`.
+pub(crate) fn from_result(address: &str, group: &str, result: KeyResult) -> Result<Answer, Error> {
     match Outcome::try_from(result.outcome) {
-        Ok(Outcome::Found) => {
-            Ok(Answer::Found { value: result.value, stale: result.stale, explanation })
-        }
-        Ok(Outcome::Absent) => Ok(Answer::Absent { explanation }),
+        Ok(Outcome::Found) => Ok(Answer::Found {
+            value: result.value,
+            stale: result.stale,
+            explanation: result.explanation.map(Box::new),
+        }),
+        Ok(Outcome::Absent) => Ok(Answer::Absent { explanation: result.explanation.map(Box::new) }),
         Ok(Outcome::Error) => {
-            let after = (result.retry_after_ms > 0).then_some(result.retry_after_ms);
-            let after = after.map(|ms| Duration::from_millis(ms.into()));
-            Err(Error::from_answer(result.code.into(), result.message, after))
+            Err(Error::of_answer(group, member_error(address, &key_status(result))))
         }
         Ok(Outcome::Unspecified) | Err(_) => {
-            Err(Error::Nonsense { reason: format!("outcome {}", result.outcome) })
+            Err(Error::InvalidResponse { problem: format!("unknown outcome {}", result.outcome) })
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
+
+    fn read(result: KeyResult) -> Result<Answer, Error> {
+        from_result("10.0.0.1:7600", "students", result)
+    }
 
     #[test]
     fn absent_is_not_empty_and_not_an_error() {
         let empty = KeyResult { outcome: Outcome::Found.into(), ..KeyResult::default() };
         let absent = KeyResult { outcome: Outcome::Absent.into(), ..KeyResult::default() };
-        assert_eq!(from_result(empty).expect("found").value(), Some(&Bytes::new()));
-        assert_eq!(from_result(absent).expect("absent").value(), None);
+        assert_eq!(read(empty).expect("found").value(), Some(&Bytes::new()));
+        assert_eq!(read(absent).expect("absent").value(), None);
     }
 
     #[test]
-    fn an_outcome_of_a_later_version_is_an_error_not_a_value() {
+    fn an_unknown_outcome_is_an_error_not_a_value() {
         for outcome in [0, 99] {
             let result = KeyResult { outcome, ..KeyResult::default() };
-            assert_eq!(from_result(result).expect_err("unknown").kind(), "nonsense");
+            assert_eq!(read(result).expect_err("unknown").kind(), "invalid_response");
+        }
+    }
+
+    #[test]
+    fn an_error_of_one_key_carries_what_the_member_said() {
+        for (code, reason, kind) in [
+            (Code::Unavailable, "ORIGIN_UNREACHABLE", "origin"),
+            (Code::Unavailable, "MEMBER_STOPPING", "unavailable"),
+            (Code::InvalidArgument, "EMPTY_KEY", "invalid_request"),
+        ] {
+            let result = KeyResult {
+                outcome: Outcome::Error.into(),
+                code: code.into(),
+                reason: reason.into(),
+                message: "text".into(),
+                ..KeyResult::default()
+            };
+            let error = read(result).expect_err("an error");
+            let answer = error.answer().expect("from a member");
+            assert_eq!((error.kind(), error.reason()), (kind, Some(reason)));
+            assert_eq!((&*answer.address, &*answer.message), ("10.0.0.1:7600", "text"));
         }
     }
 }

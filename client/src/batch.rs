@@ -1,24 +1,25 @@
-//! Reads of many keys: put together by owner, answered in the order asked.
+//! Reads of many keys: grouped by owner, answered in the order of the keys.
 
 use bytes::Bytes;
 use futures::future::join_all;
-use larder_proto::v1::{GetManyRequest, KeyResult};
+use larder_proto::v1::GetManyRequest;
 use tonic::Status;
 
 use crate::answer::{Answer, from_result};
 use crate::call::Route;
-use crate::client::{Client, cache, timed};
+use crate::client::Client;
 use crate::error::Error;
 use crate::key::Key;
 use crate::near::{Fence, Near};
+use crate::request::{cache, with_timeout};
 
 impl Client {
-    /// Reads many keys of one group, in the order asked, with one request to each owner when the
-    /// ring is known (in parts above `max_batch_keys`). A key's own error is final; a request
-    /// that fails as a whole is tried again like any other.
+    /// Reads many keys of one group; the answers have the order of the keys. While the ring is
+    /// known, each owner gets one request, or several with more than `max_batch_keys`. The error
+    /// of one key is final; a request that fails as a whole is retried like any other.
     ///
     /// # Errors
-    /// Never as a whole: every key carries its own outcome.
+    /// Never as a whole: every key has its own result.
     pub async fn get_many<K: Key>(
         &self,
         group: &str,
@@ -31,8 +32,8 @@ impl Client {
         let missing = (0..keys.len()).filter(|i| answers[*i].is_none());
         let batches = self.batches(group, &keys, missing);
         let calls = batches.iter().map(|batch| {
-            let wanted = batch.iter().map(|i| keys[*i].clone()).collect();
-            self.read_batch(group, wanted, fence)
+            let keys = batch.iter().map(|i| keys[*i].clone()).collect();
+            self.read_batch(group, keys, fence)
         });
         for (batch, results) in batches.iter().zip(join_all(calls).await) {
             for (at, result) in batch.iter().zip(results) {
@@ -42,22 +43,22 @@ impl Client {
         answers.into_iter().map(|a| a.expect("every key is in the near cache or a batch")).collect()
     }
 
-    /// Puts the indices of keys of one owner together.
+    /// The indices of `missing` keys, grouped by owner and split at the batch limit.
     fn batches(
         &self,
         group: &str,
         keys: &[Bytes],
-        wanted: impl Iterator<Item = usize>,
+        missing: impl Iterator<Item = usize>,
     ) -> Vec<Vec<usize>> {
         let mut by_owner: Vec<(Option<usize>, Vec<usize>)> = Vec::new();
-        for at in wanted {
-            let owner = self.inner.directory.owner(group, &keys[at]);
+        for at in missing {
+            let owner = self.inner.caller.directory.owner(group, &keys[at]);
             match by_owner.iter_mut().find(|(o, _)| *o == owner) {
                 Some((_, batch)) => batch.push(at),
                 None => by_owner.push((owner, vec![at])),
             }
         }
-        let size = self.inner.settings.batch_keys;
+        let size = self.inner.caller.settings.batch_keys;
         by_owner.iter().flat_map(|(_, batch)| batch.chunks(size).map(<[_]>::to_vec)).collect()
     }
 
@@ -67,28 +68,28 @@ impl Client {
         keys: Vec<Bytes>,
         fence: Option<Fence>,
     ) -> Vec<Result<Answer, Error>> {
-        let limit = self.inner.settings.max_answer_bytes;
+        let limit = self.inner.caller.settings.max_answer_bytes;
         let explain = self.inner.near.is_some();
-        let results: Result<Vec<KeyResult>, Error> = self
-            .call(self.timeout, Route::Key(group, &keys[0]), |channel, left| {
-                let asked = keys.len();
-                let request = GetManyRequest { group: group.into(), keys: keys.clone(), explain };
-                async move {
-                    let response = cache(channel, limit).get_many(timed(request, left)).await?;
-                    let results = response.into_inner().results;
-                    if results.len() != asked {
-                        return Err(Status::internal("as many results as keys were expected"));
-                    }
-                    Ok(results)
+        let route = Route::Owner { group, key: &keys[0] };
+        let call = self.inner.caller.call(self.timeout, route, |channel, left| {
+            let expected = keys.len();
+            let request = GetManyRequest { group: group.into(), keys: keys.clone(), explain };
+            async move {
+                let response = cache(channel, limit).get_many(with_timeout(request, left)).await?;
+                let results = response.into_inner().results;
+                if results.len() != expected {
+                    let text = format!("{} results for {expected} keys", results.len());
+                    return Err(Status::internal(text));
                 }
-            })
-            .await;
-        let results = match results {
-            Ok(results) => results,
+                Ok(results)
+            }
+        });
+        let reply = match call.await {
+            Ok(reply) => reply,
             Err(error) => return vec![Err(error); keys.len()],
         };
-        let answers = keys.iter().zip(results).map(|(key, result)| {
-            let answer = from_result(result)?;
+        let answers = keys.iter().zip(reply.message).map(|(key, result)| {
+            let answer = from_result(reply.member.address(), group, result)?;
             if let (Some(near), Some(fence)) = (&self.inner.near, fence) {
                 near.keep(group, key, &answer, fence);
                 self.learn_from(&answer);

@@ -1,81 +1,133 @@
 //! One call: rounds of tries under one deadline.
 //!
-//! Life of a call: a permit; the members in their order; the first that answers ends it. When a
-//! member fails, the next one is asked at once. When all failed, the call waits as the back-off
-//! says, or less when a silent member answers again, and starts another round.
+//! Life of a call: it takes a permit, then tries the members in their order; the first answer ends
+//! it. When a member fails, the next one is tried at once. When all failed, the call waits for the
+//! back-off delay, or less when a member that was down answers again, and starts the next round.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
-use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::Status;
 
-use crate::client::Client;
-use crate::error::{Error, Failure, root};
+use crate::directory::Directory;
+use crate::error::{Error, Failure, MemberError, root_cause};
 use crate::member::Member;
-use crate::retry::{Verdict, judge};
+use crate::network::GrpcChannel;
+use crate::settings::Settings;
+use crate::status::{Verdict, judge, member_error};
 
-/// Members that may answer "unavailable" in one round. More would only multiply the load on an
-/// origin that fails: each of them asks the same owner.
+/// Members that may answer "unavailable" in one round. More would only multiply the load on a
+/// failing origin: each of them asks the same owner.
 const UNAVAILABLE_PER_ROUND: u32 = 2;
 
-/// Who is asked first.
+/// Which member a call tries first.
 #[derive(Clone, Copy)]
 pub(crate) enum Route<'a> {
     /// The owner of a group's key.
-    Key(&'a str, &'a [u8]),
+    Owner { group: &'a str, key: &'a [u8] },
     /// Members in turn.
     Any,
 }
 
-/// One try: sends the request to a member on its channel, and says how long the caller waits.
-pub(crate) trait Attempt<T>: Fn(Channel, Duration) -> <Self as Attempt<T>>::Answer {
-    type Answer: Future<Output = Result<T, Status>>;
+impl<'a> Route<'a> {
+    fn group(self) -> &'a str {
+        match self {
+            Self::Owner { group, .. } => group,
+            Self::Any => "",
+        }
+    }
+
+    fn key(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Owner { key, .. } => Some(key),
+            Self::Any => None,
+        }
+    }
 }
 
-impl<T, F, A> Attempt<T> for F
-where
-    F: Fn(Channel, Duration) -> A,
-    A: Future<Output = Result<T, Status>>,
+/// Sends the request to one member over its channel; the duration is what the call has left.
+pub(crate) trait Attempt<T>:
+    Fn(GrpcChannel, Duration) -> <Self as Attempt<T>>::Response
 {
-    type Answer = A;
+    type Response: Future<Output = Result<T, Status>>;
+}
+
+impl<T, F, R> Attempt<T> for F
+where
+    F: Fn(GrpcChannel, Duration) -> R,
+    R: Future<Output = Result<T, Status>>,
+{
+    type Response = R;
+}
+
+/// A successful call: the message, and the member that it came from.
+pub(crate) struct Reply<T> {
+    pub(crate) member: Arc<Member>,
+    pub(crate) message: T,
+}
+
+/// Makes the calls of one client and its clones.
+pub(crate) struct Caller {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) settings: Settings,
+    pub(crate) counts: Counts,
+    permits: Semaphore,
+    queued: AtomicUsize,
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) tries: AtomicU64,
+    pub(crate) failed_tries: AtomicU64,
 }
 
 /// What a call has seen so far.
 #[derive(Default)]
 struct Progress {
     tries: u32,
+    /// The most telling failure of the current round, or of an earlier one while this has none.
     last: Option<Failure>,
+    last_is_of_earlier_round: bool,
 }
 
-/// How a try ended without an answer.
+/// Why a try gave no answer.
 enum Miss {
     /// The call is over.
-    Final(Error),
-    /// Ask another member.
+    Final(MemberError),
+    /// Try another member; this one answered if `reached`.
     Another { failure: Failure, reached: bool },
-    /// Ask again after a while.
-    Pushback { wait: Duration, message: String, failure: Failure },
+    /// Try again after a delay.
+    Pushback { delay: Duration, answer: MemberError },
 }
 
-/// How a round ended without an answer.
-enum Round {
+/// Why a round gave no answer.
+enum RoundEnd {
     Final(Error),
     Failed,
-    Pushback { wait: Duration, message: String },
+    Pushback { delay: Duration, answer: MemberError },
 }
 
-impl Client {
-    /// Calls `attempt` with channels of members, in their order, until one answers.
+impl Caller {
+    pub(crate) fn new(directory: Arc<Directory>, settings: Settings) -> Self {
+        Self {
+            directory,
+            counts: Counts::default(),
+            permits: Semaphore::new(settings.in_flight),
+            queued: AtomicUsize::new(0),
+            settings,
+        }
+    }
+
+    /// Calls `attempt` with the channels of members, in the order of `route`, until one answers.
     pub(crate) async fn call<T>(
         &self,
         limit: Duration,
         route: Route<'_>,
         attempt: impl Attempt<T>,
-    ) -> Result<T, Error> {
+    ) -> Result<Reply<T>, Error> {
         let deadline = Instant::now() + limit;
         let mut progress = Progress::default();
         let rounds = async {
@@ -88,36 +140,32 @@ impl Client {
         }
     }
 
-    /// Asks one member once.
-    pub(crate) async fn ask<T>(
+    /// Calls `attempt` once, with one member's channel.
+    pub(crate) async fn call_member<T>(
         &self,
         member: &Arc<Member>,
         limit: Duration,
         attempt: impl Attempt<T>,
     ) -> Result<T, Error> {
         let deadline = Instant::now() + limit;
-        let failed = |last| Error::Unavailable { tries: 1, last };
-        match self.attempt(member, deadline, &attempt).await {
-            Ok(answer) => Ok(answer),
-            Err(Miss::Final(error)) => Err(error),
-            Err(Miss::Another { failure, .. } | Miss::Pushback { failure, .. }) => {
-                Err(failed(failure))
-            }
-        }
+        self.attempt(member, deadline, &attempt).await.map_err(|miss| match miss {
+            Miss::Final(answer) => Error::of_answer("", answer),
+            Miss::Another { failure, .. } => Error::of_failure("", 1, failure),
+            Miss::Pushback { answer, .. } => Error::Overloaded(answer),
+        })
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, Error> {
-        let inner = &self.inner;
-        if let Ok(permit) = inner.permits.try_acquire() {
+        if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
         }
-        let limit = inner.settings.in_flight;
-        if inner.queued.load(Ordering::Relaxed) >= limit {
+        let limit = self.settings.in_flight;
+        if self.queued.load(Ordering::Relaxed) >= limit {
             return Err(Error::Busy { limit });
         }
-        inner.queued.fetch_add(1, Ordering::Relaxed);
-        let _place = Place(&inner.queued);
-        Ok(inner.permits.acquire().await.expect("the semaphore is never closed"))
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        let _place = QueuePlace(&self.queued);
+        Ok(self.permits.acquire().await.expect("the semaphore is never closed"))
     }
 
     async fn rounds<T>(
@@ -126,29 +174,27 @@ impl Client {
         deadline: Instant,
         progress: &mut Progress,
         attempt: &impl Attempt<T>,
-    ) -> Result<T, Error> {
-        let Self { inner, .. } = self;
-        let retry = inner.settings.retry;
+    ) -> Result<Reply<T>, Error> {
         let mut failed = 0;
         loop {
-            let returns = inner.directory.returns();
-            let ended = match self.round(route, deadline, progress, attempt).await {
-                Ok(answer) => return Ok(answer),
-                Err(Round::Final(error)) => return Err(error),
-                Err(ended) => ended,
+            let returns = self.directory.returns();
+            let end = match self.round(route, deadline, progress, attempt).await {
+                Ok(reply) => return Ok(reply),
+                Err(RoundEnd::Final(error)) => return Err(error),
+                Err(end) => end,
             };
             failed += 1;
-            let Some(wait) = retry.delay(failed, rand::random()) else {
-                return Err(give_up(ended, progress));
+            let Some(delay) = self.settings.retry.delay(failed, rand::random()) else {
+                return Err(give_up(route, end, progress));
             };
-            match ended {
-                // No use in waiting: the caller hears at once when to come back.
-                Round::Pushback { wait, .. } if Instant::now() + wait >= deadline => {
-                    return Err(give_up(ended, progress));
+            match end {
+                // Waiting is pointless: the caller learns at once when to retry.
+                RoundEnd::Pushback { delay, .. } if Instant::now() + delay >= deadline => {
+                    return Err(give_up(route, end, progress));
                 }
-                // The member spoke: nothing but time makes it ready.
-                Round::Pushback { wait, .. } => tokio::time::sleep(wait).await,
-                _ => inner.directory.wait_for_return(returns, wait).await,
+                // The member is alive: only time makes it ready.
+                RoundEnd::Pushback { delay, .. } => tokio::time::sleep(delay).await,
+                _ => self.directory.wait_for_return(returns, delay).await,
             }
         }
     }
@@ -159,37 +205,39 @@ impl Client {
         deadline: Instant,
         progress: &mut Progress,
         attempt: &impl Attempt<T>,
-    ) -> Result<T, Round> {
-        let directory = &self.inner.directory;
-        if let Err(failure) = directory.ensure_members().await {
-            progress.last = Some(failure);
-            return Err(Round::Failed);
+    ) -> Result<Reply<T>, RoundEnd> {
+        progress.last_is_of_earlier_round = true;
+        if let Err(failure) = self.directory.ensure_members().await {
+            progress.record(failure);
+            return Err(RoundEnd::Failed);
         }
-        let members = match route {
-            Route::Key(group, key) => directory.route(group, Some(key)),
-            Route::Any => directory.route("", None),
-        };
+        let members = self.directory.route(route.group(), route.key());
         let mut unavailable = 0;
+        let mut only_not_grpc = !members.is_empty();
         for member in members {
             progress.tries += 1;
             match self.attempt(&member, deadline, attempt).await {
-                Ok(answer) => return Ok(answer),
-                Err(Miss::Final(error)) => return Err(Round::Final(error)),
+                Ok(message) => return Ok(Reply { member, message }),
+                Err(Miss::Final(answer)) => {
+                    return Err(RoundEnd::Final(Error::of_answer(route.group(), answer)));
+                }
                 Err(Miss::Another { failure, reached }) => {
                     tracing::debug!(member = member.address(), %failure, "try failed");
-                    progress.last = Some(failure);
+                    only_not_grpc &= matches!(failure, Failure::NotGrpc { .. });
+                    progress.record(failure);
                     unavailable += u32::from(reached);
                 }
-                Err(Miss::Pushback { wait, message, failure }) => {
-                    progress.last = Some(failure);
-                    return Err(Round::Pushback { wait, message });
+                Err(Miss::Pushback { delay, answer }) => {
+                    progress.record(Failure::Answered(answer.clone()));
+                    return Err(RoundEnd::Pushback { delay, answer });
                 }
             }
             if unavailable >= UNAVAILABLE_PER_ROUND {
                 break;
             }
         }
-        Err(Round::Failed)
+        // A wrong port stays wrong however often it is tried.
+        Err(if only_not_grpc { RoundEnd::Final(progress.error(route)) } else { RoundEnd::Failed })
     }
 
     async fn attempt<T>(
@@ -198,21 +246,20 @@ impl Client {
         deadline: Instant,
         attempt: &impl Attempt<T>,
     ) -> Result<T, Miss> {
-        let Self { inner, .. } = self;
         let started = Instant::now();
-        let try_ends = deadline.min(started + inner.settings.try_timeout);
+        let try_ends = deadline.min(started + self.settings.try_timeout);
         let left = deadline.saturating_duration_since(started);
-        inner.counts.tries.fetch_add(1, Ordering::Relaxed);
+        self.counts.tries.fetch_add(1, Ordering::Relaxed);
         let tried = timeout_at(try_ends, async {
-            let channel = member.channel(inner.directory.network()).await?;
+            let channel = member.channel(self.directory.network()).await?;
             Ok(attempt(channel, left).await)
         });
         let miss = match tried.await {
-            Ok(Ok(Ok(answer))) => {
+            Ok(Ok(Ok(message))) => {
                 member.set_down(false);
-                return Ok(answer);
+                return Ok(message);
             }
-            Ok(Ok(Err(status))) => miss(member, &status),
+            Ok(Ok(Err(status))) => classify(member, &status),
             Ok(Err(failure)) => Miss::Another { failure, reached: false },
             Err(_) => {
                 let address = member.address().to_owned();
@@ -220,53 +267,65 @@ impl Client {
                 Miss::Another { failure, reached: false }
             }
         };
-        inner.counts.failed_tries.fetch_add(1, Ordering::Relaxed);
+        self.counts.failed_tries.fetch_add(1, Ordering::Relaxed);
         match miss {
-            Miss::Another { reached: false, .. } => inner.directory.lost(member),
+            Miss::Another { reached: false, .. } => self.directory.lost(member),
             _ => _ = member.set_down(false),
         }
         Err(miss)
     }
 }
 
-/// A caller's place in the queue for a permit.
-struct Place<'a>(&'a std::sync::atomic::AtomicUsize);
+impl Progress {
+    fn record(&mut self, failure: Failure) {
+        let earlier = self.last_is_of_earlier_round;
+        if earlier || self.last.as_ref().is_none_or(|last| failure.rank() >= last.rank()) {
+            self.last = Some(failure);
+            self.last_is_of_earlier_round = false;
+        }
+    }
 
-impl Drop for Place<'_> {
+    fn error(&mut self, route: Route<'_>) -> Error {
+        let last = self.last.take().unwrap_or(Failure::NoMember);
+        Error::of_failure(route.group(), self.tries, last)
+    }
+}
+
+/// A call's place in the queue for a permit.
+struct QueuePlace<'a>(&'a AtomicUsize);
+
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn miss(member: &Member, status: &Status) -> Miss {
-    let message = status.message().to_owned();
-    let address = member.address().to_owned();
+fn classify(member: &Member, status: &Status) -> Miss {
+    let address = || member.address().to_owned();
+    let answer = || member_error(member.address(), status);
     match judge(status) {
         Verdict::Unreachable => {
             member.disconnect();
-            let message = root(status);
-            Miss::Another { failure: Failure::Connection { address, message }, reached: false }
+            let failure = Failure::Connection { address: address(), message: root_cause(status) };
+            Miss::Another { failure, reached: false }
+        }
+        Verdict::NotGrpc { problem } => {
+            member.disconnect();
+            let failure = Failure::NotGrpc { address: address(), problem };
+            Miss::Another { failure, reached: false }
         }
         Verdict::TryAnother => {
-            Miss::Another { failure: Failure::Answered { address, message }, reached: true }
+            Miss::Another { failure: Failure::Answered(answer()), reached: true }
         }
-        Verdict::Pushback(wait) => {
-            let failure = Failure::Answered { address, message: message.clone() };
-            Miss::Pushback { wait, message, failure }
-        }
-        Verdict::Final => Miss::Final(Error::from_answer(status.code(), message, None)),
+        Verdict::Pushback(delay) => Miss::Pushback { delay, answer: answer() },
+        Verdict::Final => Miss::Final(answer()),
     }
 }
 
-fn give_up(ended: Round, progress: &mut Progress) -> Error {
-    match (ended, progress.last.take()) {
-        (Round::Final(error), _) => error,
-        (Round::Pushback { wait, message }, _) => {
-            Error::Overloaded { message, retry_after: Some(wait) }
-        }
-        (Round::Failed, Some(last)) => Error::Unavailable { tries: progress.tries, last },
-        (Round::Failed, None) => {
-            Error::Refused { code: Code::Unavailable, message: "no member is known".into() }
-        }
+fn give_up(route: Route<'_>, end: RoundEnd, progress: &mut Progress) -> Error {
+    match end {
+        RoundEnd::Final(error) => error,
+        RoundEnd::Pushback { answer, .. } => Error::Overloaded(answer),
+        RoundEnd::Failed => progress.error(route),
     }
 }

@@ -1,7 +1,7 @@
-//! The client: reads, invalidations, and what it can tell about the members.
+//! The client: reads, invalidations, and questions about the members.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,59 +12,48 @@ use larder_proto::v1::{
     CurveRequest, CurveResponse, GetManyRequest, GetRequest, HotKeysRequest, HotKeysResponse,
     InvalidateRequest, Outcome, RingRequest, RingResponse, StatusRequest, StatusResponse,
 };
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use crate::answer::{Answer, from_result};
-use crate::builder::{Builder, Settings};
-use crate::call::{Attempt, Route};
+use crate::call::{Attempt, Caller, Route};
 use crate::directory::Directory;
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::key::Key;
 use crate::near::Near;
 use crate::network::Network;
-use crate::retry::key_status;
-use crate::seed::Seed;
+use crate::request::{cache, with_timeout};
+use crate::settings::Settings;
+use crate::status::key_status;
 
 /// A client of one cluster. Cheap to clone; clones share connections, ring and near cache.
 ///
 /// # Guarantees
-/// - Every call ends by its deadline, whatever members do.
-/// - A call fails for unreachable members only after every known one was asked in every round.
-/// - A call that waits between rounds goes on as soon as any one member answers again.
+/// - Every call ends by its deadline.
+/// - A call fails for unreachable members only after it tried every known member in every round.
+/// - A call that waits between rounds continues as soon as any member answers again.
 ///
 /// # Cancel safety
-/// A call that is dropped leaves nothing behind; a started request may still reach a member.
+/// A dropped call leaves nothing behind; a request that was sent may still reach a member.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) inner: Arc<Inner>,
-    /// Limit of a whole call.
+    /// Time limit of a whole call.
     pub(crate) timeout: Duration,
 }
 
 pub(crate) struct Inner {
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) settings: Settings,
-    pub(crate) permits: Semaphore,
-    pub(crate) queued: AtomicUsize,
-    pub(crate) counts: Counts,
+    pub(crate) caller: Caller,
     pub(crate) near: Option<Near>,
 }
 
-#[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) tries: AtomicU64,
-    pub(crate) failed_tries: AtomicU64,
-}
-
-/// Counters since the client was made.
+/// Counters since the client was built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Requests sent, or tried to be sent.
     pub tries: u64,
-    /// Those that failed.
+    /// Requests that failed.
     pub failed_tries: u64,
     /// Reads answered by the near cache.
     pub near_hits: u64,
@@ -74,7 +63,7 @@ pub struct Stats {
     pub near_bytes: u64,
 }
 
-/// How far an invalidation came.
+/// How many members an invalidation reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Invalidated {
     /// Members that confirmed.
@@ -83,38 +72,30 @@ pub struct Invalidated {
     pub members_total: u32,
 }
 
-/// One member's answer to a question that all are asked.
+/// One member's answer to a question that goes to all members.
 #[derive(Debug)]
-pub struct Told<T> {
-    /// `host:port` that was asked.
+pub struct MemberAnswer<T> {
+    /// The member's `host:port`.
     pub address: String,
-    /// What it said.
+    /// What it answered, or why it did not.
     pub answer: Result<T, Error>,
 }
 
 impl Client {
-    /// Starts with every setting at its default.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    pub(crate) fn new(network: Arc<dyn Network>, seeds: Vec<Seed>, settings: Settings) -> Self {
-        let directory = Directory::new(network, seeds, settings.follow_ring, settings.refresh);
+    pub(crate) fn new(
+        network: Arc<dyn Network>,
+        endpoints: Vec<Endpoint>,
+        settings: Settings,
+    ) -> Self {
+        let directory = Directory::new(network, endpoints, settings.follow_ring, settings.refresh);
         let near = (settings.near_bytes > 0 && !settings.near_ttl.is_zero())
             .then(|| Near::new(settings.near_bytes, settings.near_ttl));
         let timeout = settings.timeout;
-        let inner = Inner {
-            directory,
-            permits: Semaphore::new(settings.in_flight),
-            settings,
-            queued: AtomicUsize::new(0),
-            counts: Counts::default(),
-            near,
-        };
-        Self { inner: Arc::new(inner), timeout }
+        let caller = Caller::new(directory, settings);
+        Self { inner: Arc::new(Inner { caller, near }), timeout }
     }
 
-    /// The same client whose calls have another limit.
+    /// The same client with another time limit for its calls.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { inner: Arc::clone(&self.inner), timeout }
@@ -123,12 +104,12 @@ impl Client {
     /// Reads one key.
     ///
     /// # Errors
-    /// See [`Error`]; absent is an answer, not an error.
+    /// See [`Error`]. An absent key is an answer, not an error.
     pub async fn get(&self, group: &str, key: impl Key) -> Result<Answer, Error> {
         self.read(group, key, false).await
     }
 
-    /// Reads one key and tells where the answer came from and why it was allowed.
+    /// Reads one key with an explanation of where the answer came from and why it was allowed.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -136,7 +117,7 @@ impl Client {
         self.read(group, key, true).await
     }
 
-    /// The near cache's answer, without a call; nothing when it has none that lives.
+    /// The near cache's answer, without a call; `None` when it has no live one.
     #[must_use]
     pub fn near(&self, group: &str, key: &[u8], explain: bool) -> Option<Answer> {
         let near = self.inner.near.as_ref()?;
@@ -162,11 +143,12 @@ impl Client {
     }
 
     async fn read_plain(&self, group: &str, key: &Bytes) -> Result<Answer, Error> {
-        let limit = self.inner.settings.max_answer_bytes;
-        self.call(self.timeout, Route::Key(group, key), |channel, left| {
+        let limit = self.inner.caller.settings.max_answer_bytes;
+        let route = Route::Owner { group, key };
+        let call = self.inner.caller.call(self.timeout, route, |channel, left| {
             let request = GetRequest { group: group.into(), key: key.clone(), explain: false };
             async move {
-                match cache(channel, limit).get(timed(request, left)).await {
+                match cache(channel, limit).get(with_timeout(request, left)).await {
                     Ok(response) => Ok(response.into_inner().into()),
                     Err(status) if status.code() == Code::NotFound => {
                         Ok(Answer::Absent { explanation: None })
@@ -174,37 +156,37 @@ impl Client {
                     Err(status) => Err(status),
                 }
             }
-        })
-        .await
+        });
+        Ok(call.await?.message)
     }
 
-    /// A batch of one, because only a batch explains an absent key.
+    /// A batch of one key, because only a batch explains an absent key.
     async fn read_explained(&self, group: &str, key: &Bytes) -> Result<Answer, Error> {
-        let limit = self.inner.settings.max_answer_bytes;
-        let result = self
-            .call(self.timeout, Route::Key(group, key), |channel, left| {
-                let keys = vec![key.clone()];
-                let request = GetManyRequest { group: group.into(), keys, explain: true };
-                async move {
-                    let response = cache(channel, limit).get_many(timed(request, left)).await?;
-                    // A key's error is judged like a call's: worth another try or not.
-                    match response.into_inner().results.pop() {
-                        Some(result) if result.outcome == i32::from(Outcome::Error) => {
-                            Err(key_status(result))
-                        }
-                        Some(result) => Ok(result),
-                        None => Err(Status::internal("no result for the key")),
+        let limit = self.inner.caller.settings.max_answer_bytes;
+        let route = Route::Owner { group, key };
+        let call = self.inner.caller.call(self.timeout, route, |channel, left| {
+            let keys = vec![key.clone()];
+            let request = GetManyRequest { group: group.into(), keys, explain: true };
+            async move {
+                let response = cache(channel, limit).get_many(with_timeout(request, left)).await?;
+                // The key's error is the call's error, so it is retried like one.
+                match response.into_inner().results.pop() {
+                    Some(result) if result.outcome == i32::from(Outcome::Error) => {
+                        Err(key_status(result))
                     }
+                    Some(result) => Ok(result),
+                    None => Err(Status::internal("no result for the key")),
                 }
-            })
-            .await?;
-        let answer = from_result(result)?;
+            }
+        });
+        let reply = call.await?;
+        let answer = from_result(reply.member.address(), group, reply.message)?;
         self.learn_from(&answer);
         Ok(answer)
     }
 
-    /// Drops keys of a group from the members and from this client's near cache; no keys: the
-    /// whole group. Copies in other clients' near caches live out their short life.
+    /// Drops keys of a group from the members and from this client's near cache; without keys, the
+    /// whole group. Copies in other clients' near caches stay until they expire.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -214,21 +196,20 @@ impl Client {
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Invalidated, Error> {
         let keys: Vec<Bytes> = keys.into_iter().map(Key::into_bytes).collect();
-        let forget = || self.inner.near.iter().for_each(|near| near.forget(group, &keys));
-        // Before, so that our own reads see it at once; after, because a read in between may
-        // have met a member that did not know yet.
-        forget();
-        let done = self
-            .call(self.timeout, Route::Any, |channel, left| {
-                let request = InvalidateRequest { group: group.into(), keys: keys.clone() };
-                async move {
-                    let answer = CacheClient::new(channel).invalidate(timed(request, left)).await?;
-                    Ok(answer.into_inner())
-                }
-            })
-            .await;
-        forget();
-        let done = done?;
+        let drop_copies = || self.inner.near.iter().for_each(|near| near.remove(group, &keys));
+        // Before the call, so that this client's reads miss at once; after it, because a read in
+        // between may have reached a member that still had the value.
+        drop_copies();
+        let call = self.inner.caller.call(self.timeout, Route::Any, |channel, left| {
+            let request = InvalidateRequest { group: group.into(), keys: keys.clone() };
+            async move {
+                let request = with_timeout(request, left);
+                Ok(CacheClient::new(channel).invalidate(request).await?.into_inner())
+            }
+        });
+        let reply = call.await;
+        drop_copies();
+        let done = reply?.message;
         Ok(Invalidated { members_reached: done.members_reached, members_total: done.members_total })
     }
 
@@ -237,37 +218,38 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn ring(&self) -> Result<RingResponse, Error> {
-        self.call(self.timeout, Route::Any, |channel, left| async move {
-            let answer = AdminClient::new(channel).ring(timed(RingRequest {}, left)).await?;
-            Ok(answer.into_inner())
-        })
-        .await
+        let call = self.inner.caller.call(self.timeout, Route::Any, |channel, left| async move {
+            let request = with_timeout(RingRequest {}, left);
+            Ok(AdminClient::new(channel).ring(request).await?.into_inner())
+        });
+        Ok(call.await?.message)
     }
 
-    /// The state of every known member, each asked once.
+    /// The state of every known member; each is asked once.
     ///
     /// # Errors
-    /// Only when no member is known at all; a member that does not answer says so in its place.
-    pub async fn status(&self) -> Result<Vec<Told<StatusResponse>>, Error> {
+    /// No member is known. A member that does not answer has its error in its place.
+    pub async fn status(&self) -> Result<Vec<MemberAnswer<StatusResponse>>, Error> {
         self.ask_all(|channel, left| async move {
-            Ok(AdminClient::new(channel).status(timed(StatusRequest {}, left)).await?.into_inner())
+            let request = with_timeout(StatusRequest {}, left);
+            Ok(AdminClient::new(channel).status(request).await?.into_inner())
         })
         .await
     }
 
-    /// What every known member predicts for a group at other sizes and under other policies.
+    /// What every known member predicts for a group with other sizes and policies.
     ///
     /// # Errors
     /// As [`Client::status`].
-    pub async fn curve(&self, group: &str) -> Result<Vec<Told<CurveResponse>>, Error> {
+    pub async fn curve(&self, group: &str) -> Result<Vec<MemberAnswer<CurveResponse>>, Error> {
         self.ask_all(|channel, left| async move {
-            let request = timed(CurveRequest { group: group.to_owned() }, left);
+            let request = with_timeout(CurveRequest { group: group.to_owned() }, left);
             Ok(AdminClient::new(channel).curve(request).await?.into_inner())
         })
         .await
     }
 
-    /// The keys that every known member is asked for most; no group: of every group.
+    /// The keys that every known member serves most often; without a group, those of every group.
     ///
     /// # Errors
     /// As [`Client::status`].
@@ -275,42 +257,46 @@ impl Client {
         &self,
         group: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Told<HotKeysResponse>>, Error> {
+    ) -> Result<Vec<MemberAnswer<HotKeysResponse>>, Error> {
         let group = group.unwrap_or_default();
         self.ask_all(|channel, left| async move {
-            let request = timed(HotKeysRequest { group: group.to_owned(), limit }, left);
+            let message = HotKeysRequest { group: group.to_owned(), limit };
+            let request = with_timeout(message, left);
             Ok(AdminClient::new(channel).hot_keys(request).await?.into_inner())
         })
         .await
     }
 
-    /// Asks every known member once.
-    async fn ask_all<T>(&self, attempt: impl Attempt<T> + Clone) -> Result<Vec<Told<T>>, Error> {
-        let directory = &self.inner.directory;
-        let failed = |last| Error::Unavailable { tries: 0, last };
-        directory.ensure_members().await.map_err(failed)?;
-        if self.inner.settings.follow_ring {
+    async fn ask_all<T>(
+        &self,
+        attempt: impl Attempt<T> + Clone,
+    ) -> Result<Vec<MemberAnswer<T>>, Error> {
+        let caller = &self.inner.caller;
+        let directory = &caller.directory;
+        let unknown = |last| Error::Unavailable { tries: 0, last };
+        directory.ensure_members().await.map_err(unknown)?;
+        if caller.settings.follow_ring {
             directory.refresh().await;
         }
         let members = directory.members();
-        let asked = members.iter().map(|member| {
+        let answers = members.iter().map(|member| {
             let attempt = attempt.clone();
             async move {
-                let answer = self.ask(member, self.timeout, attempt).await;
-                Told { address: member.address().to_owned(), answer }
+                let answer = caller.call_member(member, self.timeout, attempt).await;
+                MemberAnswer { address: member.address().to_owned(), answer }
             }
         });
-        Ok(join_all(asked).await)
+        Ok(join_all(answers).await)
     }
 
-    /// Counters since the client was made.
+    /// Counters since the client was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (near_hits, near_misses, near_bytes) =
             self.inner.near.as_ref().map_or((0, 0, 0), Near::stats);
         Stats {
-            tries: self.inner.counts.tries.load(Ordering::Relaxed),
-            failed_tries: self.inner.counts.failed_tries.load(Ordering::Relaxed),
+            tries: self.inner.caller.counts.tries.load(Ordering::Relaxed),
+            failed_tries: self.inner.caller.counts.failed_tries.load(Ordering::Relaxed),
             near_hits,
             near_misses,
             near_bytes,
@@ -319,33 +305,24 @@ impl Client {
 
     pub(crate) fn learn_from(&self, answer: &Answer) {
         if let Some(explanation) = answer.explanation() {
-            self.inner.directory.saw_revision(explanation.ring_revision);
+            self.inner.caller.directory.saw_revision(explanation.ring_revision);
         }
     }
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("settings", &self.inner.settings).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("settings", &self.inner.caller.settings)
+            .finish_non_exhaustive()
     }
-}
-
-pub(crate) fn cache(channel: Channel, limit: usize) -> CacheClient<Channel> {
-    CacheClient::new(channel).max_decoding_message_size(limit)
-}
-
-/// A request that tells the member how long the caller still waits.
-pub(crate) fn timed<T>(message: T, left: Duration) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(left);
-    request
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Compiles only while calls can be spawned on a multi-thread runtime.
+    /// Compiles only while calls can be spawned on a multi-threaded runtime.
     #[test]
     fn calls_may_move_between_threads() {
         fn send<T: Send>(_: &T) {}

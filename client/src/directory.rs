@@ -1,11 +1,12 @@
-//! Which members there are, which of them answer, and what ring they form.
+//! The known members, which of them answer, and the ring that they form.
 //!
-//! Addresses come from the seeds (names are resolved to all their addresses, again on an interval
-//! and while members are missing) and from a member's `Admin.Ring`. Nothing runs while no call
-//! is made: calls start the work that is due, one task of a kind at a time. What was learned
-//! stays until something newer is learned; a silent resolver or ring takes nothing away.
+//! Addresses come from the configured endpoints (a name is resolved to all its addresses, again on
+//! an interval and while members are down) and from a member's `Admin.Ring`. No task runs while no
+//! call is made: calls start the work that is due, at most one task of each kind. What is known
+//! stays until something newer replaces it; a resolver or member that does not answer removes
+//! nothing.
 
-mod heal;
+mod probe;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -19,41 +20,41 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Request, Status};
 
+use crate::endpoint::{Endpoint, Target};
 use crate::error::Failure;
-use crate::member::{Member, Standing};
+use crate::member::{Availability, Member};
 use crate::network::Network;
-use crate::retry::{Verdict, judge};
-use crate::ring::{self, RingView};
+use crate::ring::{self, RoutingTable};
 use crate::route;
-use crate::seed::Seed;
+use crate::status::{Verdict, judge};
 
-/// Limit of one look-up of a name.
+/// Time limit of resolving one name.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(2);
-/// Limit of one question for the ring, which also serves as the probe of a silent member.
+/// Time limit of one request for the ring, which is also the probe of a member that is down.
 const PROBE_LIMIT: Duration = Duration::from_millis(500);
-/// Names are not looked up more often than this.
+/// Names are not resolved more often than this.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
-/// Members that are asked for the ring before a refresh gives up.
+/// Members that a refresh asks for the ring before it gives up.
 const RING_TRIES: usize = 3;
 
 pub(crate) struct Directory {
     network: Arc<dyn Network>,
-    seeds: Vec<Seed>,
+    endpoints: Vec<Endpoint>,
     follow_ring: bool,
     refresh_every: Duration,
     known: ArcSwap<Known>,
     state: Mutex<State>,
-    /// Counts events after which a failed call should try again: a silent member answered, or
-    /// new addresses appeared.
+    /// Counts events after which a failed call should try again: a member that was down answered,
+    /// or new addresses appeared.
     returns: watch::Sender<u64>,
     /// Counts finished refreshes.
     refreshes: watch::Sender<u64>,
     refreshing: AtomicBool,
-    healing: AtomicBool,
-    /// Calls that wait for a member to come back.
+    probing: AtomicBool,
+    /// Calls that wait for a member to answer again.
     waiters: AtomicUsize,
     started: Instant,
-    /// Milliseconds after `started`.
+    /// Milliseconds since `started`.
     last_call: AtomicU64,
     rotation: AtomicUsize,
 }
@@ -61,26 +62,26 @@ pub(crate) struct Directory {
 /// What is known at one moment. Replaced as a whole.
 #[derive(Default)]
 struct Known {
-    /// Members at the seeds' addresses.
+    /// Members at the endpoints' addresses.
     seeds: Vec<Arc<Member>>,
-    ring: Option<Arc<RingView>>,
+    ring: Option<Arc<RoutingTable>>,
 }
 
 struct State {
-    /// Addresses by seed.
+    /// Addresses of each endpoint.
     addresses: Vec<Vec<String>>,
-    ring: Option<Arc<RingView>>,
-    /// Refreshes in a row that brought a ring of a lower revision than ours.
+    ring: Option<Arc<RoutingTable>>,
+    /// Refreshes in a row that brought a ring of a lower revision than `ring`.
     lower_rings: u32,
-    trouble: Option<Failure>,
+    resolve_failure: Option<Failure>,
     refreshed: Option<Instant>,
     resolved: Option<Instant>,
 }
 
-/// Sets a flag back, also when its task is dropped with its runtime.
-struct Flag<'a>(&'a AtomicBool);
+/// Clears a flag, also when its task is dropped with its runtime.
+struct ClearOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Flag<'_> {
+impl Drop for ClearOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
@@ -89,25 +90,25 @@ impl Drop for Flag<'_> {
 impl Directory {
     pub(crate) fn new(
         network: Arc<dyn Network>,
-        seeds: Vec<Seed>,
+        endpoints: Vec<Endpoint>,
         follow_ring: bool,
         refresh_every: Duration,
     ) -> Arc<Self> {
-        let addresses = seeds.iter().map(|seed| match seed {
-            Seed::Address(address) => vec![address.to_string()],
-            Seed::Name { .. } => Vec::new(),
+        let addresses = endpoints.iter().map(|endpoint| match &endpoint.0 {
+            Target::Address(address) => vec![address.to_string()],
+            Target::Name { .. } => Vec::new(),
         });
         let state = State {
             addresses: addresses.collect(),
             ring: None,
             lower_rings: 0,
-            trouble: None,
+            resolve_failure: None,
             refreshed: None,
             resolved: None,
         };
         let directory = Self {
             network,
-            seeds,
+            endpoints,
             follow_ring,
             refresh_every,
             known: ArcSwap::default(),
@@ -115,7 +116,7 @@ impl Directory {
             returns: watch::Sender::new(0),
             refreshes: watch::Sender::new(0),
             refreshing: AtomicBool::new(false),
-            healing: AtomicBool::new(false),
+            probing: AtomicBool::new(false),
             waiters: AtomicUsize::new(0),
             started: Instant::now(),
             last_call: AtomicU64::new(0),
@@ -129,32 +130,32 @@ impl Directory {
         &self.network
     }
 
-    /// Members in the order in which a call should ask them: the key's owner, then the rest in
-    /// turn, those last that would make it wait. Starts whatever upkeep is due.
+    /// Members in the order in which a call should try them: see [`route::order`]. Starts the
+    /// upkeep that is due.
     pub(crate) fn route(self: &Arc<Self>, group: &str, key: Option<&[u8]>) -> Vec<Arc<Member>> {
         self.upkeep();
         let known = self.known.load();
         let members = known.members();
         let owner = key.and_then(|key| known.ring.as_ref()?.owner(group, key));
         let rotation = self.rotation.fetch_add(1, Ordering::Relaxed);
-        let standings: Vec<_> = members.iter().map(|m| m.standing()).collect();
-        for (member, standing) in members.iter().zip(&standings) {
-            match standing {
-                Standing::Open => {}
-                Standing::Unconnected => member.connect(&self.network),
-                Standing::Down => self.heal(),
+        let availability: Vec<_> = members.iter().map(|m| m.availability()).collect();
+        for (member, availability) in members.iter().zip(&availability) {
+            match availability {
+                Availability::Connected => {}
+                Availability::Unconnected => member.connect(&self.network),
+                Availability::Down => self.start_probes(),
             }
         }
-        let order = route::order(&standings, owner, rotation);
+        let order = route::order(&availability, owner, rotation);
         order.into_iter().map(|i| Arc::clone(&members[i])).collect()
     }
 
-    /// Index of a key's owner in the ring, for putting keys of one owner together.
+    /// Index of a key's owner in the ring, for grouping keys by owner.
     pub(crate) fn owner(&self, group: &str, key: &[u8]) -> Option<usize> {
         self.known.load().ring.as_ref()?.owner(group, key)
     }
 
-    /// Every member known now.
+    /// All members known now.
     pub(crate) fn members(&self) -> Vec<Arc<Member>> {
         self.known.load().members()
     }
@@ -162,44 +163,42 @@ impl Directory {
     /// Waits until at least one member is known.
     ///
     /// # Errors
-    /// The names lead nowhere.
+    /// No name resolves to an address.
     ///
     /// # Cancel safety
-    /// The look-up goes on for others.
+    /// Safe: the refresh continues for other callers.
     pub(crate) async fn ensure_members(self: &Arc<Self>) -> Result<(), Failure> {
         if !self.known.load().is_empty() {
             return Ok(());
         }
         let mut refreshes = self.refreshes.subscribe();
         self.start_refresh();
-        // The sender is `self`: it outlives this wait.
+        // `self` owns the sender, so it outlives this wait.
         let _ = refreshes.changed().await;
         if !self.known.load().is_empty() {
             return Ok(());
         }
-        Err(self.state.lock().trouble.clone().unwrap_or(Failure::Resolve {
-            host: "the members' name".into(),
-            message: "no address".into(),
-        }))
+        Err(self.state.lock().resolve_failure.clone().unwrap_or(Failure::NoMember))
     }
 
-    /// A call did not reach a member. Often it has left, and the others know it already.
+    /// Records that a call did not reach a member. Often it has left the ring, and the others know
+    /// that already.
     pub(crate) fn lost(self: &Arc<Self>, member: &Member) {
         if member.set_down(true) {
             self.start_refresh();
-            self.heal();
+            self.start_probes();
         }
     }
 
-    /// A ring of this revision was seen in an answer.
+    /// Refreshes the ring if an answer carried a newer revision.
     pub(crate) fn saw_revision(self: &Arc<Self>, revision: u64) {
-        let ours = self.known.load().ring.as_ref().map_or(0, |r| r.revision());
-        if self.follow_ring && revision > ours {
+        let known = self.known.load().ring.as_ref().map_or(0, |r| r.revision());
+        if self.follow_ring && revision > known {
             self.start_refresh();
         }
     }
 
-    /// Learns the ring from the members now.
+    /// Resolves the names and asks the members for the ring.
     pub(crate) async fn refresh(&self) {
         self.resolve().await;
         if self.follow_ring {
@@ -211,8 +210,8 @@ impl Directory {
 
     fn upkeep(self: &Arc<Self>) {
         let now = Instant::now();
-        self.last_call.store(self.millis(now), Ordering::Relaxed);
-        // A lock that another call holds means that somebody looks after it.
+        self.last_call.store(self.millis_since_start(now), Ordering::Relaxed);
+        // If another call holds the lock, that call does the upkeep.
         let due = self.state.try_lock().is_some_and(|state| {
             state.refreshed.is_none_or(|at| now.duration_since(at) >= self.refresh_every)
         });
@@ -227,17 +226,18 @@ impl Directory {
         }
         let directory = Arc::clone(self);
         tokio::spawn(async move {
-            let _flag = Flag(&directory.refreshing);
+            let _flag = ClearOnDrop(&directory.refreshing);
             directory.refresh().await;
         });
     }
 
     async fn resolve(&self) {
         let now = Instant::now();
-        let named = self.seeds.iter().enumerate().filter_map(|(i, seed)| match seed {
-            Seed::Name { host, port } => Some((i, host, *port)),
-            Seed::Address(_) => None,
-        });
+        let names =
+            self.endpoints.iter().enumerate().filter_map(|(i, endpoint)| match &endpoint.0 {
+                Target::Name { host, port } => Some((i, host, *port)),
+                Target::Address(_) => None,
+            });
         {
             let mut state = self.state.lock();
             if state.resolved.is_some_and(|at| now.duration_since(at) < RESOLVE_PAUSE) {
@@ -245,26 +245,26 @@ impl Directory {
             }
             state.resolved = Some(now);
         }
-        for (i, host, port) in named {
-            let looked_up = timeout(RESOLVE_LIMIT, self.network.resolve(host, port)).await;
-            let trouble = |message: String| Failure::Resolve { host: host.clone(), message };
+        for (i, host, port) in names {
+            let resolved = timeout(RESOLVE_LIMIT, self.network.resolve(host, port)).await;
+            let failure = |message: String| Some(Failure::Resolve { host: host.clone(), message });
             let mut state = self.state.lock();
-            match looked_up {
+            match resolved {
                 Ok(Ok(found)) if !found.is_empty() => {
                     let mut addresses: Vec<_> = found.iter().map(ToString::to_string).collect();
                     addresses.sort_unstable();
                     addresses.dedup();
-                    state.trouble = None;
-                    let news = state.addresses[i] != addresses;
+                    state.resolve_failure = None;
+                    let changed = state.addresses[i] != addresses;
                     state.addresses[i] = addresses;
                     self.publish(&state);
-                    if news {
+                    if changed {
                         self.returns.send_modify(|n| *n += 1);
                     }
                 }
-                Ok(Ok(_)) => state.trouble = Some(trouble("no address".into())),
-                Ok(Err(error)) => state.trouble = Some(trouble(error.to_string())),
-                Err(_) => state.trouble = Some(trouble("the resolver is silent".into())),
+                Ok(Ok(_)) => state.resolve_failure = failure("the resolver found none".into()),
+                Ok(Err(error)) => state.resolve_failure = failure(error.to_string()),
+                Err(_) => state.resolve_failure = failure("the resolver timed out".into()),
             }
         }
     }
@@ -275,26 +275,27 @@ impl Directory {
         members.rotate_left(turn);
         members.sort_by_key(|m| m.is_down());
         for member in members.iter().take(RING_TRIES) {
-            match self.ask_ring(member).await {
-                Ok(Some(ring)) => return self.take_ring(&ring),
-                // A server without `Admin`: a sidecar, perhaps. Then any member serves.
+            match self.probe(member).await {
+                Ok(Some(ring)) => return self.update_ring(ring),
+                // A server without `Admin`, such as a sidecar, takes every key.
                 Ok(None) => return,
                 Err(()) => {}
             }
         }
     }
 
-    /// Asks one member for its ring, and notes whether it was reached.
-    async fn ask_ring(&self, member: &Arc<Member>) -> Result<Option<RingResponse>, ()> {
-        let asked = timeout(PROBE_LIMIT, async {
+    /// Asks one member for its ring, and records whether that reached it.
+    async fn probe(&self, member: &Arc<Member>) -> Result<Option<RingResponse>, ()> {
+        let response = timeout(PROBE_LIMIT, async {
             let channel = member.channel(self.network()).await.map_err(|_| ())?;
             Ok(AdminClient::new(channel).ring(Request::new(RingRequest {})).await)
         });
-        let answer = match asked.await {
-            Ok(Ok(answer)) => answer.map(tonic::Response::into_inner),
+        let response = match response.await {
+            Ok(Ok(response)) => response.map(tonic::Response::into_inner),
             Ok(Err(())) | Err(_) => Err(Status::from_error("unreachable".into())),
         };
-        let reached = answer.as_ref().err().is_none_or(|s| judge(s) != Verdict::Unreachable);
+        let verdict = response.as_ref().err().map(judge);
+        let reached = !matches!(verdict, Some(Verdict::Unreachable | Verdict::NotGrpc { .. }));
         if !reached {
             member.disconnect();
         }
@@ -302,39 +303,40 @@ impl Directory {
             tracing::debug!(member = member.address(), "member answers again");
             self.returns.send_modify(|n| *n += 1);
         }
-        match answer {
+        match response {
             Ok(ring) => Ok(Some(ring)),
             Err(status) if reached && status.code() == Code::Unimplemented => Ok(None),
             Err(_) => Err(()),
         }
     }
 
-    /// Takes a ring that a member told, unless ours is newer.
-    fn take_ring(&self, told: &RingResponse) {
+    /// Replaces the ring unless the current one is newer.
+    fn update_ring(&self, response: RingResponse) {
         let mut state = self.state.lock();
-        let ours = state.ring.as_ref().map(|r| r.revision());
-        if !ring::supersedes(ours, told.revision, &mut state.lower_rings) {
+        let (current, new) = (state.ring.as_ref().map(|r| r.revision()), response.revision);
+        if !ring::replaces(current, new, &mut state.lower_rings) {
             return;
         }
         let last = state.ring.clone();
-        match RingView::new(told, last.as_deref(), |address| self.member_at(address)) {
-            Ok(view) => {
-                view.members().iter().for_each(|member| member.connect(&self.network));
-                state.ring = Some(Arc::new(view));
+        match RoutingTable::new(response, last.as_deref(), |address| self.member_at(address)) {
+            Ok(table) => {
+                table.members().iter().for_each(|member| member.connect(&self.network));
+                state.ring = Some(Arc::new(table));
             }
-            Err(reason) => {
-                tracing::warn!(reason, revision = told.revision, "ring not understood");
+            Err(problem) => {
+                tracing::warn!(problem, revision = new, "unknown ring format: ring ignored");
                 state.ring = None;
             }
         }
         self.publish(&state);
     }
 
-    /// The member at an address: the one that we know, with its channel, or a new one.
+    /// The known member at an address, with its channel, or else a new one.
     fn member_at(&self, address: &str) -> Arc<Member> {
         let known = self.known.load();
-        let mut all = known.members().into_iter().chain(known.seeds.iter().cloned());
-        all.find(|m| m.address() == address)
+        let mut members = known.members().into_iter().chain(known.seeds.iter().cloned());
+        members
+            .find(|m| m.address() == address)
             .unwrap_or_else(|| Arc::new(Member::new(address.to_owned())))
     }
 
@@ -348,13 +350,13 @@ impl Directory {
             if seeds.iter().any(|m| m.address() == address) {
                 continue;
             }
-            let there = pool.iter().find(|m| m.address() == address);
-            seeds.push(there.map_or_else(|| Arc::new(Member::new(address.clone())), Arc::clone));
+            let known = pool.iter().find(|m| m.address() == address);
+            seeds.push(known.map_or_else(|| Arc::new(Member::new(address.clone())), Arc::clone));
         }
         self.known.store(Arc::new(Known { seeds, ring: state.ring.clone() }));
     }
 
-    fn millis(&self, now: Instant) -> u64 {
+    fn millis_since_start(&self, now: Instant) -> u64 {
         u64::try_from(now.duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -1,22 +1,22 @@
-//! What can go wrong with a call, as types. Texts tell their own layer only.
+//! Why a client cannot be built and why a call fails. Each text covers its own layer only.
 
 use std::time::Duration;
 
+use larder_proto::names::{ADMIN_PORT, GRPC_PORT, HTTP_PORT};
 use tonic::Code;
+
+use crate::endpoint::EndpointError;
 
 /// Why a client cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    /// No member was named.
-    #[error("no member was named")]
+    /// No endpoint was given.
+    #[error("no endpoint of a member is given")]
     NoMembers,
-    /// Not `host:port`.
-    #[error("{address:?} is not host:port")]
-    Address {
-        /// What was given.
-        address: String,
-    },
-    /// A setting that cannot be kept.
+    /// One of the endpoints cannot be read.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// A limit is zero.
     #[error("{setting} must be above zero")]
     Zero {
         /// The setting's name.
@@ -24,104 +24,127 @@ pub enum BuildError {
     },
 }
 
-/// Why a call gave no answer.
+/// Why a call failed.
+///
+/// Where a member answered with an error, [`Error::answer`] has it: which member, the gRPC code,
+/// the reason, the message, and when to retry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The members do not know the group.
-    #[error("{message}")]
-    UnknownGroup {
-        /// The member's text.
-        message: String,
+    /// The members know no group of this name.
+    #[error("{}", .0.message)]
+    UnknownGroup(MemberError),
+    /// The request itself is wrong, for example an empty or too long key. Not retried.
+    #[error("invalid request: {}", .0.message)]
+    InvalidRequest(MemberError),
+    /// A member, or the origin behind it, has no capacity for the request now.
+    #[error("overloaded: {}", .0.message)]
+    Overloaded(MemberError),
+    /// The group's origin failed, and the member had no value to answer with instead.
+    #[error("{}", at_origin(group, answer))]
+    Origin {
+        /// The group whose origin failed.
+        group: String,
+        /// What the member reported about it.
+        answer: MemberError,
     },
-    /// The request itself is wrong: an empty or too long key, too many keys.
-    #[error("invalid request: {message}")]
-    InvalidRequest {
-        /// The member's text.
-        message: String,
-    },
-    /// The members refuse work that is too much for them.
-    #[error("members are overloaded: {message}")]
-    Overloaded {
-        /// The member's text.
-        message: String,
-        /// When the member would like to be asked again.
-        retry_after: Option<Duration>,
-    },
-    /// This client has as many calls in flight as it may.
-    #[error("{limit} calls are in flight and as many wait")]
+    /// A member answered with another error that a retry would not change.
+    #[error("member {} refused the call ({:?}): {}", .0.address, .0.code, .0.message)]
+    Refused(MemberError),
+    /// This client has as many calls in flight, and as many queued, as it is allowed to.
+    #[error("{limit} calls are in flight and as many are queued")]
     Busy {
-        /// The configured limit.
+        /// The configured limit of calls in flight.
         limit: usize,
     },
     /// Every try failed.
-    #[error("no member answered in {tries} tries")]
+    #[error("{}", unavailable(*tries, last))]
     Unavailable {
         /// Requests sent, or tried to be sent.
         tries: u32,
-        /// The last failure.
+        /// The failure of the last round; what a member answered takes precedence there over a
+        /// connection that failed.
         #[source]
         last: Failure,
     },
     /// The call's deadline passed.
     #[error("no answer within {} ms", after.as_millis())]
     DeadlineExceeded {
-        /// The call's whole time.
+        /// The call's time limit.
         after: Duration,
-        /// The last failure before, if a try had failed.
+        /// The failure before the deadline, chosen as in [`Error::Unavailable`]; `None` when no
+        /// try had failed yet.
         #[source]
         last: Option<Failure>,
     },
-    /// A member answered with an error that another try would not mend.
-    #[error("refused ({code:?}): {message}")]
-    Refused {
-        /// The gRPC code.
-        code: Code,
-        /// The member's text.
-        message: String,
-    },
-    /// A member's answer cannot be understood.
-    #[error("answer makes no sense: {reason}")]
-    Nonsense {
+    /// A member's response cannot be understood.
+    #[error("invalid response: {problem}")]
+    InvalidResponse {
         /// What is wrong with it.
-        reason: String,
+        problem: String,
     },
 }
 
-/// One try's failure.
+/// An error that a member answered with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("member {address} answered: {message}")]
+pub struct MemberError {
+    /// `host:port` of the member.
+    pub address: String,
+    /// The gRPC code.
+    pub code: Code,
+    /// What failed, as an identifier such as `ORIGIN_SLOW`: `docs/reference/errors.md` has the
+    /// table. `None` from a server that sends none.
+    pub reason: Option<String>,
+    /// The text for people; it may change between versions.
+    pub message: String,
+    /// The delay after which the member asks to be called again.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why one try failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The connection could not be made or broke.
+    /// The connection could not be made, or it broke.
     #[error("{address} cannot be reached: {message}")]
     Connection {
-        /// The member.
+        /// `host:port` that was dialled.
         address: String,
-        /// The transport's text.
+        /// The transport's error.
         message: String,
     },
-    /// Connected, but no answer came in a try's time.
+    /// A server accepts connections at the address, but it does not speak gRPC.
+    #[error(
+        "{address} does not speak gRPC ({problem}): use a member's gRPC port, {GRPC_PORT} by \
+         default; {HTTP_PORT} is HTTP and {ADMIN_PORT} metrics"
+    )]
+    NotGrpc {
+        /// `host:port` that was dialled.
+        address: String,
+        /// What the server sent instead.
+        problem: String,
+    },
+    /// Connected, but no answer within the time limit of one try.
     #[error("{address} gave no answer within {} ms", after.as_millis())]
     Silent {
-        /// The member.
+        /// The member's `host:port`.
         address: String,
-        /// How long it was given.
+        /// The time limit.
         after: Duration,
     },
-    /// The member answered that it, or the origin, is not available now.
-    #[error("{address} answered: {message}")]
-    Answered {
-        /// The member.
-        address: String,
-        /// Its text.
-        message: String,
-    },
-    /// No name led to an address.
+    /// The member answered with an error.
+    #[error(transparent)]
+    Answered(MemberError),
+    /// A name did not resolve to an address.
     #[error("{host} has no address: {message}")]
     Resolve {
         /// The name.
         host: String,
-        /// The resolver's text.
+        /// The resolver's error.
         message: String,
     },
+    /// Neither an endpoint nor the ring gave a member's address.
+    #[error("the endpoints and the ring are empty")]
+    NoMember,
 }
 
 impl Error {
@@ -129,56 +152,168 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::UnknownGroup { .. } => "unknown_group",
-            Self::InvalidRequest { .. } => "invalid_request",
-            Self::Overloaded { .. } => "overloaded",
+            Self::UnknownGroup(_) => "unknown_group",
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::Overloaded(_) => "overloaded",
+            Self::Origin { .. } => "origin",
+            Self::Refused(_) => "refused",
             Self::Busy { .. } => "busy",
             Self::Unavailable { .. } => "unavailable",
             Self::DeadlineExceeded { .. } => "deadline_exceeded",
-            Self::Refused { .. } => "refused",
-            Self::Nonsense { .. } => "nonsense",
+            Self::InvalidResponse { .. } => "invalid_response",
         }
     }
 
-    /// The gRPC code that tells the same, for those who pass the error on.
+    /// The gRPC code to pass the error on with.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::UnknownGroup { .. } => Code::FailedPrecondition,
-            Self::InvalidRequest { .. } => Code::InvalidArgument,
-            Self::Overloaded { .. } | Self::Busy { .. } => Code::ResourceExhausted,
+            Self::UnknownGroup(answer)
+            | Self::InvalidRequest(answer)
+            | Self::Overloaded(answer)
+            | Self::Origin { answer, .. }
+            | Self::Refused(answer) => answer.code,
+            Self::Busy { .. } => Code::ResourceExhausted,
             Self::Unavailable { .. } => Code::Unavailable,
             Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
-            Self::Refused { code, .. } => *code,
-            Self::Nonsense { .. } => Code::Internal,
+            Self::InvalidResponse { .. } => Code::Internal,
         }
     }
 
-    /// When the members would like to be asked again, if they said so.
+    /// What a member answered; `None` when none did.
     #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub fn answer(&self) -> Option<&MemberError> {
         match self {
-            Self::Overloaded { retry_after, .. } => *retry_after,
+            Self::UnknownGroup(answer)
+            | Self::InvalidRequest(answer)
+            | Self::Overloaded(answer)
+            | Self::Origin { answer, .. }
+            | Self::Refused(answer)
+            | Self::Unavailable { last: Failure::Answered(answer), .. }
+            | Self::DeadlineExceeded { last: Some(Failure::Answered(answer)), .. } => Some(answer),
             _ => None,
         }
     }
 
-    /// From a member's final word.
-    pub(crate) fn from_answer(code: Code, message: String, retry_after: Option<Duration>) -> Self {
-        match code {
-            Code::FailedPrecondition => Self::UnknownGroup { message },
-            Code::InvalidArgument => Self::InvalidRequest { message },
-            Code::ResourceExhausted => Self::Overloaded { message, retry_after },
-            code => Self::Refused { code, message },
+    /// The reason that a member gave, such as `ORIGIN_SLOW`: see [`MemberError::reason`].
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.answer()?.reason.as_deref()
+    }
+
+    /// The delay after which the member asks to be called again, if it gave one.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.answer()?.retry_after
+    }
+
+    /// The error of a call on `group` that a member's answer ends.
+    pub(crate) fn of_answer(group: &str, answer: MemberError) -> Self {
+        match answer.code {
+            Code::ResourceExhausted => Self::Overloaded(answer),
+            _ if answer.is_of_origin() => Self::Origin { group: group.to_owned(), answer },
+            Code::FailedPrecondition => Self::UnknownGroup(answer),
+            Code::InvalidArgument => Self::InvalidRequest(answer),
+            Code::Unavailable => Self::Unavailable { tries: 1, last: Failure::Answered(answer) },
+            _ => Self::Refused(answer),
+        }
+    }
+
+    /// The error of a call on `group` that ran out of tries.
+    pub(crate) fn of_failure(group: &str, tries: u32, last: Failure) -> Self {
+        match last {
+            Failure::Answered(answer) if answer.is_of_origin() => Self::of_answer(group, answer),
+            last => Self::Unavailable { tries, last },
         }
     }
 }
 
+impl MemberError {
+    /// Whether the member worked, and the origin behind it failed.
+    pub(crate) fn is_of_origin(&self) -> bool {
+        self.reason.as_deref().is_some_and(|r| r.starts_with("ORIGIN_") || r == "VALUE_TOO_LARGE")
+    }
+}
+
+impl Failure {
+    /// How much the failure says about the cause; of one round, the most telling one is reported.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Answered(answer) => 1 + u8::from(answer.is_of_origin()),
+            _ => 0,
+        }
+    }
+}
+
+/// Most messages about an origin name the group already.
+fn at_origin(group: &str, answer: &MemberError) -> String {
+    let MemberError { address, message, .. } = answer;
+    if message.contains(&format!("{group:?}")) {
+        format!("{message} (reported by member {address})")
+    } else {
+        format!("the origin of group {group:?} failed: {message} (reported by member {address})")
+    }
+}
+
+fn unavailable(tries: u32, last: &Failure) -> String {
+    match (tries, last) {
+        (0, _) => "no member is known".into(),
+        (1, Failure::Answered(_)) => "no member could serve the call in 1 try".into(),
+        (tries, Failure::Answered(_)) => format!("no member could serve the call in {tries} tries"),
+        (1, _) => "no member answered in 1 try".into(),
+        (tries, _) => format!("no member answered in {tries} tries"),
+    }
+}
+
 /// The text of the deepest cause: "connection refused" rather than "transport error".
-pub(crate) fn root(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
     }
     deepest.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(code: Code, reason: &str, message: &str) -> MemberError {
+        MemberError {
+            address: "10.0.0.1:7600".into(),
+            code,
+            reason: Some(reason.into()),
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn an_origin_failure_names_the_group_once_and_the_member() {
+        let error = |message| {
+            let answer = answer(Code::Unavailable, "ORIGIN_SLOW", message);
+            Error::of_failure("students", 2, Failure::Answered(answer)).to_string()
+        };
+        let expected = "the origin of group \"students\" failed: no answer within 500 ms \
+                        (reported by member 10.0.0.1:7600)";
+        assert_eq!(error("no answer within 500 ms"), expected);
+        let named = "the origin of group \"students\" failed: no answer within 500 ms";
+        assert_eq!(error(named), expected);
+    }
+
+    #[test]
+    fn the_kind_follows_code_and_reason() {
+        for (code, reason, kind) in [
+            (Code::FailedPrecondition, "UNKNOWN_GROUP", "unknown_group"),
+            (Code::InvalidArgument, "EMPTY_KEY", "invalid_request"),
+            (Code::ResourceExhausted, "MEMBER_OVERLOADED", "overloaded"),
+            (Code::ResourceExhausted, "ORIGIN_BUSY", "overloaded"),
+            (Code::DeadlineExceeded, "ORIGIN_SLOW", "origin"),
+            (Code::OutOfRange, "VALUE_TOO_LARGE", "origin"),
+            (Code::DeadlineExceeded, "OWNER_SLOW", "refused"),
+        ] {
+            let error = Error::of_answer("g", answer(code, reason, "text"));
+            assert_eq!((error.kind(), error.reason(), error.code()), (kind, Some(reason), code));
+        }
+    }
 }

@@ -1,8 +1,8 @@
-//! What may be given as a key.
+//! The types that a call accepts as a key.
 
 use bytes::Bytes;
 
-/// Bytes that name a value in a group. Borrowed bytes are copied once, and only when the call
+/// Bytes that identify a value in a group. Borrowed bytes are copied once, and only when the call
 /// leaves the process; [`Bytes`] and owned buffers are not copied.
 pub trait Key: Send {
     /// The key's bytes.

@@ -17,20 +17,23 @@
 //! # }
 //! ```
 //!
-//! **Life of a read.** The near cache, if there is one. Then the key's owner, if the ring is
-//! known, or any member: every member answers for every key. A member that fails is followed by
-//! the next one at once; when all failed, the call waits (1, 2, 4 s by default) or until any one
-//! of them answers again. One deadline rules it all.
+//! **Life of a read.** The client asks the near cache, if it has one, then the key's owner, or any
+//! member while the ring is unknown: every member answers for every key. When a member fails, it
+//! tries the next one at once. When all failed, it waits 1, 2 and 4 s by default, or until one of
+//! them answers again. One deadline covers all of it.
 //!
-//! **Which runtime.** Any tokio runtime, current-thread ones included. A connection is driven by
-//! the runtime in which it was first used; a program with one runtime per core makes one client
-//! in each.
+//! **Which runtime.** Any tokio runtime, also a current-thread one. The runtime in which a
+//! connection was first used drives it; a program with one runtime per core builds one client in
+//! each.
 //!
-//! **What never happens here.** No task runs while no call is made. No value is copied, but into
-//! the near cache. No retry after an answer that another try would not change. The client never
-//! talks to the registry or to Kubernetes.
+//! **Never.** No task runs while no call is made. No value is copied, except into the near cache.
+//! An answer that another try would not change is not retried. The client never calls the registry
+//! or Kubernetes.
 //!
-//! Start at [`Client`]; `call.rs` has the rounds, `directory.rs` the members and the ring.
+//! Start at [`Client`]; `call.rs` has the rounds, `directory.rs` the members and the ring. Modules
+//! import in one direction: `builder` and `batch` use `client`, which uses `call` and `near`;
+//! `call` uses `directory`, which uses `member` and `ring`; below are `network`, `status` and
+//! `error`.
 
 mod answer;
 mod batch;
@@ -38,27 +41,31 @@ mod builder;
 mod call;
 mod client;
 mod directory;
+mod endpoint;
 mod error;
 mod key;
 mod member;
 mod near;
 pub mod network;
+mod request;
 mod retry;
 mod ring;
 mod route;
-mod seed;
+mod settings;
+mod status;
 
 pub use answer::Answer;
 pub use builder::Builder;
-pub use client::{Client, Invalidated, Stats, Told};
-pub use error::{BuildError, Error, Failure};
+pub use client::{Client, Invalidated, MemberAnswer, Stats};
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::{BuildError, Error, Failure, MemberError};
 pub use key::Key;
-/// The delays between the rounds of a [`Retry`], and why a set of them is refused.
+/// The delays between the rounds of a [`Retry`], and why they are invalid.
 pub use larder_backoff::{BackoffPolicy, Error as BackoffError};
 pub use retry::Retry;
 pub use ring::Ring;
 
-/// Where an answer came from, and the ring and state of members, as they travel.
+/// Messages that the calls return as they are on the wire.
 pub use larder_proto::v1::{
     CurveResponse, Explanation, GroupStatus, HotKey, HotKeysResponse, PredictedPolicy,
     PredictedSize, RingMember, RingResponse, Source, StatusResponse,

@@ -1,41 +1,44 @@
-//! One member as this client sees it: an address, a connection, and whether it was reached lately.
+//! One member as this client sees it: an address, a connection, and whether the last try reached
+//! it.
 //!
-//! A connection is made by a task of its own and at most one at a time, so that whoever needs it
-//! hears its outcome at the same moment, and a caller that goes away stops nothing.
+//! A task of its own opens the connection, at most one at a time, so that all callers that need it
+//! get the result at the same moment, and a dropped caller does not stop it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 
-use crate::error::{self, Failure};
-use crate::network::{self, Network};
+use crate::error::Failure;
+use crate::network::{self, GrpcChannel, Network};
 
 pub(crate) struct Member {
     address: String,
     link: Mutex<Link>,
-    /// The last try did not reach it. Such members are asked last.
-    down: AtomicBool,
+    /// Whether `link` is [`Link::Open`], readable without the lock. Written under the lock.
+    is_open: AtomicBool,
+    /// Whether the last try did not reach the member.
+    is_down: AtomicBool,
 }
 
-/// How a connection attempt ended; nothing while it runs. Its sender is gone when its runtime is.
-type Attempt = watch::Receiver<Option<Result<Channel, Failure>>>;
+/// The result of a connection attempt; `None` while it runs. The sender is dropped with the
+/// attempt's runtime.
+type Attempt = watch::Receiver<Option<Result<GrpcChannel, Failure>>>;
 
 enum Link {
     Closed,
     Opening(Attempt),
-    /// The last connection that was made. A call finds out that it has ended.
-    Open(Channel),
+    /// The last connection. It may have ended already: the next call finds out.
+    Open(GrpcChannel),
 }
 
-/// Whom to ask first.
+/// In which order a call tries members, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Standing {
+pub(crate) enum Availability {
     /// Takes a request now.
-    Open,
-    /// Nothing is known against it, but a request would have to wait for a connection.
+    Connected,
+    /// Not known to be down, but a request has to wait for a connection.
     Unconnected,
     /// The last try did not reach it.
     Down,
@@ -43,7 +46,12 @@ pub(crate) enum Standing {
 
 impl Member {
     pub(crate) fn new(address: String) -> Self {
-        Self { address, link: Mutex::new(Link::Closed), down: AtomicBool::new(false) }
+        Self {
+            address,
+            link: Mutex::new(Link::Closed),
+            is_open: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -51,86 +59,93 @@ impl Member {
     }
 
     pub(crate) fn is_down(&self) -> bool {
-        self.down.load(Ordering::Relaxed)
+        self.is_down.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        match &*self.link.lock() {
-            _ if self.is_down() => Standing::Down,
-            Link::Open(_) => Standing::Open,
-            Link::Closed | Link::Opening(_) => Standing::Unconnected,
+    pub(crate) fn availability(&self) -> Availability {
+        if self.is_down() {
+            Availability::Down
+        } else if self.is_open.load(Ordering::Relaxed) {
+            Availability::Connected
+        } else {
+            Availability::Unconnected
         }
     }
 
-    /// Notes whether a try reached the member; tells whether that is news.
+    /// Records whether a try reached the member; returns whether that changed.
     pub(crate) fn set_down(&self, down: bool) -> bool {
-        // Read first: nearly every call finds nothing new, and a read does not fight for the line.
-        self.is_down() != down && self.down.swap(down, Ordering::Relaxed) != down
+        // Read first: most calls change nothing, and a read does not contend for the cache line.
+        self.is_down() != down && self.is_down.swap(down, Ordering::Relaxed) != down
     }
 
-    /// Makes a connection in the background, unless there is one. Needs a runtime around it.
+    /// Opens a connection in the background, unless there is one. Needs a tokio runtime.
     pub(crate) fn connect(self: &Arc<Self>, network: &Arc<dyn Network>) {
-        _ = self.link(network);
+        _ = self.open(network);
     }
 
-    /// The channel of the connection that there is, or of the one that is made now.
+    /// The channel of the open connection, or of the one that is being opened.
     ///
     /// # Errors
-    /// No connection could be made; the next call tries anew.
+    /// The connection cannot be made; the next call starts a new attempt.
     ///
     /// # Cancel safety
-    /// Safe: the attempt goes on for others.
+    /// Safe: the attempt continues for other callers.
     pub(crate) async fn channel(
         self: &Arc<Self>,
         network: &Arc<dyn Network>,
-    ) -> Result<Channel, Failure> {
-        let mut attempt = match self.link(network) {
+    ) -> Result<GrpcChannel, Failure> {
+        let mut attempt = match self.open(network) {
             Ok(channel) => return Ok(channel),
             Err(attempt) => attempt,
         };
         match attempt.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().expect("waited for"),
-            Err(_) => Err(self.failure("the runtime of the connection ended".into())),
+            Ok(ended) => ended.clone().expect("waited for"),
+            Err(_) => {
+                let message = "the runtime of the connection ended".into();
+                Err(Failure::Connection { address: self.address.clone(), message })
+            }
         }
     }
 
-    fn link(self: &Arc<Self>, network: &Arc<dyn Network>) -> Result<Channel, Attempt> {
-        let mut link = self.link.lock();
-        match &*link {
-            Link::Open(channel) => return Ok(channel.clone()),
-            // An error tells that the attempt's runtime ended with it.
-            Link::Opening(attempt) if attempt.has_changed().is_ok() => return Err(attempt.clone()),
-            Link::Opening(_) | Link::Closed => {}
-        }
-        let attempt = self.start(network);
-        *link = Link::Opening(attempt.clone());
-        Err(attempt)
-    }
-
-    /// Forgets the connection: a call found that it has ended.
+    /// Closes the connection: a call found that it has ended.
     pub(crate) fn disconnect(&self) {
         let mut link = self.link.lock();
         if matches!(*link, Link::Open(_)) {
-            *link = Link::Closed;
+            self.set(&mut link, Link::Closed);
         }
     }
 
-    fn start(self: &Arc<Self>, network: &Arc<dyn Network>) -> Attempt {
+    fn open(self: &Arc<Self>, network: &Arc<dyn Network>) -> Result<GrpcChannel, Attempt> {
+        let mut link = self.link.lock();
+        match &*link {
+            Link::Open(channel) => return Ok(channel.clone()),
+            // An error means that the attempt's runtime ended before the attempt did.
+            Link::Opening(attempt) if attempt.has_changed().is_ok() => return Err(attempt.clone()),
+            Link::Opening(_) | Link::Closed => {}
+        }
+        let attempt = self.spawn_attempt(network);
+        self.set(&mut link, Link::Opening(attempt.clone()));
+        Err(attempt)
+    }
+
+    fn spawn_attempt(self: &Arc<Self>, network: &Arc<dyn Network>) -> Attempt {
         let (sender, attempt) = watch::channel(None);
         let (member, network) = (Arc::clone(self), Arc::clone(network));
         tokio::spawn(async move {
-            let made = network::channel(&*network, &member.address).await;
-            let made = made.map_err(|error| member.failure(error::root(&error)));
-            *member.link.lock() = match &made {
+            let opened = network::channel(&*network, &member.address).await;
+            let link = match &opened {
                 Ok(channel) => Link::Open(channel.clone()),
                 Err(_) => Link::Closed,
             };
-            sender.send_replace(Some(made));
+            member.set(&mut member.link.lock(), link);
+            sender.send_replace(Some(opened));
         });
         attempt
     }
 
-    fn failure(&self, message: String) -> Failure {
-        Failure::Connection { address: self.address.clone(), message }
+    /// `link` is this member's, locked by the caller.
+    fn set(&self, link: &mut Link, new: Link) {
+        self.is_open.store(matches!(new, Link::Open(_)), Ordering::Relaxed);
+        *link = new;
     }
 }

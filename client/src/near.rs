@@ -1,7 +1,8 @@
-//! The near cache: copies of answers in this process, bounded in bytes and in life.
+//! The near cache: copies of answers in this process, bounded in bytes and in time to live.
 //!
-//! A copy lives as long as the answer had left, and never longer than configured; both are judged
-//! at read on a monotonic clock. A stale answer is never kept. It never asks anybody.
+//! A copy expires with the answer's remaining time to live, or with the configured one if that is
+//! shorter; reads check it on a monotonic clock. A stale answer is never kept. This module makes no
+//! calls.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -16,21 +17,21 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 
-/// Bytes charged for an entry beyond its key and value: structures and index, estimated above.
+/// Bytes charged for an entry beyond its key and value: structures and index, an upper estimate.
 const OVERHEAD_BYTES: usize = 256;
-/// What an entry is thought to weigh when the index is sized.
+/// The entry weight from which the initial size of the index is derived.
 const TYPICAL_BYTES: u64 = 1024;
 
 pub(crate) struct Near {
     cache: Cache<Key, Entry, Weigh>,
     ttl: Duration,
-    /// Counts invalidations. An answer asked for before one is not kept after it.
+    /// Counts invalidations. The answer of a call that began before one is not kept after it.
     fence: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-/// Taken before a call, given back with its answer.
+/// Taken before a call and checked when its answer is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fence(u64);
 
@@ -40,18 +41,18 @@ struct Key {
     key: Bytes,
 }
 
-/// A key that is only looked for: borrowed.
-struct Wanted<'a> {
+/// A borrowed [`Key`], for lookups.
+struct KeyRef<'a> {
     group: &'a str,
     key: &'a [u8],
 }
 
 #[derive(Clone)]
 struct Entry {
-    /// Nothing stands for absent.
+    /// `None` for an absent key.
     value: Option<Bytes>,
     explanation: Arc<Explanation>,
-    born: Instant,
+    created: Instant,
     expires: Instant,
 }
 
@@ -59,7 +60,7 @@ struct Entry {
 struct Weigh;
 
 impl Near {
-    /// `bytes` is the bound of all entries together, `ttl` that of an entry's life.
+    /// `bytes` bounds all entries together, `ttl` the time to live of each.
     pub(crate) fn new(bytes: u64, ttl: Duration) -> Self {
         let items = usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX).clamp(16, 1 << 20);
         Self {
@@ -76,12 +77,12 @@ impl Near {
     }
 
     pub(crate) fn get(&self, group: &str, key: &[u8], now: Instant) -> Option<Answer> {
-        let wanted = Wanted { group, key };
-        let found = self.cache.get(&wanted);
+        let key = KeyRef { group, key };
+        let found = self.cache.get(&key);
         if let Some(entry) = &found
             && entry.expires <= now
         {
-            self.cache.remove_if(&wanted, |e| e.expires <= now);
+            self.cache.remove_if(&key, |e| e.expires <= now);
         }
         let live = found.filter(|e| e.expires > now);
         let counter = if live.is_some() { &self.hits } else { &self.misses };
@@ -89,38 +90,39 @@ impl Near {
         live.map(|entry| entry.answer(now))
     }
 
-    /// Keeps an answer that carries its explanation, if it may be kept.
+    /// Keeps an answer, unless it is stale, expired or without an explanation, or an invalidation
+    /// moved the fence.
     pub(crate) fn keep(&self, group: &str, key: &[u8], answer: &Answer, fence: Fence) {
         let Some(explanation) = answer.explanation() else { return };
-        let life = self.ttl.min(Duration::from_millis(explanation.remaining_ms));
-        if life.is_zero() || answer.is_stale() || explanation.stale || fence != self.fence() {
+        let ttl = self.ttl.min(Duration::from_millis(explanation.remaining_ms));
+        if ttl.is_zero() || answer.is_stale() || explanation.stale || fence != self.fence() {
             return;
         }
         let now = Instant::now();
         let entry = Entry {
-            // Copied, because the answer is a view that would hold a whole batch's buffer.
+            // Copied, because the answer is a view that would keep a whole batch's buffer alive.
             value: answer.value().map(|v| Bytes::copy_from_slice(v)),
             explanation: Arc::new(explanation.clone()),
-            born: now,
-            expires: now + life,
+            created: now,
+            expires: now + ttl,
         };
         let key = Key { group: group.into(), key: Bytes::copy_from_slice(key) };
         self.cache.insert(key, entry);
-        // 1. we saw the fence unmoved; 2. an invalidation moves it and removes the key;
-        // 3. we insert. Looking again after the insert closes that gap.
+        // 1. This call saw the fence unmoved. 2. An invalidation moves it and removes the key.
+        // 3. This call inserts. Checking again after the insert closes that gap.
         if fence != self.fence() {
             self.cache.clear();
         }
     }
 
-    /// Forgets keys of a group; no keys: the whole group.
-    pub(crate) fn forget(&self, group: &str, keys: &[Bytes]) {
+    /// Removes keys of a group; without keys, the whole group.
+    pub(crate) fn remove(&self, group: &str, keys: &[Bytes]) {
         self.fence.fetch_add(1, Ordering::AcqRel);
         if keys.is_empty() {
             self.cache.retain(|k, _| &*k.group != group);
         }
         for key in keys {
-            self.cache.remove(&Wanted { group, key });
+            self.cache.remove(&KeyRef { group, key });
         }
     }
 
@@ -132,14 +134,14 @@ impl Near {
 
 impl Entry {
     fn answer(&self, now: Instant) -> Answer {
-        let held = u64::try_from((now - self.born).as_millis()).unwrap_or(u64::MAX);
+        let held_ms = u64::try_from((now - self.created).as_millis()).unwrap_or(u64::MAX);
         let explanation = Some(Box::new(Explanation {
             source: match self.value {
                 Some(_) => Source::Hot.into(),
                 None => Source::Absent.into(),
             },
-            age_ms: self.explanation.age_ms.saturating_add(held),
-            remaining_ms: self.explanation.remaining_ms.saturating_sub(held),
+            age_ms: self.explanation.age_ms.saturating_add(held_ms),
+            remaining_ms: self.explanation.remaining_ms.saturating_sub(held_ms),
             ..Explanation::clone(&self.explanation)
         }));
         match &self.value {
@@ -158,18 +160,18 @@ impl Weighter<Key, Entry> for Weigh {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Wanted { group: &self.group, key: &self.key }.hash(state);
+        KeyRef { group: &self.group, key: &self.key }.hash(state);
     }
 }
 
-impl Hash for Wanted<'_> {
+impl Hash for KeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.group.hash(state);
         self.key.hash(state);
     }
 }
 
-impl Equivalent<Key> for Wanted<'_> {
+impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
         self.group == &*key.group && self.key == &key.key[..]
     }
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_copy_lives_no_longer_than_the_answer_had_left() {
+    async fn a_copy_expires_with_the_answer() {
         let near = Near::new(1 << 20, TTL);
         let copy = kept(&near, &answer(Some(b"v"), 300, false)).expect("fresh");
         assert_eq!(copy.explanation().expect("kept").source(), Source::Hot);
@@ -212,11 +214,11 @@ mod tests {
         assert_eq!((explanation.age_ms, explanation.remaining_ms), (304, 1));
         advance(Duration::from_millis(1)).await;
         assert_eq!(near.get("g", b"k", Instant::now()), None);
-        assert_eq!(near.stats(), (2, 1, 0), "the dead copy was removed");
+        assert_eq!(near.stats(), (2, 1, 0), "the expired copy was removed");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_copy_lives_no_longer_than_configured() {
+    async fn a_copy_expires_at_the_configured_ttl() {
         let near = Near::new(1 << 20, TTL);
         assert!(kept(&near, &answer(Some(b"v"), 60_000, false)).is_some());
         advance(TTL).await;
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn absent_is_kept_only_within_the_life_it_came_with() {
+    async fn an_absent_key_is_kept_only_for_its_remaining_ttl() {
         let near = Near::new(1 << 20, TTL);
         assert_eq!(kept(&near, &answer(None, 0, false)), None);
         let copy = kept(&near, &answer(None, 50, false)).expect("briefly");
@@ -241,21 +243,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_from_before_an_invalidation_is_not_kept_after_it() {
+    async fn an_answer_requested_before_an_invalidation_is_not_kept_after_it() {
         let near = Near::new(1 << 20, TTL);
         let before = near.fence();
-        near.forget("g", &[Bytes::from_static(b"k")]);
+        near.remove("g", &[Bytes::from_static(b"k")]);
         near.keep("g", b"k", &answer(Some(b"old"), 300, false), before);
         assert_eq!(near.get("g", b"k", Instant::now()), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn forgetting_a_group_leaves_the_others() {
+    async fn removing_a_group_keeps_the_others() {
         let near = Near::new(1 << 20, TTL);
         for group in ["a", "b"] {
             near.keep(group, b"k", &answer(Some(b"v"), 300, false), near.fence());
         }
-        near.forget("a", &[]);
+        near.remove("a", &[]);
         assert_eq!(near.get("a", b"k", Instant::now()), None);
         assert!(near.get("b", b"k", Instant::now()).is_some());
     }

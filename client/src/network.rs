@@ -1,39 +1,51 @@
-//! The only place that opens a connection or asks a resolver, behind a trait so that a simulation
-//! can put its own network in place.
+//! The only module that opens a connection or calls a resolver, behind a trait that a simulation
+//! can implement.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use http::Response;
+use http::header::CONTENT_TYPE;
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tokio_util::io::InspectReader;
+use tonic::body::Body;
+use tonic::transport::{self, Channel, Endpoint, Uri};
+use tower::util::MapResult;
 
-/// A connection is pinged when nothing came over it for so long while calls wait.
+use crate::error::{Failure, root_cause};
+
+/// Idle time of a connection with open calls after which it is pinged.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// A ping unanswered for so long ends the connection.
+/// Time limit of the answer to a ping; after it the connection is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Idle connections are kept alive by the kernel.
+/// Idle time of a connection without calls after which the kernel probes it.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// Time limit of the HTTP/2 handshake, from the open connection to the server's first frame.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+/// Bytes of an unexpected handshake that an error quotes.
+const QUOTED_BYTES: usize = 40;
 
 /// Bytes to and from a member.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection that was made.
+/// An open connection.
 pub type Connection = Box<dyn Stream>;
 
-/// Makes connections and resolves names.
+/// Opens connections and resolves names.
 pub trait Network: Send + Sync + 'static {
-    /// One connection to `address` (`host:port`). Called inside a tokio runtime.
+    /// Opens a connection to `address` (`host:port`). Called inside a tokio runtime.
     ///
     /// # Errors
-    /// Why there is none; also when it took longer than the network allows.
+    /// The connection cannot be made, or not within the network's time limit.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Connection>>;
 
     /// All addresses of a name.
@@ -44,14 +56,14 @@ pub trait Network: Send + Sync + 'static {
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 }
 
-/// TCP, and the operating system's resolver.
+/// TCP and the operating system's resolver.
 #[derive(Debug, Clone)]
 pub struct Tcp {
     connect_timeout: Duration,
 }
 
 impl Tcp {
-    /// Gives up on a connection that is not made within `connect_timeout`.
+    /// Limits the time of opening a connection to `connect_timeout`.
     #[must_use]
     pub fn new(connect_timeout: Duration) -> Self {
         Self { connect_timeout }
@@ -84,10 +96,10 @@ impl Network for Tcp {
     }
 }
 
-/// The endpoint of a member.
+/// The tonic endpoint of a member at `address` (`host:port`).
 ///
 /// # Errors
-/// An address that cannot be one.
+/// `address` is not part of a valid URL.
 pub fn endpoint(address: &str) -> io::Result<Endpoint> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
     Endpoint::from_shared(format!("http://{address}"))
@@ -95,16 +107,129 @@ pub fn endpoint(address: &str) -> io::Result<Endpoint> {
         .map_err(invalid)
 }
 
-/// A channel over one connection. Once that has ended every call fails at once: a channel that
-/// connects again by itself makes its calls wait for each attempt, one after the other.
-pub(crate) async fn channel(network: &dyn Network, address: &str) -> io::Result<Channel> {
-    let endpoint = endpoint(address)?
+/// A channel whose calls fail with [`NotGrpc`] when the response is not gRPC.
+pub(crate) type GrpcChannel =
+    MapResult<Channel, fn(Result<Response<Body>, transport::Error>) -> GrpcResponse>;
+
+type GrpcResponse = Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A server sent something other than gRPC.
+#[derive(Debug, thiserror::Error)]
+#[error("the server does not speak gRPC: {problem}")]
+pub(crate) struct NotGrpc {
+    /// What it sent instead.
+    pub(crate) problem: String,
+}
+
+/// Opens a channel over one connection. Once that has ended every call fails at once: a channel
+/// that reconnects by itself makes its calls wait for each attempt in turn.
+pub(crate) async fn channel(network: &dyn Network, address: &str) -> Result<GrpcChannel, Failure> {
+    let failure = |message| Failure::Connection { address: address.to_owned(), message };
+    let io_failure = |error: io::Error| failure(root_cause(&error));
+    let endpoint = endpoint(address)
+        .map_err(io_failure)?
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    let mut connection = Some(TokioIo::new(network.connect(address).await?));
-    let connect = tower::service_fn(move |_: Uri| {
+    let stream = network.connect(address).await.map_err(io_failure)?;
+    let (stream, first_bytes) = observe_first_bytes(stream);
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_: Uri| {
         let ended = || io::Error::new(io::ErrorKind::NotConnected, "the connection has ended");
-        std::future::ready(connection.take().ok_or_else(ended))
+        std::future::ready(stream.take().ok_or_else(ended))
     });
-    endpoint.connect_with_connector(connect).await.map_err(io::Error::other)
+    let handshake = async {
+        let connected = endpoint.connect_with_connector(connector).await;
+        let channel = connected.map_err(|error| failure(root_cause(&error)))?;
+        match first_bytes.await {
+            Ok(bytes) if starts_http2(&bytes) => {
+                Ok(MapResult::new(channel, require_grpc as fn(_) -> _))
+            }
+            Ok(bytes) => {
+                let problem = format!("its first bytes are {:?}, not HTTP/2", quote(&bytes));
+                Err(Failure::NotGrpc { address: address.to_owned(), problem })
+            }
+            Err(_) => Err(failure("the connection ended in the HTTP/2 handshake".into())),
+        }
+    };
+    let limit = HANDSHAKE_LIMIT;
+    timeout(limit, handshake).await.unwrap_or_else(|_| {
+        Err(failure(format!("no HTTP/2 handshake within {} ms", limit.as_millis())))
+    })
+}
+
+/// Passes on the first bytes that arrive on a connection, at least [`FRAME_TYPE_AT`] + 1 of them.
+fn observe_first_bytes(
+    stream: Connection,
+) -> (impl AsyncRead + AsyncWrite + Send + Unpin, oneshot::Receiver<Vec<u8>>) {
+    let (sender, receiver) = oneshot::channel();
+    let (mut sender, mut first) = (Some(sender), Vec::new());
+    let observed = InspectReader::new(stream, move |bytes: &[u8]| {
+        if sender.is_none() {
+            return;
+        }
+        first.extend_from_slice(&bytes[..bytes.len().min(QUOTED_BYTES)]);
+        if first.len() > FRAME_TYPE_AT
+            && let Some(sender) = sender.take()
+        {
+            _ = sender.send(std::mem::take(&mut first));
+        }
+    });
+    (observed, receiver)
+}
+
+/// Where an HTTP/2 frame has its type. Source: RFC 9113, section 4.1.
+const FRAME_TYPE_AT: usize = 3;
+/// The type of the frame with which a server begins. Source: RFC 9113, sections 3.4 and 6.5.
+const SETTINGS: u8 = 4;
+
+fn starts_http2(first_bytes: &[u8]) -> bool {
+    first_bytes.get(FRAME_TYPE_AT) == Some(&SETTINGS)
+}
+
+/// The first line, for an error message.
+fn quote(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    String::from_utf8_lossy(line).into_owned()
+}
+
+/// Refuses a response that is not gRPC, as a web server's, instead of reading a status into it.
+fn require_grpc(result: Result<Response<Body>, transport::Error>) -> GrpcResponse {
+    let response = result?;
+    let headers = response.headers();
+    let is_grpc = headers.contains_key("grpc-status")
+        || headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
+    // Proxies answer so in place of a member; tonic reads these codes as UNAVAILABLE.
+    let is_unavailable = matches!(response.status().as_u16(), 429 | 502..=504);
+    if is_grpc || is_unavailable {
+        return Ok(response);
+    }
+    let problem = format!("it answered HTTP {}", response.status().as_u16());
+    Err(NotGrpc { problem }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16, content_type: &str) -> GrpcResponse {
+        let response = Response::builder().status(status).header(CONTENT_TYPE, content_type);
+        require_grpc(Ok(response.body(Body::empty()).expect("valid")))
+    }
+
+    #[test]
+    fn a_web_page_is_not_a_grpc_response_and_a_proxy_may_be_unavailable() {
+        assert!(response(200, "application/grpc+proto").is_ok());
+        let error = response(404, "text/plain").expect_err("a web server");
+        assert_eq!(error.to_string(), "the server does not speak gRPC: it answered HTTP 404");
+        assert!(response(200, "text/html").is_err());
+        assert!(response(503, "text/html").is_ok());
+    }
+
+    #[test]
+    fn an_http2_server_begins_with_settings() {
+        assert!(starts_http2(&[0, 0, 0, 4, 0, 0, 0, 0, 0]));
+        assert!(!starts_http2(b"HTTP/1.1 400 Bad Request"));
+        assert!(!starts_http2(&[0x15, 3, 3, 0, 2, 2, 70]), "a TLS alert");
+        assert_eq!(quote(b"HTTP/1.1 400 Bad Request\r\nDate: x"), "HTTP/1.1 400 Bad Request");
+    }
 }

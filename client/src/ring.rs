@@ -1,15 +1,14 @@
-//! The members' ring, built here from what a member tells, by the same code.
+//! The members' ring, built from one member's `Admin.Ring` response by the members' own code.
 
 use std::sync::Arc;
 
 use larder_proto::config;
 use larder_proto::v1::{RingMember, RingResponse};
-use larder_ring::{DEFAULT_SLOTS, HashKind, Placement};
 
 use crate::error::Error;
 use crate::member::Member;
 
-/// A ring that a member told, for those who want to know who owns what.
+/// The ring as one member reported it: which member owns which key.
 #[derive(Debug, Clone)]
 pub struct Ring {
     /// In the order of the table's members.
@@ -18,24 +17,24 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Builds the ring that the members use from what one of them told.
+    /// Builds the ring that the members use from one member's report.
     ///
     /// # Errors
-    /// A placement that this version does not understand.
-    pub fn from_told(told: &RingResponse) -> Result<Self, Error> {
-        let table = build(told).map_err(|reason| Error::Nonsense { reason })?;
-        let member = |name: &str| told.members.iter().find(|m| m.name == name).cloned();
+    /// This version does not know the placement.
+    pub fn from_response(response: &RingResponse) -> Result<Self, Error> {
+        let table = build(response).map_err(|problem| Error::InvalidResponse { problem })?;
+        let member = |name: &str| response.members.iter().find(|m| m.name == name).cloned();
         let members = table.members().iter().filter_map(|m| member(&m.name)).collect();
         Ok(Self { members, table })
     }
 
-    /// The member that owns a key; nothing in an empty ring.
+    /// The member that owns a key; `None` in an empty ring.
     #[must_use]
     pub fn owner(&self, group: &str, key: &[u8]) -> Option<&RingMember> {
         self.members.get(self.table.owner_index(group, key)?)
     }
 
-    /// Each member, by name, with its part of all keys, 0 to 1.
+    /// Each member, by name, with its share of all keys, 0 to 1.
     #[must_use]
     pub fn shares(&self) -> Vec<(&RingMember, f64)> {
         let shares = self.table.shares().into_iter().map(|(_, share)| share);
@@ -44,93 +43,74 @@ impl Ring {
 }
 
 /// A ring with the channels to its members.
-pub(crate) struct RingView {
-    revision: u64,
-    /// What it was built from, to tell whether another revision has another ring.
-    told: Vec<RingMember>,
-    placement_json: String,
+pub(crate) struct RoutingTable {
+    /// What it was built from.
+    response: RingResponse,
     ring: Arc<larder_ring::Ring>,
     /// In the order of the ring's own members.
     members: Vec<Arc<Member>>,
 }
 
-impl RingView {
-    /// Builds the ring; `member_at` gives the member of an address. A table that `last` has
-    /// already is taken from there: most revisions move no member.
+impl RoutingTable {
+    /// Builds the ring; `member_at` returns the member at an address. If `last` has the same
+    /// members and placement, its ring is reused: most revisions move no member.
     ///
     /// # Errors
-    /// A placement or a member that this version does not understand.
+    /// This version does not know the placement.
     pub(crate) fn new(
-        told: &RingResponse,
+        response: RingResponse,
         last: Option<&Self>,
         member_at: impl Fn(&str) -> Arc<Member>,
     ) -> Result<Self, String> {
-        let same = |l: &&Self| l.told == told.members && l.placement_json == told.placement_json;
-        let ring = match last.filter(same) {
+        let is_same = |last: &&Self| {
+            last.response.members == response.members
+                && last.response.placement_json == response.placement_json
+        };
+        let ring = match last.filter(is_same) {
             Some(last) => Arc::clone(&last.ring),
-            None => Arc::new(build(told)?),
+            None => Arc::new(build(&response)?),
         };
         let address = |name: &str| {
-            let there = told.members.iter().find(|m| m.name == name);
-            there.map(|m| m.grpc_address.as_str()).expect("the ring is made of these names")
+            let member = response.members.iter().find(|m| m.name == name);
+            member.map(|m| m.grpc_address.as_str()).expect("the ring is made of these names")
         };
         let members = ring.members().iter().map(|m| member_at(address(&m.name))).collect();
-        let placement_json = told.placement_json.clone();
-        Ok(Self {
-            revision: told.revision,
-            told: told.members.clone(),
-            placement_json,
-            ring,
-            members,
-        })
+        Ok(Self { response, ring, members })
     }
 
     pub(crate) fn revision(&self) -> u64 {
-        self.revision
+        self.response.revision
     }
 
     pub(crate) fn members(&self) -> &[Arc<Member>] {
         &self.members
     }
 
-    /// Index of the key's owner among [`RingView::members`].
+    /// Index of the key's owner in [`RoutingTable::members`].
     pub(crate) fn owner(&self, group: &str, key: &[u8]) -> Option<usize> {
         self.ring.owner_index(group, key)
     }
 }
 
-fn build(told: &RingResponse) -> Result<larder_ring::Ring, String> {
-    let placement: config::Placement = serde_json::from_str(&told.placement_json)
-        .map_err(|error| format!("placement {:?}: {error}", told.placement_json))?;
-    let placement = match placement {
-        config::Placement::Rendezvous {} => Placement::Rendezvous { slots: DEFAULT_SLOTS },
-        config::Placement::Ring { virtual_nodes, hash } => {
-            let hash = match hash {
-                config::RingHash::Crc32 => HashKind::Crc32,
-                config::RingHash::Xxh3 => HashKind::Xxh3,
-            };
-            Placement::Ring { virtual_nodes, hash }
-        }
-    };
-    let members = told.members.iter().map(|m| larder_ring::Member {
-        name: m.name.clone(),
-        weight: m.weight,
-        zone: Some(m.zone.clone()).filter(|zone| !zone.is_empty()),
-    });
-    Ok(larder_ring::Ring::new(&placement, members))
+fn build(response: &RingResponse) -> Result<larder_ring::Ring, String> {
+    let placement: config::Placement = serde_json::from_str(&response.placement_json)
+        .map_err(|error| format!("placement {:?}: {error}", response.placement_json))?;
+    let members = response.members.iter().map(larder_ring::Member::from);
+    Ok(larder_ring::Ring::new(&(&placement).into(), members))
 }
 
-/// Whether a told ring takes the place of ours. A lower revision comes from a member that lags,
-/// or from a registry that was made anew; only when it is told twice in a row is it the latter.
-pub(crate) fn supersedes(ours: Option<u64>, told: u64, lower_in_a_row: &mut u32) -> bool {
-    match ours {
-        Some(ours) if told < ours => {
+/// Whether a ring of revision `new` replaces the one of revision `current`. A lower revision comes
+/// from a member that lags, or from a registry that was created anew; two of them in a row mean
+/// the latter.
+pub(crate) fn replaces(current: Option<u64>, new: u64, lower_in_a_row: &mut u32) -> bool {
+    match current {
+        Some(current) if new < current => {
             *lower_in_a_row += 1;
-            let believed = *lower_in_a_row >= 2;
-            if believed {
+            let is_new_registry = *lower_in_a_row >= 2;
+            if is_new_registry {
                 *lower_in_a_row = 0;
             }
-            believed
+            is_new_registry
         }
         _ => {
             *lower_in_a_row = 0;
@@ -143,7 +123,7 @@ pub(crate) fn supersedes(ours: Option<u64>, told: u64, lower_in_a_row: &mut u32)
 mod tests {
     use super::*;
 
-    fn told(revision: u64, names: &[&str], placement_json: &str) -> RingResponse {
+    fn response(revision: u64, names: &[&str], placement_json: &str) -> RingResponse {
         let member = |name: &&str| RingMember {
             name: (*name).into(),
             grpc_address: format!("{name}:7600"),
@@ -154,19 +134,19 @@ mod tests {
         RingResponse { revision, members, placement_json: placement_json.into() }
     }
 
-    fn view(told: &RingResponse, last: Option<&RingView>) -> Result<RingView, String> {
-        RingView::new(told, last, |address| Arc::new(Member::new(address.into())))
+    fn table(response: RingResponse, last: Option<&RoutingTable>) -> Result<RoutingTable, String> {
+        RoutingTable::new(response, last, |address| Arc::new(Member::new(address.into())))
     }
 
     #[test]
-    fn owners_are_those_of_the_ring_whatever_the_order_told() {
+    fn owners_do_not_depend_on_the_order_of_the_members() {
         for json in [r#"{"rendezvous":{}}"#, r#"{"ring":{"virtualNodes":160,"hash":"Crc32"}}"#] {
-            let one = view(&told(1, &["a", "b", "c"], json), None).expect("understood");
-            let other = view(&told(1, &["c", "a", "b"], json), None).expect("understood");
+            let one = table(response(1, &["a", "b", "c"], json), None).expect("known");
+            let other = table(response(1, &["c", "a", "b"], json), None).expect("known");
             for i in 0_u32..100 {
-                let owner = |v: &RingView| {
-                    let at = v.owner("g", &i.to_le_bytes()).expect("an owner");
-                    v.members()[at].address().to_owned()
+                let owner = |table: &RoutingTable| {
+                    let at = table.owner("g", &i.to_le_bytes()).expect("an owner");
+                    table.members()[at].address().to_owned()
                 };
                 assert_eq!(owner(&one), owner(&other));
             }
@@ -175,40 +155,40 @@ mod tests {
 
     #[test]
     fn shares_add_up_and_name_the_members() {
-        let told = told(1, &["b", "a"], r#"{"rendezvous":{}}"#);
-        let ring = Ring::from_told(&told).expect("understood");
+        let response = response(1, &["b", "a"], r#"{"rendezvous":{}}"#);
+        let ring = Ring::from_response(&response).expect("known");
         let shares = ring.shares();
         assert_eq!([&*shares[0].0.name, &*shares[1].0.name], ["a", "b"]);
         assert!((shares.iter().map(|s| s.1).sum::<f64>() - 1.0).abs() < 1e-9);
-        let at = view(&told, None).expect("understood").owner("g", b"k").expect("an owner");
+        let at = table(response, None).expect("known").owner("g", b"k").expect("an owner");
         assert_eq!(ring.owner("g", b"k").expect("an owner").name, shares[at].0.name);
     }
 
     #[test]
-    fn a_revision_that_moves_no_member_builds_no_table() {
+    fn a_revision_that_moves_no_member_reuses_the_ring() {
         let json = r#"{"rendezvous":{}}"#;
-        let first = view(&told(1, &["a", "b"], json), None).expect("understood");
-        let second = view(&told(2, &["a", "b"], json), Some(&first)).expect("understood");
+        let first = table(response(1, &["a", "b"], json), None).expect("known");
+        let second = table(response(2, &["a", "b"], json), Some(&first)).expect("known");
         assert!(Arc::ptr_eq(&first.ring, &second.ring));
-        let third = view(&told(3, &["a"], json), Some(&second)).expect("understood");
+        let third = table(response(3, &["a"], json), Some(&second)).expect("known");
         assert!(!Arc::ptr_eq(&second.ring, &third.ring));
     }
 
     #[test]
-    fn a_placement_of_a_later_version_is_not_guessed_at() {
-        let error = view(&told(1, &["a"], r#"{"maglev":{}}"#), None).err().expect("unknown");
+    fn an_unknown_placement_is_an_error() {
+        let error = table(response(1, &["a"], r#"{"maglev":{}}"#), None).err().expect("unknown");
         assert!(error.contains("maglev"), "{error}");
     }
 
     #[test]
     fn a_lagging_member_does_not_turn_the_ring_back_but_a_new_registry_does() {
         let mut lower = 0;
-        assert!(supersedes(None, 5, &mut lower));
-        assert!(supersedes(Some(5), 9, &mut lower));
-        assert!(!supersedes(Some(9), 7, &mut lower), "one member lags");
-        assert!(supersedes(Some(9), 9, &mut lower));
-        assert!(!supersedes(Some(9), 2, &mut lower));
-        assert!(supersedes(Some(9), 2, &mut lower), "told again: the registry began anew");
-        assert!(supersedes(Some(2), 3, &mut lower));
+        assert!(replaces(None, 5, &mut lower));
+        assert!(replaces(Some(5), 9, &mut lower));
+        assert!(!replaces(Some(9), 7, &mut lower), "one member lags");
+        assert!(replaces(Some(9), 9, &mut lower));
+        assert!(!replaces(Some(9), 2, &mut lower));
+        assert!(replaces(Some(9), 2, &mut lower), "twice in a row: a new registry");
+        assert!(replaces(Some(2), 3, &mut lower));
     }
 }

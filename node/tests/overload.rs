@@ -153,7 +153,7 @@ async fn the_rust_client_does_not_wait_for_what_comes_after_its_deadline() {
     let began = Instant::now();
     let error = member.client().with_timeout(limit).get("students", "late").await;
     let after = match error.expect_err("full") {
-        Error::Overloaded { retry_after: Some(after), .. } => after,
+        Error::Overloaded(answer) => answer.retry_after.expect("a delay"),
         other => panic!("{other:?}"),
     };
     assert!(after >= limit && began.elapsed() < limit, "told to wait {after:?}");

@@ -1,13 +1,17 @@
-//! Members that refuse, hang, or come back, on an in-memory network under a paused clock. They
-//! speak real gRPC, so what the client sees is what a broken member would show it.
+//! Members that refuse, hang and recover, on an in-memory network under a paused clock. They speak
+//! real gRPC, so the client sees what a broken member would show it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use http::Response as HttpResponse;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use larder_client::network::{Connection, Network};
 use larder_client::{BackoffPolicy, Builder, Client, Retry};
 use larder_proto::v1::admin_server::{Admin, AdminServer};
@@ -18,31 +22,41 @@ use larder_proto::v1::{
     Outcome, RingMember, RingRequest, RingResponse, StatusRequest, StatusResponse,
 };
 use parking_lot::Mutex;
-use tokio::io::{DuplexStream, copy_bidirectional, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, copy_bidirectional, duplex};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// How long a connection to nowhere takes to fail.
+/// How long a connection to an address that nobody has takes to fail.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a member behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Answers.
     Serve,
-    /// Takes requests and never answers.
+    /// Accepts requests and never answers.
     Hang,
-    /// Refuses connections; those that are open break.
+    /// Refuses connections and breaks open ones.
     Refuse,
-    /// Its address leads nowhere: connections break, and new ones take their whole time to fail.
+    /// Nobody has its address: open connections break, and new ones time out.
     Vanished,
-    /// Answers that it cannot now.
+    /// Accepts connections and never sends a byte.
+    Mute,
+    /// Speaks HTTP/2, and answers every request with this status and a text.
+    Web(u16),
+    /// Speaks HTTP/1.1 only.
+    Http1,
+    /// Answers UNAVAILABLE.
     Unavailable,
-    /// Answers that it has too much to do, and when to come again.
+    /// Answers that it is overloaded, with a pushback in milliseconds.
     Overloaded(u64),
+    /// Answers that the origin failed.
+    OriginFails,
+    /// Answers INVALID_ARGUMENT.
+    BadKey,
 }
 
 #[derive(Clone, Default)]
@@ -55,7 +69,7 @@ struct Inner {
     members: Mutex<BTreeMap<String, Member>>,
     names: Mutex<BTreeMap<String, Vec<SocketAddr>>>,
     ring: Mutex<RingResponse>,
-    /// Life that answers have left.
+    /// The remaining time to live of all answers.
     remaining_ms: Mutex<u64>,
 }
 
@@ -64,7 +78,7 @@ struct Member {
     name: String,
     mode: Arc<Mutex<Mode>>,
     /// Keys of each request, in order.
-    asked: Arc<Mutex<Vec<Vec<String>>>>,
+    requests: Arc<Mutex<Vec<Vec<String>>>>,
     accept: UnboundedSender<io::Result<DuplexStream>>,
     /// Wires of open connections.
     wires: Arc<Mutex<Vec<AbortHandle>>>,
@@ -92,7 +106,7 @@ impl Lab {
         let member = Member {
             name: format!("m{i}"),
             mode: Arc::new(Mutex::new(Mode::Serve)),
-            asked: Arc::default(),
+            requests: Arc::default(),
             accept,
             wires: Arc::default(),
         };
@@ -135,21 +149,21 @@ impl Lab {
         }
     }
 
-    /// The keys of each read that a member saw.
-    pub(crate) fn asked(&self, i: u8) -> Vec<Vec<String>> {
-        self.inner.members.lock()[&address(i)].asked.lock().clone()
+    /// The keys of each read that a member received.
+    pub(crate) fn received(&self, i: u8) -> Vec<Vec<String>> {
+        self.inner.members.lock()[&address(i)].requests.lock().clone()
     }
 
     pub(crate) fn count(&self) -> u8 {
         u8::try_from(self.inner.members.lock().len()).expect("few")
     }
 
-    /// Reads that all members saw.
+    /// How many reads all members received.
     pub(crate) fn requests(&self) -> usize {
-        (0..self.count()).map(|i| self.asked(i).len()).sum()
+        (0..self.count()).map(|i| self.received(i).len()).sum()
     }
 
-    /// A client of all members, without jitter, so that times can be told.
+    /// A client of all members, without jitter, so that times are exact.
     pub(crate) fn builder(&self) -> Builder {
         self.builder_for((0..self.count()).map(address))
     }
@@ -202,7 +216,12 @@ impl Member {
             let _ = copy_bidirectional(&mut wire_near, &mut wire_far).await;
         });
         self.wires.lock().push(wire.abort_handle());
-        self.accept.send(Ok(far)).expect("the server runs");
+        match mode {
+            Mode::Mute => drop(tokio::spawn(hold(far))),
+            Mode::Http1 => drop(tokio::spawn(refuse_http2(far))),
+            Mode::Web(status) => drop(tokio::spawn(serve_web(far, status))),
+            _ => self.accept.send(Ok(far)).expect("the server runs"),
+        }
         Ok(Box::new(near))
     }
 
@@ -211,9 +230,18 @@ impl Member {
         match mode {
             Mode::Serve => Ok(()),
             Mode::Hang | Mode::Refuse | Mode::Vanished => std::future::pending().await,
+            Mode::Mute | Mode::Http1 | Mode::Web(_) => unreachable!("it does not speak gRPC"),
             Mode::Unavailable => Err(Status::unavailable("draining")),
+            Mode::OriginFails => {
+                let text = "the origin of group \"students\" failed: no connection to db:5432";
+                Err(with_reason(Code::Unavailable, "ORIGIN_UNREACHABLE", text))
+            }
+            Mode::BadKey => {
+                Err(with_reason(Code::InvalidArgument, "KEY_TOO_LONG", "the key is too long"))
+            }
             Mode::Overloaded(after_ms) => {
-                let mut status = Status::resource_exhausted("too many requests");
+                let text = "too many requests";
+                let mut status = with_reason(Code::ResourceExhausted, "MEMBER_OVERLOADED", text);
                 let after = after_ms.to_string().parse().expect("ascii");
                 status.metadata_mut().insert("grpc-retry-pushback-ms", after);
                 Err(status)
@@ -222,10 +250,36 @@ impl Member {
     }
 }
 
+fn with_reason(code: Code, reason: &str, text: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "larder.dev", HashMap::new());
+    Status::with_error_details(code, text, details)
+}
+
+async fn hold(connection: DuplexStream) {
+    std::future::pending::<()>().await;
+    drop(connection);
+}
+
+/// What a web server without HTTP/2 does on a client's preface.
+async fn refuse_http2(mut connection: DuplexStream) {
+    let _ = connection.read(&mut [0; 1024]).await;
+    let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+}
+
+async fn serve_web(connection: DuplexStream, status: u16) {
+    let answer = move |_: http::Request<_>| {
+        let response = HttpResponse::builder().status(status).header("content-type", "text/plain");
+        std::future::ready(response.body("a web page".to_owned()))
+    };
+    let service = TowerToHyperService::new(tower::service_fn(answer));
+    let server = auto::Builder::new(TokioExecutor::new());
+    let _ = server.serve_connection(TokioIo::new(connection), service).await;
+}
+
 impl Service {
-    fn note(&self, keys: &[impl AsRef<[u8]>]) {
+    fn record(&self, keys: &[impl AsRef<[u8]>]) {
         let text = |k: &[u8]| String::from_utf8_lossy(k).into_owned();
-        self.member.asked.lock().push(keys.iter().map(|k| text(k.as_ref())).collect());
+        self.member.requests.lock().push(keys.iter().map(|k| text(k.as_ref())).collect());
     }
 
     fn result(&self, key: &[u8], explain: bool) -> KeyResult {
@@ -248,7 +302,7 @@ impl Service {
 impl Cache for Service {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let request = request.into_inner();
-        self.note(&[&request.key]);
+        self.record(&[&request.key]);
         self.member.behave().await?;
         match (&*request.group, &request.key[..]) {
             ("students", b"Nobody") => Err(Status::not_found("absent")),
@@ -265,7 +319,7 @@ impl Cache for Service {
         request: Request<GetManyRequest>,
     ) -> Result<Response<GetManyResponse>, Status> {
         let request = request.into_inner();
-        self.note(&request.keys);
+        self.record(&request.keys);
         self.member.behave().await?;
         let results = request.keys.iter().map(|k| self.result(k, request.explain)).collect();
         Ok(Response::new(GetManyResponse { results }))
@@ -296,18 +350,18 @@ impl Admin for Service {
     }
 
     async fn curve(&self, _: Request<CurveRequest>) -> Result<Response<CurveResponse>, Status> {
-        Err(Status::unimplemented("no faults are made here"))
+        Err(Status::unimplemented("no test calls it"))
     }
 
     async fn hot_keys(
         &self,
         _: Request<HotKeysRequest>,
     ) -> Result<Response<HotKeysResponse>, Status> {
-        Err(Status::unimplemented("no faults are made here"))
+        Err(Status::unimplemented("no test calls it"))
     }
 }
 
-/// A bound above every wait of a test: a call that never ends is a failure, not a hang.
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(3600), future).await.expect("ends within an hour")
+/// Fails the test instead of hanging when a call never ends; longer than every wait of a test.
+pub(crate) async fn within_an_hour<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(3600), future).await.expect("the call never ended")
 }

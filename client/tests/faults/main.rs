@@ -1,5 +1,6 @@
-//! What callers are promised while members refuse, hang and come back.
+//! The client's guarantees while members refuse, hang and recover.
 
+mod errors;
 mod lab;
 
 use std::time::Duration;
@@ -7,17 +8,17 @@ use std::time::Duration;
 use larder_client::{Answer, Client, Error, Retry};
 use tokio::time::Instant;
 
-use crate::lab::{Lab, Mode, address, soon};
+use crate::lab::{Lab, Mode, address, within_an_hour};
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A call's outcome and how long it took.
+/// A call's result and how long it took.
 async fn timed<T>(call: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
-    let ended = soon(call).await;
-    (ended, start.elapsed())
+    let result = within_an_hour(call).await;
+    (result, start.elapsed())
 }
 
 fn value(answer: Result<Answer, Error>) -> String {
@@ -25,7 +26,7 @@ fn value(answer: Result<Answer, Error>) -> String {
     String::from_utf8_lossy(answer.value().expect("a value")).into_owned()
 }
 
-/// Lets spawned work that is due run, without letting time pass.
+/// Runs the spawned tasks that are ready, while the clock does not move.
 async fn settle() {
     for _ in 0..200 {
         tokio::task::yield_now().await;
@@ -46,13 +47,13 @@ async fn rounds_are_one_two_and_four_seconds_apart() {
     let (ended, took) = timed(client.get("students", "Tom")).await;
     assert!(took >= ms(7000) && took < ms(7050), "{took:?}");
     assert_eq!(client.stats().tries, 12, "four rounds of three members");
-    let error = ended.expect_err("nobody there");
+    let error = ended.expect_err("all refuse");
     assert_eq!(error.kind(), "unavailable");
     assert_eq!(error.to_string(), "no member answered in 12 tries");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_answered_as_soon_as_any_one_member_is_back() {
+async fn a_waiting_call_continues_as_soon_as_any_member_answers() {
     let lab = Lab::with_members(3);
     (0..3).for_each(|i| lab.set(i, Mode::Refuse));
     let client = lab.builder().build().expect("valid");
@@ -68,7 +69,7 @@ async fn a_call_is_answered_as_soon_as_any_one_member_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusing_member_is_followed_by_another_at_once() {
+async fn after_a_refused_connection_the_next_member_is_tried_at_once() {
     let lab = Lab::with_members(3);
     lab.set(0, Mode::Refuse);
     lab.set(1, Mode::Refuse);
@@ -78,11 +79,11 @@ async fn a_refusing_member_is_followed_by_another_at_once() {
         assert_eq!(value(ended), "value of Tom");
         assert_eq!(took, Duration::ZERO);
     }
-    assert_eq!(lab.asked(2).len(), 6);
+    assert_eq!(lab.received(2).len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_breaks_under_a_call_is_followed_by_another_member() {
+async fn after_a_connection_breaks_under_a_call_another_member_is_tried() {
     let lab = Lab::with_members(2);
     let client = lab.builder().try_timeout(ms(60_000)).timeout(ms(90_000)).build().expect("valid");
     with_ring(&client).await;
@@ -93,7 +94,7 @@ async fn a_connection_that_breaks_under_a_call_is_followed_by_another_member() {
         async move { client.get("students", "Tom").await }
     });
     settle().await;
-    let hung = if lab.asked(0).iter().flatten().any(|k| k == "Tom") { 0 } else { 1 };
+    let hung = if lab.received(0).iter().flatten().any(|k| k == "Tom") { 0 } else { 1 };
     lab.set(1 - hung, Mode::Serve);
     lab.set(hung, Mode::Refuse);
     let (ended, took) = timed(call).await;
@@ -102,7 +103,7 @@ async fn a_connection_that_breaks_under_a_call_is_followed_by_another_member() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hanging_member_costs_one_call_a_try_and_the_next_calls_nothing() {
+async fn a_hanging_member_delays_one_call_and_no_later_one() {
     let lab = Lab::with_members(2);
     lab.set(0, Mode::Hang);
     let client = lab.builder().build().expect("valid");
@@ -114,14 +115,14 @@ async fn a_hanging_member_costs_one_call_a_try_and_the_next_calls_nothing() {
         let (ended, took) = timed(client.get("students", "Tom")).await;
         assert_eq!((value(ended).as_str(), took), ("value of Tom", Duration::ZERO));
     }
-    // Probes find out that it is back; no caller has to.
+    // Probes detect its recovery; no call has to.
     lab.set(0, Mode::Serve);
-    let before = lab.asked(0).len();
+    let before = lab.received(0).len();
     tokio::time::sleep(ms(10_000)).await;
     for _ in 0..4 {
         client.get("students", "Tom").await.expect("a hit");
     }
-    assert!(lab.asked(0).len() > before, "in turn again");
+    assert!(lab.received(0).len() > before, "its turn comes again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,15 +132,15 @@ async fn the_deadline_holds_when_every_member_hangs() {
     let client = lab.builder().timeout(ms(3500)).build().expect("valid");
     let (ended, took) = timed(client.get("students", "Tom")).await;
     assert!(took >= ms(3500) && took < ms(3510), "{took:?}");
-    let error = ended.expect_err("silence");
+    let error = ended.expect_err("all hang");
     assert_eq!(error.to_string(), "no answer within 3500 ms");
     let (ended, took) = timed(client.with_timeout(ms(200)).get_many("students", ["a"])).await;
     assert!(took >= ms(200) && took < ms(210), "{took:?}");
-    assert_eq!(ended[0].as_ref().expect_err("silence").kind(), "deadline_exceeded");
+    assert_eq!(ended[0].as_ref().expect_err("all hang").kind(), "deadline_exceeded");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_try_would_not_change_is_not_tried_again() {
+async fn final_answers_are_not_retried() {
     let lab = Lab::with_members(3);
     let client = lab.builder().build().expect("valid");
     let absent = client.get("students", "Nobody").await.expect("an answer");
@@ -150,7 +151,7 @@ async fn what_another_try_would_not_change_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_origin_is_not_asked_through_every_member() {
+async fn an_unavailable_answer_is_not_sought_from_every_member() {
     let lab = Lab::with_members(5);
     (0..5).for_each(|i| lab.set(i, Mode::Unavailable));
     let client = lab.builder().build().expect("valid");
@@ -161,7 +162,7 @@ async fn a_failing_origin_is_not_asked_through_every_member() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_draining_member_is_followed_by_another_at_once() {
+async fn after_a_draining_member_the_next_one_is_tried_at_once() {
     let lab = Lab::with_members(2);
     lab.set(0, Mode::Unavailable);
     let client = lab.builder().build().expect("valid");
@@ -172,28 +173,28 @@ async fn a_draining_member_is_followed_by_another_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_overloaded_member_is_asked_again_when_it_said() {
+async fn an_overloaded_member_is_retried_after_its_pushback() {
     let lab = Lab::with_members(1);
     lab.set(0, Mode::Overloaded(40));
     let client = lab.builder().build().expect("valid");
     let (ended, took) = timed(client.get("students", "Tom")).await;
     assert!(took >= ms(120) && took < ms(130), "{took:?}");
-    let Err(Error::Overloaded { retry_after, .. }) = ended else { panic!("{ended:?}") };
-    assert_eq!(retry_after, Some(ms(40)));
+    let error = ended.expect_err("overloaded");
+    assert_eq!((error.kind(), error.retry_after()), ("overloaded", Some(ms(40))));
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_retries_one_round_is_all() {
+async fn without_retries_there_is_one_round() {
     let lab = Lab::with_members(2);
     (0..2).for_each(|i| lab.set(i, Mode::Refuse));
     let client = lab.builder().retry(Retry::never()).build().expect("valid");
     let (ended, took) = timed(client.get("students", "Tom")).await;
-    assert_eq!(ended.expect_err("nobody").to_string(), "no member answered in 2 tries");
+    assert_eq!(ended.expect_err("all refuse").to_string(), "no member answered in 2 tries");
     assert_eq!(took, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_is_looked_up_again_when_its_addresses_are_dead() {
+async fn a_name_is_resolved_again_when_its_addresses_are_down() {
     let lab = Lab::with_members(2);
     lab.set_name("shop", [0]);
     lab.set(0, Mode::Refuse);
@@ -209,7 +210,7 @@ async fn a_name_is_looked_up_again_when_its_addresses_are_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_leads_nowhere_is_named_in_the_error() {
+async fn a_name_without_an_address_is_in_the_error() {
     let lab = Lab::with_members(1);
     let client = lab.builder_for(["shop:7600".into()]).build().expect("valid");
     let (ended, _) = timed(client.get("students", "Tom")).await;
@@ -218,7 +219,7 @@ async fn a_name_that_leads_nowhere_is_named_in_the_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_go_to_their_owner_and_follow_a_ring_that_moved() {
+async fn keys_go_to_their_owner_and_follow_a_new_ring() {
     let lab = Lab::with_members(3);
     lab.set_ring(1, 0..2);
     let client = lab.builder().build().expect("valid");
@@ -226,7 +227,7 @@ async fn keys_go_to_their_owner_and_follow_a_ring_that_moved() {
     let keys: Vec<String> = (0..60).map(|i| format!("key-{i}")).collect();
     let owners = |lab: &Lab| -> Vec<Vec<String>> {
         (0..3)
-            .map(|i| lab.asked(i).into_iter().flatten().filter(|k| k != "warm-up").collect())
+            .map(|i| lab.received(i).into_iter().flatten().filter(|k| k != "warm-up").collect())
             .collect()
     };
     for _ in 0..2 {
@@ -236,12 +237,12 @@ async fn keys_go_to_their_owner_and_follow_a_ring_that_moved() {
     }
     let before = owners(&lab);
     for owned in &before[..2] {
-        assert!(owned.len() >= 20, "each owns its share: {}", owned.len());
+        assert!(owned.len() >= 20, "each owns a share: {}", owned.len());
         assert_eq!(owned[..owned.len() / 2], owned[owned.len() / 2..], "the same keys each time");
     }
     assert!(before[2].is_empty(), "not in the ring");
 
-    // The ring grows; an answer shows it, the client learns it and goes to the new owner.
+    // The ring grows. An answer shows its revision; the client fetches it and uses the new owner.
     lab.set_ring(2, 0..3);
     client.explain("students", "warm-up").await.expect("a hit");
     settle().await;
@@ -253,19 +254,20 @@ async fn keys_go_to_their_owner_and_follow_a_ring_that_moved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_owner_down_its_keys_are_read_through_another_member() {
+async fn while_the_owner_is_down_another_member_serves_its_keys() {
     let lab = Lab::with_members(3);
     let client = lab.builder().build().expect("valid");
     with_ring(&client).await;
     client.get("students", "Tom").await.expect("a hit");
-    let owner = (0..3).find(|i| lab.asked(*i).iter().flatten().any(|k| k == "Tom")).expect("one");
+    let owner =
+        (0..3).find(|i| lab.received(*i).iter().flatten().any(|k| k == "Tom")).expect("one");
     lab.set(owner, Mode::Refuse);
     let (ended, took) = timed(client.get("students", "Tom")).await;
     assert_eq!((value(ended).as_str(), took), ("value of Tom", Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_connection_to_a_member_that_has_vanished() {
+async fn no_call_waits_for_a_connection_to_a_vanished_member() {
     let lab = Lab::with_members(3);
     let client = lab.builder().build().expect("valid");
     with_ring(&client).await;
@@ -276,19 +278,19 @@ async fn nobody_waits_for_a_connection_to_a_member_that_has_vanished() {
             assert_eq!(took, Duration::ZERO, "round {round}");
             ended.expect("the others answer");
         }
-        // It leads somewhere again, and its keys return to it.
+        // It is back, and its keys return to it.
         lab.set(1, Mode::Serve);
         tokio::time::sleep(ms(10_000)).await;
-        let before = lab.asked(1).len();
+        let before = lab.received(1).len();
         for i in 0..100 {
             client.get("students", format!("key-{i}")).await.expect("a hit");
         }
-        assert!(lab.asked(1).len() > before + 10, "its share");
+        assert!(lab.received(1).len() > before + 10, "its share");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_that_left_is_forgotten_as_soon_as_its_connection_ends() {
+async fn a_member_that_left_is_not_tried_after_its_connection_ended() {
     let lab = Lab::with_members(3);
     let client = lab.builder().build().expect("valid");
     with_ring(&client).await;
@@ -303,11 +305,11 @@ async fn a_member_that_left_is_forgotten_as_soon_as_its_connection_ends() {
     for i in 0..100 {
         client.get("students", format!("key-{i}")).await.expect("the others answer");
     }
-    assert_eq!(client.stats().failed_tries, failed, "nobody asks it any more");
+    assert_eq!(client.stats().failed_tries, failed, "no call tries it any more");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_at_most_one_request_an_owner_and_keeps_its_order() {
+async fn a_batch_makes_at_most_one_request_per_owner_and_keeps_its_order() {
     let lab = Lab::with_members(3);
     let client = lab.builder().build().expect("valid");
     with_ring(&client).await;
@@ -324,7 +326,7 @@ async fn a_batch_is_at_most_one_request_an_owner_and_keeps_its_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_near_cache_answers_without_a_call_until_the_life_is_over() {
+async fn the_near_cache_answers_without_a_call_until_the_answer_expires() {
     let lab = Lab::with_members(1);
     lab.set_remaining_ms(400);
     let client = lab.builder().near_cache(1 << 20, ms(1000)).build().expect("valid");
@@ -334,7 +336,7 @@ async fn the_near_cache_answers_without_a_call_until_the_life_is_over() {
     }
     assert_eq!(lab.requests(), 2);
     assert_eq!(client.get_many("students", ["Nobody", "Tom"]).await.len(), 2);
-    assert_eq!(lab.requests(), 2, "batches look there too");
+    assert_eq!(lab.requests(), 2, "batches read it too");
 
     tokio::time::advance(ms(400)).await;
     client.get("students", "Tom").await.expect("a hit");
@@ -346,7 +348,7 @@ async fn the_near_cache_answers_without_a_call_until_the_life_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_beyond_the_bound_and_its_queue_are_refused_at_once() {
+async fn calls_beyond_the_limit_and_its_queue_fail_at_once() {
     let lab = Lab::with_members(1);
     lab.set(0, Mode::Hang);
     let client = lab.builder().max_in_flight(2).build().expect("valid");
@@ -361,17 +363,18 @@ async fn calls_beyond_the_bound_and_its_queue_are_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_tells_of_every_member_also_of_those_that_do_not_answer() {
+async fn status_lists_every_member_also_those_that_do_not_answer() {
     let lab = Lab::with_members(3);
     lab.set(1, Mode::Refuse);
     let client = lab.builder_for([address(0)]).build().expect("valid");
-    let told = client.status().await.expect("members are known");
-    let names: Vec<_> = told.iter().map(|m| m.answer.as_ref().ok().map(|s| &*s.member)).collect();
-    assert_eq!(names, [Some("m0"), None, Some("m2")], "one seed led to all");
+    let answers = client.status().await.expect("members are known");
+    let names: Vec<_> =
+        answers.iter().map(|m| m.answer.as_ref().ok().map(|s| &*s.member)).collect();
+    assert_eq!(names, [Some("m0"), None, Some("m2")], "one endpoint led to all");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_runs_while_no_call_is_made() {
+async fn no_task_runs_while_no_call_is_made() {
     let lab = Lab::with_members(2);
     let client = lab.builder().build().expect("valid");
     lab.set(1, Mode::Refuse);
@@ -384,6 +387,6 @@ async fn nothing_runs_while_no_call_is_made() {
     let before = handle.metrics().num_alive_tasks();
     tokio::time::sleep(ms(600_000)).await;
     assert!(handle.metrics().num_alive_tasks() <= before);
-    // Two servers, at most one connection with its wire: no prober, no refresher.
+    // Two servers, at most one connection with its wire: no probe, no refresh.
     assert!(before <= 8, "{before}");
 }
