@@ -5,6 +5,7 @@
 //! The order is the API server's: unknown fields and the schema, then defaults, then CEL rules. It
 //! is stricter in one way: an unknown field is always refused.
 
+mod references;
 mod schema;
 mod yaml;
 
@@ -70,7 +71,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads and checks every document of a YAML text.
+/// Reads and checks every document of a YAML text, and that each CacheGroup's cluster is among
+/// them, unless the text holds no CacheCluster at all.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the text; never an empty list.
@@ -83,6 +85,9 @@ pub fn read_documents(text: &str) -> Result<Vec<Document>, Vec<Problem>> {
             Ok(document) => documents.push(document),
             Err(found) => problems.extend(found),
         }
+    }
+    if problems.is_empty() {
+        problems = references::dangling(&nodes, &documents);
     }
     if problems.is_empty() { Ok(documents) } else { Err(problems) }
 }
