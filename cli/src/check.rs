@@ -1,46 +1,48 @@
-//! `larder check`: named checks of a file, or of the way to the members, each with a hint.
+//! `larder check`: named checks of a file, or of each step on the path to the members, with hints.
 
 mod file;
-mod way;
+mod reach;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Args;
-use larder_runtime::exit;
 use serde_json::{Value, json};
 
-use crate::connect::{Endpoint, runtime};
-use crate::output::{Format, print, print_json};
+use crate::connect::{Connection, runtime};
+use crate::exit;
+use crate::output::{Output, Report};
+use crate::table::{left, table, terminal_width};
+use crate::text::plural;
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// File of CacheClusters and CacheGroups to check against their schema and rules; asks no
-    /// member
+    /// File of CacheClusters and CacheGroups to check against their schema and rules, without
+    /// asking a member; - reads standard input
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// How to print it
-    #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Format,
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    connection: Connection,
 }
 
-/// One check's outcome.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finding {
+struct Finding {
     /// What was checked, in kebab-case; stable.
     name: String,
     verdict: Verdict,
-    /// What was seen.
     detail: String,
-    /// What to do about it; empty when all is well.
+    /// What to do about it; empty when there is nothing to do.
     hint: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Ok,
-    /// Works, and should be looked at.
+    /// Works, and deserves a look.
     Warn,
     Fail,
 }
@@ -70,32 +72,33 @@ impl Verdict {
 }
 
 impl Check {
-    pub(crate) fn run(self, endpoint: &Endpoint) -> anyhow::Result<ExitCode> {
-        let (findings, bad) = match &self.file {
-            Some(path) => (file::check(path)?, exit::BAD_CONFIGURATION),
-            None => (runtime()?.block_on(way::check(endpoint))?, exit::FAILURE),
+    pub(crate) fn run(self) -> anyhow::Result<Report> {
+        let findings = match &self.file {
+            Some(path) => file::check(path)?,
+            None => runtime()?.block_on(reach::check(&self.connection))?,
         };
-        match self.output {
-            Format::Json => print_json(&as_json(&findings))?,
-            Format::Text => print(as_text(&findings))?,
-        }
-        let failed = findings.iter().any(|f| f.verdict == Verdict::Fail);
-        Ok(ExitCode::from(if failed { bad } else { exit::OK }))
+        let failed = count(&findings, Verdict::Fail) > 0;
+        let code = if failed { exit::FAILURE } else { exit::OK };
+        Ok(Report::new(as_text(&findings, terminal_width()), as_json(&findings)).code(code))
     }
 }
 
-fn as_text(findings: &[Finding]) -> String {
-    let width = findings.iter().map(|f| f.name.chars().count()).max().unwrap_or(0);
-    let mut text = String::new();
-    for f in findings {
-        text += &format!("{:4}  {:width$}  {}\n", f.verdict.word(), f.name, f.detail);
-        if !f.hint.is_empty() {
-            text += &format!("      {:width$}  hint: {}\n", "", f.hint);
-        }
-    }
-    let count = |verdict| findings.iter().filter(|f| f.verdict == verdict).count();
-    let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
-    text + &format!("{} checks, {failed} failed, {warned} to look at\n", findings.len())
+fn count(findings: &[Finding], verdict: Verdict) -> usize {
+    findings.iter().filter(|f| f.verdict == verdict).count()
+}
+
+fn as_text(findings: &[Finding], width: Option<u16>) -> String {
+    let rows = findings.iter().map(|f| {
+        let hint = if f.hint.is_empty() { String::new() } else { format!("\nhint: {}", f.hint) };
+        vec![f.verdict.word().to_owned(), f.name.clone(), f.detail.clone() + &hint]
+    });
+    let (failed, warned) = (count(findings, Verdict::Fail), count(findings, Verdict::Warn));
+    format!(
+        "{}{}, {failed} failed, {}\n",
+        table(&[left(""), left(""), left("")], rows.collect(), width),
+        plural(findings.len(), "check"),
+        plural(warned, "warning")
+    )
 }
 
 fn as_json(findings: &[Finding]) -> Value {
@@ -105,7 +108,11 @@ fn as_json(findings: &[Finding]) -> Value {
             "detail": f.detail, "hint": f.hint,
         })
     };
-    findings.iter().map(one).collect()
+    json!({
+        "findings": findings.iter().map(one).collect::<Vec<_>>(),
+        "failed": count(findings, Verdict::Fail),
+        "warnings": count(findings, Verdict::Warn),
+    })
 }
 
 #[cfg(test)]
@@ -119,12 +126,12 @@ mod tests {
             Finding::fail("connects", "refused", "start it"),
         ];
         assert_eq!(
-            as_text(&findings),
+            as_text(&findings, None),
             "\
 ok    resolves  1 address
 FAIL  connects  refused
                 hint: start it
-2 checks, 1 failed, 0 to look at
+2 checks, 1 failed, 0 warnings
 "
         );
     }

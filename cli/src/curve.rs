@@ -1,80 +1,72 @@
 //! `larder curve`: what a group's hit ratio would be with other memory or another policy, from
 //! every member's own prediction.
 
-use std::process::ExitCode;
-
-use anyhow::{Context, bail};
-use clap::Args;
-use larder_client::{CurveResponse, MemberAnswer};
-use serde_json::{Value, json};
-
-use crate::connect::{Endpoint, runtime};
-use crate::output::{Format, bytes, note, print, print_json};
-
 mod bars;
 
-use bars::Bars;
+use std::collections::BTreeMap;
 
-/// Less than so much, as a part of one, is not worth a word: the prediction is no finer.
-const WORTH_A_WORD: f64 = 0.005;
+use anyhow::bail;
+use clap::Args;
+use larder_client::{Client, CurveResponse};
+use serde_json::{Value, json};
+
+use self::bars::Bars;
+use crate::connect::{Connection, runtime};
+use crate::members::Answers;
+use crate::output::{Output, Report};
+use crate::text::{bytes, percent, plural, ratio, thousands};
+
+/// A difference in the hit ratio below this is not reported: the prediction is no finer.
+const NOTABLE: f64 = 0.005;
+/// Below this share of its memory in use, memory does not limit a group, and a smaller or larger
+/// size cannot be judged.
+const FULL_ENOUGH: f64 = 0.5;
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowCurve {
     /// Name of the CacheGroup
     group: String,
 
-    /// How to print it
-    #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Format,
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl ShowCurve {
-    pub(crate) fn run(self, endpoint: &Endpoint) -> anyhow::Result<ExitCode> {
-        let client = endpoint.cluster()?;
-        let told = runtime()?.block_on(client.curve(&self.group))?;
-        let members = told.len();
-        let answers = answers(told)?;
-        if answers.len() < members {
-            note(&format!("{} of {members} members answered", answers.len()));
-        }
-        let curve = Merged::of(&self.group, &answers)?;
-        match self.output {
-            Format::Json => print_json(&curve.json())?,
-            Format::Text => print(curve.text(Bars::of(&std::io::stdout())))?,
-        }
-        let all = answers.len() == members;
-        Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    pub(crate) fn run(self) -> anyhow::Result<Report> {
+        let client = self.connection.cluster()?;
+        let (curves, used) = runtime()?.block_on(ask(&client, &self.group))?;
+        let curve = Merged::of(&self.group, &curves, &used)?;
+        let report = Report::new(curve.text(Bars::for_stdout()), curve.json());
+        Ok(report.code(curves.code()).notes(curves.note()))
     }
 }
 
-/// What the members said; the first error when nobody said anything, or when one says that the
-/// request is wrong.
-pub(crate) fn answers<T>(told: Vec<MemberAnswer<T>>) -> anyhow::Result<Vec<T>> {
-    let mut answers = Vec::new();
-    let mut error = None;
-    for member in told {
-        match member.answer {
-            Ok(answer) => answers.push(answer),
-            Err(error) if error.code() == tonic::Code::Unimplemented => {
-                bail!("{} is too old to tell: it has no such call", member.address)
-            }
-            Err(unknown @ larder_client::Error::UnknownGroup { .. }) => return Err(unknown.into()),
-            Err(other) => error = error.or(Some(other)),
-        }
-    }
-    if answers.is_empty() {
-        return Err(error.context("no member is known")?.into());
-    }
-    Ok(answers)
+/// Bytes that the group uses, by member.
+type Used = BTreeMap<String, u64>;
+
+async fn ask(client: &Client, group: &str) -> anyhow::Result<(Answers<CurveResponse>, Used)> {
+    let curves = Answers::of(client.curve(group).await?)?;
+    let states = Answers::of(client.status().await?)?.answers.into_iter();
+    let used = states.map(|state| {
+        let of_group = state.groups.iter().filter(|other| other.name == group);
+        (state.member, of_group.map(|group| group.bytes).sum())
+    });
+    Ok((curves, used.collect()))
 }
 
-/// All members' curves as one, each weighing as much as it has reads.
+/// All members' curves as one, weighted by their reads.
 #[derive(Debug)]
 struct Merged<'a> {
     group: &'a str,
     policy: &'a str,
+    /// Members whose predictions are in it.
+    predicting: usize,
     members: usize,
     limit_bytes: u64,
+    used_bytes: u64,
     requests: u64,
     sampled: u64,
     memory_bytes: u64,
@@ -86,9 +78,10 @@ struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    fn of(group: &'a str, answers: &'a [CurveResponse]) -> anyhow::Result<Self> {
-        let telling = || answers.iter().filter(|answer| !answer.sizes.is_empty());
-        let Some(most) = telling().max_by_key(|answer| answer.requests) else {
+    fn of(group: &'a str, curves: &'a Answers<CurveResponse>, used: &Used) -> anyhow::Result<Self> {
+        let answers = &curves.answers;
+        let predicting = || answers.iter().filter(|answer| !answer.sizes.is_empty());
+        let Some(most) = predicting().max_by_key(|answer| answer.requests) else {
             let sampled: u64 = answers.iter().map(|answer| answer.sampled).max().unwrap_or(0);
             let needed = answers.iter().map(|answer| answer.needed).max().unwrap_or(0);
             bail!(
@@ -96,8 +89,8 @@ impl<'a> Merged<'a> {
                 thousands(needed)
             )
         };
-        // While a new policy reaches the members, those of the other one do not mix.
-        let alike: Vec<_> = telling().filter(|answer| answer.policy == most.policy).collect();
+        // While a new policy reaches the members, curves of the two policies are not mixed.
+        let alike: Vec<_> = predicting().filter(|answer| answer.policy == most.policy).collect();
         let mean = |of: &dyn Fn(&CurveResponse) -> f64| {
             let sum: f64 = alike.iter().map(|a| of(a) * a.requests as f64).sum();
             sum / alike.iter().map(|a| a.requests as f64).sum::<f64>().max(1.0)
@@ -119,8 +112,10 @@ impl<'a> Merged<'a> {
         Ok(Merged {
             group,
             policy: &most.policy,
-            members: alike.len(),
+            predicting: alike.len(),
+            members: curves.members,
             limit_bytes: alike.iter().map(|a| a.limit_bytes).sum(),
+            used_bytes: alike.iter().filter_map(|a| used.get(&a.member)).sum(),
             requests: alike.iter().map(|a| a.requests).sum(),
             sampled: alike.iter().map(|a| a.sampled).sum(),
             memory_bytes: alike.iter().map(|a| a.memory_bytes).sum(),
@@ -132,29 +127,38 @@ impl<'a> Merged<'a> {
 
     fn text(&self, bars: Bars) -> String {
         let mut text = format!(
-            "{}: {}, {} on {} members, hit ratio {} of {} reads lately\n\nMEMORY\n",
+            "{}: {}, {} on {}, {} in use\nhit ratio {} of {} recent reads\n\nMEMORY\n",
             self.group,
             self.policy,
             bytes(self.limit_bytes),
-            self.members,
-            percent(self.actual),
+            self.where_from(),
+            percent(self.used_bytes, self.limit_bytes),
+            ratio(self.actual),
             thousands(self.requests),
         );
-        for &(size, ratio) in &self.sizes {
+        for &(size, predicted) in &self.sizes {
             let label = format!("{:>9} ×{:<5}", self.bytes_at(size), f64::from(size) / 100.0);
             let now = if size == 100 { " now" } else { "" };
-            text += &bars.line(&label, &percent(ratio), ratio, now);
+            text += &bars.line(&label, &ratio(predicted), predicted, now);
         }
         text += "\nPOLICY, at the present size\n";
         let own = self.own();
-        for &(policy, ratio) in &self.policies {
+        for &(policy, predicted) in &self.policies {
             let mark = match policy == self.policy {
                 true => " now".to_owned(),
-                false => format!(" {:+.1}", (ratio - own) * 100.0),
+                false => format!(" {:+.1}", (predicted - own) * 100.0),
             };
-            text += &bars.line(&format!("{policy:16}"), &percent(ratio), ratio, &mark);
+            text += &bars.line(&format!("{policy:16}"), &ratio(predicted), predicted, &mark);
         }
         text + "\n" + &self.reading() + "\n"
+    }
+
+    fn where_from(&self) -> String {
+        let members = plural(self.members, "member");
+        match self.predicting < self.members {
+            true => format!("{} of {members} (the rest has too few reads yet)", self.predicting),
+            false => members,
+        }
     }
 
     fn bytes_at(&self, percent: u32) -> String {
@@ -177,13 +181,16 @@ impl<'a> Merged<'a> {
     /// The curve in one line.
     fn reading(&self) -> String {
         let (own, half, twice) = (self.own(), self.at(50), self.at(200));
-        let memory = if own - half < WORTH_A_WORD {
-            format!("half the memory would do: {} → {}", percent(own), percent(half))
+        let memory = if !self.is_full_enough() {
+            let used = percent(self.used_bytes, self.limit_bytes);
+            format!("{used} of the memory is in use, so another size cannot be judged yet")
+        } else if own - half < NOTABLE {
+            format!("half the memory would suffice: {} → {}", ratio(own), ratio(half))
         } else {
-            format!("twice the memory: {} → {}", percent(own), percent(twice))
+            format!("twice the memory: {} → {}", ratio(own), ratio(twice))
         };
         let policy = match self.best_rival() {
-            Some((rival, gain)) if gain >= WORTH_A_WORD => {
+            Some((rival, gain)) if gain >= NOTABLE => {
                 format!("{rival} at the present size: {:+.1} points", gain * 100.0)
             }
             _ => format!("no policy does better than {} at the present size", self.policy),
@@ -191,11 +198,16 @@ impl<'a> Merged<'a> {
         format!("{memory}; {policy}")
     }
 
+    #[allow(clippy::cast_precision_loss, reason = "a share of memory")]
+    fn is_full_enough(&self) -> bool {
+        self.used_bytes as f64 >= self.limit_bytes as f64 * FULL_ENOUGH
+    }
+
     fn json(&self) -> Value {
-        let sizes = self.sizes.iter().map(|&(percent, ratio)| {
+        let sizes = self.sizes.iter().map(|&(percent, hit_ratio)| {
             json!({
                 "percent": percent, "bytes": self.limit_bytes / 100 * u64::from(percent),
-                "hitRatio": ratio,
+                "hitRatio": hit_ratio,
             })
         });
         let policies = self
@@ -204,29 +216,13 @@ impl<'a> Merged<'a> {
             .map(|(policy, ratio)| json!({"policy": policy, "hitRatio": ratio}));
         json!({
             "group": self.group, "policy": self.policy, "members": self.members,
-            "limitBytes": self.limit_bytes, "requests": self.requests, "sampled": self.sampled,
+            "membersPredicting": self.predicting, "limitBytes": self.limit_bytes,
+            "usedBytes": self.used_bytes, "requests": self.requests, "sampled": self.sampled,
             "memoryBytes": self.memory_bytes, "actualHitRatio": self.actual,
             "sizes": sizes.collect::<Vec<_>>(), "policies": policies.collect::<Vec<_>>(),
             "reading": self.reading(),
         })
     }
-}
-
-fn percent(ratio: f64) -> String {
-    format!("{:.1} %", ratio * 100.0)
-}
-
-/// `1,234,567`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -252,17 +248,27 @@ mod tests {
         }
     }
 
+    fn used(bytes: u64) -> Used {
+        Used::from([("shop-0".to_owned(), bytes), ("young".to_owned(), 99 << 20)])
+    }
+
+    fn curves(answers: impl Into<Vec<CurveResponse>>) -> Answers<CurveResponse> {
+        let answers = answers.into();
+        Answers { members: answers.len(), answers }
+    }
+
     #[test]
     fn members_weigh_as_much_as_they_have_reads() {
-        let answers = [
+        let curves = curves([
             answer(30_000, [0.4, 0.6, 0.8, 0.9, 0.95], 0.82),
             answer(10_000, [0.0, 0.2, 0.4, 0.5, 0.55], 0.42),
-        ];
-        let merged = Merged::of("students", &answers).expect("old enough");
+        ]);
+        let merged = Merged::of("students", &curves, &used(9 << 19)).expect("old enough");
         assert_eq!(
             merged.text(Bars::plain(60)),
             "\
-students: Lru, 12.0 MiB on 2 members, hit ratio 70.0 % of 40,000 reads lately
+students: Lru, 12.0 MiB on 2 members, 75.0 % in use
+hit ratio 70.0 % of 40,000 recent reads
 
 MEMORY
   3.0 MiB ×0.25   30.0 %  ########
@@ -281,30 +287,44 @@ twice the memory: 70.0 % → 80.0 %; S3Fifo at the present size: +2.0 points
     }
 
     #[test]
-    fn a_flat_curve_says_that_less_would_do() {
-        let answers = [answer(10, [0.7, 0.9, 0.9, 0.9, 0.9], 0.9)];
-        let merged = Merged::of("g", &answers).expect("old enough");
+    fn a_flat_curve_of_a_full_group_says_that_less_memory_would_suffice() {
+        let curves = curves([answer(10, [0.7, 0.9, 0.9, 0.9, 0.9], 0.9)]);
+        let merged = Merged::of("g", &curves, &used(6 << 20)).expect("old enough");
         assert_eq!(
             merged.reading(),
-            "half the memory would do: 90.0 % → 90.0 %; \
+            "half the memory would suffice: 90.0 % → 90.0 %; \
              no policy does better than Lru at the present size"
         );
     }
 
     #[test]
-    fn young_members_are_left_out_and_alone_they_say_so() {
-        let young = CurveResponse { sampled: 120, needed: 1_000, ..CurveResponse::default() };
-        let both = [young.clone(), answer(10, [0.1, 0.2, 0.3, 0.4, 0.5], 0.3)];
-        assert_eq!(Merged::of("g", &both).expect("one tells").members, 1);
-        let error = Merged::of("g", std::slice::from_ref(&young)).expect_err("too young");
+    fn a_flat_curve_of_an_empty_group_advises_nothing_about_memory() {
+        let curves = curves([answer(10, [0.9; 5], 0.9)]);
+        let merged = Merged::of("g", &curves, &used(6 << 10)).expect("old enough");
         assert_eq!(
-            error.to_string(),
-            "g: not enough requests yet: 120 of 1,000 sampled at the busiest member"
+            merged.reading(),
+            "0.1 % of the memory is in use, so another size cannot be judged yet; \
+             no policy does better than Lru at the present size"
         );
     }
 
     #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!([7, 999, 1_000, 1_234_567].map(thousands), ["7", "999", "1,000", "1,234,567"]);
+    fn members_with_too_few_reads_are_named_and_alone_are_an_error() {
+        let young = CurveResponse {
+            member: "young".into(),
+            sampled: 120,
+            needed: 1_000,
+            ..CurveResponse::default()
+        };
+        let both = curves([young.clone(), answer(10, [0.1, 0.2, 0.3, 0.4, 0.5], 0.3)]);
+        let merged = Merged::of("g", &both, &used(3 << 20)).expect("one predicts");
+        let text = merged.text(Bars::plain(60));
+        let head = "g: Lru, 6.0 MiB on 1 of 2 members (the rest has too few reads yet), 50.0 % in";
+        assert!(text.starts_with(head), "{text}");
+        let error = Merged::of("g", &curves([young]), &used(0)).expect_err("too young");
+        assert_eq!(
+            error.to_string(),
+            "g: not enough requests yet: 120 of 1,000 sampled at the busiest member"
+        );
     }
 }

@@ -1,45 +1,63 @@
 //! `larder invalidate`: drops keys, or a whole group, from every member.
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use clap::Args;
+use serde_json::json;
 
-use crate::connect::{Endpoint, runtime};
-use crate::exit::BadConfiguration;
-use crate::output::print;
+use crate::connect::{Connection, runtime};
+use crate::exit::{self, BadConfiguration};
+use crate::keys::KeyFlags;
+use crate::output::{Output, Report};
+use crate::text::plural;
 
 #[derive(Debug, Args)]
 pub(crate) struct Invalidate {
-    /// Name of the CacheGroup
-    group: String,
+    /// Name of the CacheGroup, alone or with the key
+    #[arg(value_name = "GROUP[/KEY]")]
+    group: OsString,
 
     /// The keys
     #[arg(value_name = "KEY")]
-    keys: Vec<String>,
+    keys: Vec<OsString>,
+
+    #[command(flatten)]
+    key_flags: KeyFlags,
 
     /// Drop the whole group; its keys are then loaded again from the origin
-    #[arg(long, conflicts_with = "keys")]
+    #[arg(long, conflicts_with_all = ["keys", "key_base64", "key_file"])]
     all: bool,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Invalidate {
-    pub(crate) fn run(self, endpoint: &Endpoint) -> anyhow::Result<ExitCode> {
-        if self.keys.is_empty() && !self.all {
+    pub(crate) fn run(self) -> anyhow::Result<Report> {
+        let target = self.key_flags.target(&self.group, &self.keys)?;
+        if target.keys.is_empty() != self.all {
             let text = "name the keys, or say --all for the whole group";
             return Err(BadConfiguration(text.into()).into());
         }
-        let client = endpoint.client()?;
-        let done = runtime()?.block_on(client.invalidate(&self.group, &self.keys))?;
-        let what = match self.keys.len() {
-            0 => "the whole group".to_owned(),
-            1 => "1 key".to_owned(),
-            n => format!("{n} keys"),
+        let client = self.connection.client()?;
+        let done = runtime()?.block_on(client.invalidate(&target.group, &target.keys))?;
+        let what = match self.all {
+            true => "the whole group".to_owned(),
+            false => plural(target.keys.len(), "key"),
         };
-        print(format!(
+        let text = format!(
             "{what} of {} dropped; {} of {} members confirmed\n",
-            self.group, done.members_reached, done.members_total
-        ))?;
+            target.group, done.members_reached, done.members_total
+        );
+        let result = json!({
+            "group": target.group, "keys": target.keys.len(), "wholeGroup": self.all,
+            "membersReached": done.members_reached, "membersTotal": done.members_total,
+        });
         let everywhere = done.members_reached >= done.members_total;
-        Ok(if everywhere { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let code = if everywhere { exit::OK } else { exit::FAILURE };
+        Ok(Report::new(text, result).code(code))
     }
 }

@@ -1,30 +1,35 @@
 //! The `larder` command, also `kubectl larder` when it is called `kubectl-larder`.
 
 mod args;
+mod bench;
 mod check;
+mod completions;
 mod connect;
 mod curve;
 mod exit;
 mod explain;
+mod explanation;
 mod get;
 mod hot;
+mod input;
 mod invalidate;
-#[cfg(test)]
-mod metrics_page;
+mod keys;
+mod man;
+mod members;
 mod output;
 mod ring;
+mod signals;
 mod status;
+mod table;
+mod text;
+mod totals;
 mod up;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args = match args::parse(std::env::args_os()) {
-        Ok(args) => args,
-        Err(code) => return code,
-    };
-    match args.run() {
-        Ok(code) => code,
-        Err(error) => exit::report(&error),
+    match args::parse(std::env::args_os()) {
+        Ok(args) => args.run(),
+        Err(code) => code,
     }
 }

@@ -1,29 +1,185 @@
-//! How answers are printed: for people, for programs, or as the bytes they are.
+//! What a verb reports, and how it is printed: text for people, or one envelope for programs.
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::ValueEnum;
-use larder_client::{Answer, Explanation};
-use serde_json::{Map, Value, json};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::exit::Failed;
+
+/// The envelope, as `larder --help` describes it.
+pub(crate) const ENVELOPE_HELP: &str = "\
+With `-o json` or `-o yaml` a verb prints one envelope on standard output, failures included:
+  verb      the verb, such as \"status\"
+  exitCode  the exit code, as below
+  result    what the verb found; left out when it failed
+  error     {kind, reason, message, hint} when it failed; kind and reason are for programs
+  notes     remarks that a table would have on standard error
+Keys and values are text, or base64 where \"encoding\" or \"keyEncoding\" says so.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Lines for people
-    Text,
-    /// One JSON object; bytes that are not UTF-8 as base64
+    /// Text for people
+    #[value(alias = "text")]
+    Table,
+    /// The envelope that `larder --help` describes
     Json,
+    /// The same envelope as YAML
+    Yaml,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ValueFormat {
-    /// The value and a line end
-    Text,
-    /// One JSON object; bytes that are not UTF-8 as base64
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Output {
+    /// How to print it
+    #[arg(
+        long = "output",
+        short = 'o',
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
+    format: Format,
+}
+
+/// A form for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Structured {
     Json,
-    /// The value's bytes and nothing else
-    Raw,
+    Yaml,
+}
+
+impl Output {
+    pub(crate) fn structured(self) -> Option<Structured> {
+        match self.format {
+            Format::Table => None,
+            Format::Json => Some(Structured::Json),
+            Format::Yaml => Some(Structured::Yaml),
+        }
+    }
+}
+
+/// What a verb found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// For people, on standard output.
+    pub(crate) text: Vec<u8>,
+    /// For programs; nothing when the verb has printed its envelopes itself.
+    pub(crate) result: Option<Value>,
+    /// For people, on standard error.
+    pub(crate) notes: Vec<String>,
+    pub(crate) code: u8,
+}
+
+impl Report {
+    pub(crate) fn new(text: impl Into<Vec<u8>>, result: Value) -> Self {
+        Self { text: text.into(), result: Some(result), ..Self::default() }
+    }
+
+    /// A report of a verb that has printed everything already.
+    pub(crate) fn printed(code: u8) -> Self {
+        Self { code, ..Self::default() }
+    }
+
+    pub(crate) fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    pub(crate) fn notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+        self.notes.extend(notes);
+        self
+    }
+
+    /// Prints the report in the form that was asked for.
+    pub(crate) fn print(&self, verb: &str, form: Option<Structured>) -> anyhow::Result<()> {
+        let Some(form) = form else {
+            self.notes.iter().for_each(|line| note(line));
+            return print(&self.text);
+        };
+        if self.result.is_none() {
+            return Ok(());
+        }
+        let envelope = Envelope {
+            verb,
+            exit_code: self.code,
+            result: self.result.as_ref(),
+            error: None,
+            notes: &self.notes,
+        };
+        print(envelope.text(form)?)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    verb: &'a str,
+    exit_code: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorPart<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ErrorPart<'a> {
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+impl Envelope<'_> {
+    fn text(&self, form: Structured) -> anyhow::Result<String> {
+        Ok(match form {
+            Structured::Json => serde_json::to_string_pretty(self)? + "\n",
+            // The marker separates the envelopes of a verb that prints several.
+            Structured::Yaml => format!("---\n{}\n", serde_saphyr::to_string(self)?.trim_end()),
+        })
+    }
+}
+
+/// Prints a failure: a line for people, and the envelope where a program reads.
+pub(crate) fn print_failure(verb: &str, form: Option<Structured>, failed: &Failed) -> ExitCode {
+    note(&format!("larder: {}", failed.message));
+    if let Some(hint) = failed.hint {
+        note(&format!("hint: {hint}"));
+    }
+    if let Some(form) = form {
+        print_error_envelope(verb, form, failed);
+    }
+    ExitCode::from(failed.code)
+}
+
+pub(crate) fn print_error_envelope(verb: &str, form: Structured, failed: &Failed) {
+    let Failed { code, kind, reason, message, hint } = failed;
+    let error = Some(ErrorPart { kind, reason: reason.as_deref(), message, hint: *hint });
+    let envelope = Envelope { verb, exit_code: *code, result: None, error, notes: &[] };
+    if let Ok(text) = envelope.text(form) {
+        // The exit code still says that it failed.
+        let _ = print(text);
+    }
+}
+
+/// The verb's end as an exit code, after everything is printed.
+pub(crate) fn finish(
+    verb: &str,
+    form: Option<Structured>,
+    ended: anyhow::Result<Report>,
+) -> ExitCode {
+    let printed = ended.and_then(|report| report.print(verb, form).map(|()| report.code));
+    match printed {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => print_failure(verb, form, &Failed::from(&error)),
+    }
 }
 
 /// Writes to standard output. A reader that left (`larder … | head`) is no failure.
@@ -36,34 +192,12 @@ pub(crate) fn print(bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
 }
 
 /// Writes one line to standard error.
-#[allow(clippy::print_stderr, reason = "a command's own words go to standard error")]
 pub(crate) fn note(line: &str) {
-    eprintln!("{line}");
+    // Nothing is left to say it to when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-pub(crate) fn print_json(value: &Value) -> anyhow::Result<()> {
-    print(format!("{}\n", serde_json::to_string_pretty(value)?))
-}
-
-/// An answer as JSON, in the words of the HTTP gateway.
-pub(crate) fn answer(group: &str, key: &str, answer: &Answer) -> Value {
-    let mut object = Map::new();
-    object.insert("group".into(), group.into());
-    object.insert("key".into(), key.into());
-    object.insert("found".into(), answer.value().is_some().into());
-    if let Some(value) = answer.value() {
-        let (text, encoding) = encoded(value);
-        object.insert("value".into(), text.into());
-        object.insert("encoding".into(), encoding.into());
-        object.insert("stale".into(), answer.is_stale().into());
-    }
-    if let Some(explanation) = answer.explanation() {
-        object.insert("explanation".into(), explained(explanation));
-    }
-    object.into()
-}
-
-/// Bytes as JSON holds them, and how.
+/// Bytes as JSON holds them, and the encoding's name.
 pub(crate) fn encoded(bytes: &[u8]) -> (String, &'static str) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.to_owned(), "utf-8"),
@@ -71,109 +205,67 @@ pub(crate) fn encoded(bytes: &[u8]) -> (String, &'static str) {
     }
 }
 
-/// A key on a line of its own kind: what is no plain text is escaped, so that a key cannot move
-/// the cursor or look like another line.
-pub(crate) fn key_text(key: &[u8]) -> String {
-    match std::str::from_utf8(key) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => key.escape_ascii().to_string(),
-    }
-}
-
-fn explained(e: &Explanation) -> Value {
-    json!({
-        "source": source(e),
-        "owner": e.owner,
-        "servedBy": e.served_by,
-        "ringRevision": e.ring_revision,
-        "ageMs": e.age_ms,
-        "remainingMs": e.remaining_ms,
-        "version": e.version,
-        "stale": e.stale,
-        "policy": e.policy,
-    })
-}
-
-/// `SOURCE_LOCAL` as `LOCAL`.
-pub(crate) fn source(explanation: &Explanation) -> &'static str {
-    let name = explanation.source().as_str_name();
-    name.strip_prefix("SOURCE_").unwrap_or(name)
-}
-
-/// Milliseconds as people say them.
-pub(crate) fn duration(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
-        3_600_000..86_400_000 => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
-        _ => format!("{} d {} h", ms / 86_400_000, ms % 86_400_000 / 3_600_000),
-    }
-}
-
-/// Bytes as people say them.
-#[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
-pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if n < 1024 {
-        return format!("{n} B");
-    }
-    let mut size = n as f64 / 1024.0;
-    let mut unit = 0;
-    while size >= 1024.0 && unit + 1 < UNITS.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    format!("{size:.1} {}", UNITS[unit])
-}
-
-/// A share in percent; `-` of nothing.
-#[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
-pub(crate) fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 { "-".into() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
-}
-
-/// Columns as wide as their widest cell; numbers stay where they are put.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |i: usize| {
-        let cells = rows.iter().map(|row| row[i].chars().count());
-        cells.chain([head[i].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    let mut text = line(head.to_vec());
-    for row in rows {
-        text += &line(row.iter().map(String::as_str).collect());
-    }
-    text
+/// The form that the raw arguments ask for, for errors found before they are parsed.
+pub(crate) fn requested(args: &[std::ffi::OsString]) -> Option<Structured> {
+    let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let mut forms = args.iter().enumerate().filter_map(|(at, arg)| {
+        let value = match *arg {
+            "-o" | "--output" => args.get(at + 1)?,
+            arg => arg.strip_prefix("--output=").or_else(|| arg.strip_prefix("-o"))?,
+        };
+        match value.trim_start_matches('=') {
+            "json" => Some(Structured::Json),
+            "yaml" => Some(Structured::Yaml),
+            _ => None,
+        }
+    });
+    forms.next()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn amounts_are_said_as_people_say_them() {
-        let durations = [999, 1_250, 61_000, 3_660_000, 90_000_000].map(duration);
-        assert_eq!(durations, ["999 ms", "1.2 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]);
-        assert_eq!([1023, 1536, 3 << 30].map(bytes), ["1023 B", "1.5 KiB", "3.0 GiB"]);
-        assert_eq!([percent(1, 3), percent(0, 0)], ["33.3 %", "-"]);
+    fn the_envelope_has_one_order_and_leaves_out_what_is_not_there() {
+        let result = json!({"n": 1});
+        let notes = vec!["one".to_owned()];
+        let found = Envelope {
+            verb: "hot",
+            exit_code: 1,
+            result: Some(&result),
+            error: None,
+            notes: &notes,
+        };
+        assert_eq!(
+            found.text(Structured::Yaml).expect("plain data"),
+            "---\nverb: hot\nexitCode: 1\nresult:\n  n: 1\nnotes:\n  - one\n"
+        );
+        let error = ErrorPart { kind: "usage", reason: None, message: "no", hint: None };
+        let failed =
+            Envelope { verb: "", exit_code: 64, result: None, error: Some(error), notes: &[] };
+        let text = failed.text(Structured::Json).expect("plain data");
+        let compact: String = text.split_whitespace().collect();
+        assert_eq!(compact, r#"{"verb":"","exitCode":64,"error":{"kind":"usage","message":"no"}}"#);
     }
 
     #[test]
-    fn bytes_that_are_no_text_become_base64() {
-        let found =
-            Answer::Found { value: vec![0xff, 0x00].into(), stale: false, explanation: None };
-        let value = answer("g", "k", &found);
-        assert_eq!((&value["value"], &value["encoding"]), (&"/wA=".into(), &"base64".into()));
+    fn the_form_is_found_in_raw_arguments() {
+        let asked = |args: &[&str]| {
+            let args: Vec<_> = args.iter().map(Into::into).collect();
+            requested(&args)
+        };
+        assert_eq!(asked(&["get", "-o", "json"]), Some(Structured::Json));
+        assert_eq!(asked(&["get", "--output=yaml"]), Some(Structured::Yaml));
+        assert_eq!(asked(&["get", "-ojson", "x"]), Some(Structured::Json));
+        assert_eq!(asked(&["get", "json", "-o"]), None);
     }
 
     #[test]
-    fn tables_align_and_leave_no_trailing_blanks() {
-        let rows = [vec!["shop-0".into(), "1".into()], vec!["x".into(), String::new()]];
-        assert_eq!(table(&["NAME", "N"], &rows), "NAME    N\nshop-0  1\nx\n");
+    fn bytes_that_are_not_text_become_base64() {
+        assert_eq!(encoded(&[0xff, 0x00]), ("/wA=".to_owned(), "base64"));
+        assert_eq!(encoded("ö".as_bytes()), ("ö".to_owned(), "utf-8"));
     }
 }

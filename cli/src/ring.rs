@@ -1,89 +1,104 @@
 //! `larder ring`: the members, their shares of the keys, and one key's owner.
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
+use bytes::Bytes;
 use clap::Args;
 use larder_client::{Ring, RingResponse};
 use serde_json::{Value, json};
 
-use crate::connect::{Endpoint, runtime};
-use crate::exit::BadConfiguration;
-use crate::output::{Format, print, print_json, table};
+use crate::connect::{Connection, runtime};
+use crate::explanation::key_json;
+use crate::keys::KeyFlags;
+use crate::output::{Output, Report};
+use crate::table::{left, right, table, terminal_width};
+use crate::text::{plural, printable, ratio};
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowRing {
-    /// With KEY: tell who owns this key of this group
-    group: Option<String>,
+    /// With a key: show the owner of this key of this group
+    #[arg(value_name = "GROUP[/KEY]")]
+    group: Option<OsString>,
 
     /// The key
     #[arg(requires = "group")]
-    key: Option<String>,
+    key: Option<OsString>,
 
-    /// How to print it
-    #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Format,
+    #[command(flatten)]
+    key_flags: KeyFlags,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl ShowRing {
-    pub(crate) fn run(self, endpoint: &Endpoint) -> anyhow::Result<ExitCode> {
-        let asked = match (&self.group, &self.key) {
-            (Some(group), Some(key)) => Some((group.as_str(), key.as_str())),
-            (None, _) => None,
-            (Some(_), None) => return Err(BadConfiguration("name GROUP and KEY".into()).into()),
+    pub(crate) fn run(self) -> anyhow::Result<Report> {
+        let asked = match &self.group {
+            Some(group) => Some(self.key_flags.one(group, self.key.as_ref())?),
+            None => None,
         };
-        let client = endpoint.client()?;
-        let told = runtime()?.block_on(client.ring())?;
-        let ring = Ring::from_response(&told)?;
-        match self.output {
-            Format::Json => print_json(&as_json(&told, &ring, asked))?,
-            Format::Text => print(as_text(&told, &ring, asked))?,
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-fn owner<'r>(ring: &'r Ring, asked: Option<(&str, &str)>) -> Option<&'r str> {
-    let (group, key) = asked?;
-    Some(ring.owner(group, key.as_bytes())?.name.as_str())
-}
-
-fn as_text(told: &RingResponse, ring: &Ring, asked: Option<(&str, &str)>) -> String {
-    if let (Some((group, key)), Some(owner)) = (asked, owner(ring, asked)) {
-        return format!("{group}/{key} is owned by {owner} (ring revision {})\n", told.revision);
-    }
-    let rows: Vec<Vec<String>> = ring
-        .shares()
-        .into_iter()
-        .map(|(m, share)| {
-            let zone = if m.zone.is_empty() { "-" } else { &m.zone };
-            let share = format!("{:.1} %", share * 100.0);
-            vec![m.name.clone(), share, m.weight.to_string(), zone.into(), m.grpc_address.clone()]
+        let client = self.connection.client()?;
+        let response = runtime()?.block_on(client.ring())?;
+        let ring = Ring::from_response(&response)?;
+        Ok(match &asked {
+            Some((group, key)) => owner_of(&response, &ring, group, key),
+            None => {
+                let text = as_text(&response, &ring, terminal_width());
+                Report::new(text, as_json(&response, &ring))
+            }
         })
-        .collect();
-    let head = ["MEMBER", "KEYS", "WEIGHT", "ZONE", "ADDRESS"];
+    }
+}
+
+fn owner_of(response: &RingResponse, ring: &Ring, group: &str, key: &Bytes) -> Report {
+    let owner = ring.owner(group, key).map(|member| member.name.as_str());
+    let text = format!(
+        "{group}/{} is owned by {} (ring revision {})\n",
+        printable(key),
+        owner.unwrap_or("no member"),
+        response.revision
+    );
+    let mut result = as_json(response, ring);
+    let mut asked = key_json(key);
+    asked.insert("group".into(), group.into());
+    result["asked"] = asked.into();
+    result["owner"] = owner.into();
+    Report::new(text, result)
+}
+
+fn as_text(response: &RingResponse, ring: &Ring, width: Option<u16>) -> String {
+    let rows = ring.shares().into_iter().map(|(m, share)| {
+        let zone = if m.zone.is_empty() { "-" } else { &m.zone };
+        let (weight, address) = (m.weight.to_string(), m.grpc_address.clone());
+        vec![m.name.clone(), ratio(share), weight, zone.into(), address]
+    });
+    let columns = [left("MEMBER"), right("KEYS"), right("WEIGHT"), left("ZONE"), left("ADDRESS")];
     format!(
-        "ring revision {}, {} members, placement {}\n{}",
-        told.revision,
-        told.members.len(),
-        placement(told),
-        table(&head, &rows)
+        "ring revision {}, {}, placement {}\n{}",
+        response.revision,
+        plural(response.members.len(), "member"),
+        placement(response),
+        table(&columns, rows.collect(), width)
     )
 }
 
 /// The placement's name, and its settings where it has some.
-fn placement(told: &RingResponse) -> String {
-    let parsed: Option<Value> = serde_json::from_str(&told.placement_json).ok();
+fn placement(response: &RingResponse) -> String {
+    let parsed: Option<Value> = serde_json::from_str(&response.placement_json).ok();
     let entry = parsed.as_ref().and_then(Value::as_object).and_then(|object| object.iter().next());
     match entry {
         Some((name, settings)) if settings.as_object().is_some_and(serde_json::Map::is_empty) => {
             name.clone()
         }
         Some((name, settings)) => format!("{name} {settings}"),
-        None => told.placement_json.clone(),
+        None => response.placement_json.clone(),
     }
 }
 
-fn as_json(told: &RingResponse, ring: &Ring, asked: Option<(&str, &str)>) -> Value {
+fn as_json(response: &RingResponse, ring: &Ring) -> Value {
     let members: Vec<Value> = ring
         .shares()
         .into_iter()
@@ -95,12 +110,6 @@ fn as_json(told: &RingResponse, ring: &Ring, asked: Option<(&str, &str)>) -> Val
             })
         })
         .collect();
-    let placement: Value = serde_json::from_str(&told.placement_json).unwrap_or(Value::Null);
-    let mut object = json!({
-        "revision": told.revision, "placement": placement, "members": members,
-    });
-    if let Some(owner) = owner(ring, asked) {
-        object["owner"] = owner.into();
-    }
-    object
+    let placement: Value = serde_json::from_str(&response.placement_json).unwrap_or(Value::Null);
+    json!({ "revision": response.revision, "placement": placement, "members": members })
 }

@@ -1,145 +1,134 @@
-//! `larder status`: one screen about the whole cluster, from every member's own word.
+//! `larder status`: the whole cluster on one screen, from what every member reports.
+
+mod screen;
 
 use std::collections::BTreeMap;
-use std::process::ExitCode;
+use std::io::{IsTerminal, stdout};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use larder_client::{GroupStatus, MemberAnswer, StatusResponse};
+use larder_client::{Client, MemberAnswer, StatusResponse};
 use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
-use crate::connect::{Endpoint, runtime};
-use crate::output::{Format, bytes, duration, percent, print, print_json, table};
+use crate::connect::{Connection, runtime, seconds};
+use crate::exit::{self, Failed};
+use crate::output::{Output, Report, print, print_failure};
+use crate::signals::run_until_stopped;
+use crate::status::screen::{as_text, reads};
+use crate::table::terminal_width;
+use crate::totals::Totals;
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// How to print it
-    #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Format,
+    /// Show it again and again until Ctrl-C, with the rate of reads
+    #[arg(long, short)]
+    watch: bool,
+
+    /// Seconds between two screens of --watch
+    #[arg(
+        long,
+        default_value = "2",
+        value_name = "SECONDS",
+        value_parser = seconds,
+        requires = "watch"
+    )]
+    interval: Duration,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Status {
-    pub(crate) fn run(self, endpoint: &Endpoint) -> anyhow::Result<ExitCode> {
-        let client = endpoint.cluster()?;
-        let told = runtime()?.block_on(client.status())?;
-        let answering = told.iter().filter(|m| m.answer.is_ok()).count();
-        if answering == 0 {
-            let error = told.into_iter().find_map(|m| m.answer.err());
-            return Err(error.context("no member is known")?.into());
+    pub(crate) fn run(self) -> anyhow::Result<Report> {
+        let client = self.connection.cluster()?;
+        if !self.watch {
+            let members = runtime()?.block_on(members(&client))?;
+            return Ok(report(&members, None));
         }
-        match self.output {
-            Format::Json => print_json(&as_json(&told))?,
-            Format::Text => print(as_text(&told))?,
+        let stop = CancellationToken::new();
+        let watch = self.show_until(&stop, &client);
+        match runtime()?.block_on(run_until_stopped(&stop, watch))? {
+            Ok(ended) => ended.map(|()| Report::printed(exit::OK)),
+            Err(code) => Ok(Report::printed(code)),
         }
-        Ok(if answering == told.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    async fn show_until(&self, stop: &CancellationToken, client: &Client) -> anyhow::Result<()> {
+        let form = self.output.structured();
+        let clears = form.is_none() && stdout().is_terminal();
+        let mut last: Option<(u64, Instant)> = None;
+        let mut ticks = interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let members = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                members = async { ticks.tick().await; members(client).await } => members,
+            };
+            let report = match members {
+                Ok(members) => {
+                    let (now, reads) = (Instant::now(), reads(&members));
+                    let rate = last.map(|(before, at)| rate(reads, before, now - at));
+                    last = Some((reads, now));
+                    report(&members, rate)
+                }
+                Err(error) => {
+                    // The next look may succeed: a member restarts, a port-forward comes back.
+                    _ = print_failure("status", form, &Failed::from(&error));
+                    continue;
+                }
+            };
+            match (clears, form) {
+                (true, _) => print(redrawn(&report.text))?,
+                (false, None) => print([&report.text[..], b"\n"].concat())?,
+                (false, Some(_)) => report.print("status", form)?,
+            }
+        }
     }
 }
 
-/// Sums over members.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) hits: u64,
-    pub(crate) misses: u64,
-    pub(crate) absent: u64,
-    pub(crate) stale: u64,
-    pub(crate) loads: u64,
-    pub(crate) load_errors: u64,
-    pub(crate) evictions: u64,
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
+/// Every member's state.
+///
+/// # Errors
+/// No member answers.
+async fn members(client: &Client) -> anyhow::Result<Vec<MemberAnswer<StatusResponse>>> {
+    let members = client.status().await?;
+    if members.iter().any(|m| m.answer.is_ok()) {
+        return Ok(members);
+    }
+    let error = members.into_iter().find_map(|m| m.answer.err());
+    Err(error.context("no member is known")?.into())
 }
 
-impl Totals {
-    pub(crate) fn add(&mut self, group: &GroupStatus) {
-        self.hits += group.hits;
-        self.misses += group.misses;
-        self.absent += group.absent;
-        self.stale += group.stale;
-        self.loads += group.loads;
-        self.load_errors += group.load_errors;
-        self.evictions += group.evictions;
-        self.entries += group.entries;
-        self.bytes += group.bytes;
-    }
-
-    /// Reads by applications.
-    pub(crate) fn reads(&self) -> u64 {
-        self.hits + self.stale + self.misses
-    }
-
-    /// Share of reads for which nobody waited for the origin; stale ones among them.
-    pub(crate) fn hit_ratio(&self) -> String {
-        percent(self.hits + self.stale, self.reads())
-    }
-}
-
-fn as_text(told: &[MemberAnswer<StatusResponse>]) -> String {
-    let rows: Vec<Vec<String>> = told.iter().map(member_row).collect();
-    let head = ["MEMBER", "ADDRESS", "RING", "REGISTRY", "MEMORY", "UP"];
-    let mut text = format!("{}\n\n{}", summary(told), table(&head, &rows));
-    let groups = groups(told);
-    if groups.is_empty() {
-        return text + "\nno groups: apply a CacheGroup whose clusterRef names this cluster\n";
-    }
-    let rows: Vec<Vec<String>> =
-        groups.iter().map(|(name, group)| group_row(name, group)).collect();
-    let head = [
-        "GROUP", "POLICY", "ENTRIES", "BYTES", "READS", "HIT", "STALE", "LOADS", "ERRORS",
-        "EVICTED",
-    ];
-    text += &format!("\n{}", table(&head, &rows));
-    text
-}
-
-fn summary(told: &[MemberAnswer<StatusResponse>]) -> String {
-    let up: Vec<&StatusResponse> = told.iter().filter_map(|m| m.answer.as_ref().ok()).collect();
-    let mut totals = Totals::default();
-    up.iter().flat_map(|s| &s.groups).for_each(|g| totals.add(g));
-    let revisions: Vec<u64> = up.iter().map(|s| s.ring_revision).collect();
-    let (low, high) = (revisions.iter().min(), revisions.iter().max());
-    let ring = match (low, high) {
-        (Some(low), Some(high)) if low != high => format!("ring revisions {low} to {high}"),
-        (_, Some(high)) => format!("ring revision {high}"),
-        _ => "no ring".into(),
+fn report(members: &[MemberAnswer<StatusResponse>], rate: Option<f64>) -> Report {
+    let code = match members.iter().all(|m| m.answer.is_ok()) {
+        true => exit::OK,
+        false => exit::FAILURE,
     };
-    let used = up.iter().map(|s| s.used_bytes).sum();
-    let capacity = up.iter().map(|s| s.capacity_bytes).sum();
-    let oldest = up.iter().map(|s| s.uptime_seconds).max().unwrap_or(0);
-    format!(
-        "{}/{} members answer, {ring}, hit ratio {}, memory {}, up {}",
-        up.len(),
-        told.len(),
-        totals.hit_ratio(),
-        percent(used, capacity),
-        duration(oldest * 1_000),
-    )
+    Report::new(as_text(members, rate, terminal_width()), as_json(members)).code(code)
 }
 
-fn member_row(member: &MemberAnswer<StatusResponse>) -> Vec<String> {
-    match &member.answer {
-        Ok(status) => vec![
-            status.member.clone(),
-            member.address.clone(),
-            format!("{} of {}", status.ring_revision, status.ring_members),
-            if status.registry_connected { "connected".into() } else { "away".into() },
-            format!("{} of {}", bytes(status.used_bytes), bytes(status.capacity_bytes)),
-            duration(status.uptime_seconds * 1_000),
-        ],
-        Err(error) => vec![
-            "?".into(),
-            member.address.clone(),
-            "-".into(),
-            "-".into(),
-            "-".into(),
-            format!("no answer ({})", error.kind()),
-        ],
-    }
+#[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+fn rate(reads: u64, before: u64, elapsed: Duration) -> f64 {
+    reads.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(0.001)
+}
+
+/// The screen over the one before, without the flicker of clearing it first: home, each line
+/// with the rest of the old one erased, then all below.
+fn redrawn(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text).replace('\n', "\x1b[K\n");
+    format!("\x1b[H{text}\x1b[J")
 }
 
 /// Each group's policy and sums, by name.
-fn groups(told: &[MemberAnswer<StatusResponse>]) -> BTreeMap<&str, (&str, Totals)> {
+fn groups(members: &[MemberAnswer<StatusResponse>]) -> BTreeMap<&str, (&str, Totals)> {
     let mut groups: BTreeMap<&str, (&str, Totals)> = BTreeMap::new();
-    for group in told.iter().filter_map(|m| m.answer.as_ref().ok()).flat_map(|s| &s.groups) {
+    for group in members.iter().filter_map(|m| m.answer.as_ref().ok()).flat_map(|s| &s.groups) {
         let entry = groups.entry(&group.name).or_default();
         entry.0 = &group.policy;
         entry.1.add(group);
@@ -147,23 +136,18 @@ fn groups(told: &[MemberAnswer<StatusResponse>]) -> BTreeMap<&str, (&str, Totals
     groups
 }
 
-fn group_row(name: &str, (policy, t): &(&str, Totals)) -> Vec<String> {
-    vec![
-        name.to_owned(),
-        (*policy).to_owned(),
-        t.entries.to_string(),
-        bytes(t.bytes),
-        t.reads().to_string(),
-        t.hit_ratio(),
-        t.stale.to_string(),
-        t.loads.to_string(),
-        t.load_errors.to_string(),
-        t.evictions.to_string(),
-    ]
-}
-
-fn as_json(told: &[MemberAnswer<StatusResponse>]) -> Value {
-    let members: Vec<Value> = told
+fn as_json(members: &[MemberAnswer<StatusResponse>]) -> Value {
+    let groups: Vec<Value> = groups(members)
+        .into_iter()
+        .map(|(name, (policy, t))| {
+            json!({
+                "name": name, "policy": policy, "entries": t.entries, "bytes": t.bytes,
+                "hits": t.hits, "misses": t.misses, "absent": t.absent, "stale": t.stale,
+                "loads": t.loads, "loadErrors": t.load_errors, "evictions": t.evictions,
+            })
+        })
+        .collect();
+    let members: Vec<Value> = members
         .iter()
         .map(|member| match &member.answer {
             Ok(s) => json!({
@@ -179,71 +163,21 @@ fn as_json(told: &[MemberAnswer<StatusResponse>]) -> Value {
             }),
         })
         .collect();
-    let groups: Vec<Value> = groups(told)
-        .into_iter()
-        .map(|(name, (policy, t))| {
-            json!({
-                "name": name, "policy": policy, "entries": t.entries, "bytes": t.bytes,
-                "hits": t.hits, "misses": t.misses, "absent": t.absent, "stale": t.stale,
-                "loads": t.loads, "loadErrors": t.load_errors, "evictions": t.evictions,
-            })
-        })
-        .collect();
     json!({ "members": members, "groups": groups })
 }
 
 #[cfg(test)]
 mod tests {
-    use larder_client::{Error, Failure};
-
     use super::*;
 
     #[test]
-    fn one_screen_tells_members_ring_hits_memory_and_age() {
-        let group = |hits, misses| GroupStatus {
-            name: "students".into(),
-            policy: "Lru".into(),
-            entries: 10,
-            bytes: 2048,
-            hits,
-            misses,
-            loads: misses,
-            ..GroupStatus::default()
-        };
-        let up = |name: &str, revision, group| MemberAnswer {
-            address: format!("{name}:7600"),
-            answer: Ok(StatusResponse {
-                member: name.into(),
-                ring_revision: revision,
-                ring_members: 3,
-                registry_connected: true,
-                capacity_bytes: 4096,
-                used_bytes: 2048,
-                uptime_seconds: 90,
-                groups: vec![group],
-                ..StatusResponse::default()
-            }),
-        };
-        let last = Failure::Connection { address: "c:7600".into(), message: "refused".into() };
-        let down = MemberAnswer {
-            address: "c:7600".into(),
-            answer: Err(Error::Unavailable { tries: 1, last }),
-        };
-        let told = [up("a", 7, group(90, 10)), up("b", 8, group(60, 40)), down];
-        assert_eq!(
-            as_text(&told),
-            "\
-2/3 members answer, ring revisions 7 to 8, hit ratio 75.0 %, memory 50.0 %, up 1 min 30 s
+    fn a_screen_is_drawn_over_the_one_before() {
+        assert_eq!(redrawn(b"a\nb\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+    }
 
-MEMBER  ADDRESS  RING    REGISTRY   MEMORY              UP
-a       a:7600   7 of 3  connected  2.0 KiB of 4.0 KiB  1 min 30 s
-b       b:7600   8 of 3  connected  2.0 KiB of 4.0 KiB  1 min 30 s
-?       c:7600   -       -          -                   no answer (unavailable)
-
-GROUP     POLICY  ENTRIES  BYTES    READS  HIT     STALE  LOADS  ERRORS  EVICTED
-students  Lru     20       4.0 KiB  200    75.0 %  0      50     0       0
-"
-        );
-        assert_eq!(as_json(&told)["members"][2]["error"], "unavailable");
+    #[test]
+    fn counters_of_a_restarted_member_make_no_negative_rate() {
+        assert!((rate(30, 10, Duration::from_secs(2)) - 10.0).abs() < 1e-9);
+        assert!(rate(1, 10, Duration::from_secs(2)).abs() < 1e-9);
     }
 }

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,9 +45,21 @@ pub enum Error {
 /// # Errors
 /// The filter is invalid, or logging is already initialized.
 pub fn init(format: Format, filter: &str) -> Result<(), Error> {
+    init_to(format, filter, std::io::stderr)
+}
+
+/// As [`init`], with the lines written by `writer`, one write a line. Colours follow standard
+/// error.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_to<W>(format: Format, filter: &str, writer: W) -> Result<(), Error>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let parsed = EnvFilter::try_new(filter)
         .map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(writer);
     let result = match format {
         Format::Text => {
             builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()

@@ -1,20 +1,19 @@
-//! A file of resources, checked as `kubectl apply` would have it checked.
+//! A file of resources, checked as an API server would check it.
 
 use std::path::Path;
 
 use larder_operator::api::{Document, read_documents};
 
 use super::Finding;
-use crate::exit::BadConfiguration;
+use crate::input;
 
 /// One finding a document, or one a problem.
 pub(super) fn check(path: &Path) -> anyhow::Result<Vec<Finding>> {
-    let file = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| BadConfiguration(format!("{file} cannot be read: {error}")))?;
+    let (file, text) = input::read(path)?;
     Ok(match read_documents(&text) {
         Ok(documents) if documents.is_empty() => {
-            vec![Finding::warn("documents", format!("{file} holds none"), "is it the right file?")]
+            let detail = format!("{file} holds no resource");
+            vec![Finding::fail("documents", detail, "is it the right file?")]
         }
         Ok(documents) => documents.iter().map(finding).collect(),
         Err(problems) => problems
@@ -37,7 +36,7 @@ fn finding(document: &Document) -> Finding {
         ),
         Document::Other { api_version, kind, name } => Finding::warn(
             format!("{kind} {name}"),
-            format!("{api_version} is not Larder's"),
+            format!("{api_version} is not an API of Larder"),
             "it was not checked",
         ),
     }

@@ -1,16 +1,15 @@
 //! Bars in a terminal: blocks as wide as it is, or plain ASCII of a fixed width when piped.
 
-use std::io::IsTerminal;
-use std::os::fd::AsFd;
+use crate::table::terminal_width;
 
-/// Width of what is piped.
+/// Width of piped output.
 const PLAIN_COLUMNS: usize = 80;
-/// A picture never gets narrower, nor wider: a bar is read by its end.
+/// Narrower bars show nothing; in wider ones the ends are hard to compare.
 const COLUMNS: std::ops::RangeInclusive<usize> = 48..=120;
 /// Columns after a bar, for a mark such as ` now` or ` +12.3`.
 const MARK: usize = 7;
 
-/// An eighth of a block to seven.
+/// Nothing, and one to seven eighths of a block.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /// How bars are drawn.
@@ -21,15 +20,14 @@ pub(super) struct Bars {
 }
 
 impl Bars {
-    /// As fits where it goes.
-    pub(super) fn of(out: &(impl IsTerminal + AsFd)) -> Self {
-        let wide = terminal_size::terminal_size_of(out).map(|(width, _)| usize::from(width.0));
-        match wide {
-            Some(columns) if out.is_terminal() => {
-                let columns = columns.clamp(*COLUMNS.start(), *COLUMNS.end());
+    /// Blocks on a terminal, ASCII when standard output is piped.
+    pub(super) fn for_stdout() -> Self {
+        match terminal_width() {
+            Some(columns) => {
+                let columns = usize::from(columns).clamp(*COLUMNS.start(), *COLUMNS.end());
                 Self { columns, blocks: true }
             }
-            _ => Self::plain(PLAIN_COLUMNS),
+            None => Self::plain(PLAIN_COLUMNS),
         }
     }
 

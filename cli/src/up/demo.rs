@@ -1,5 +1,5 @@
-//! The demo database: a SQLite table `students` of names and scores, made on first use and always
-//! the same.
+//! The demo database: a SQLite table `students` of names and scores, made on first use, with the
+//! same rows every time.
 
 use std::path::{Path, PathBuf};
 
@@ -7,30 +7,32 @@ use anyhow::Context;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-/// The scores of groupcache's first tutorials, kept for who remembers them.
+/// The scores of groupcache's first tutorials.
 const FIRST: [(&str, i64); 3] = [("Tom", 630), ("Jack", 589), ("Sam", 567)];
-/// The rest of the rows: `student-0001` and on.
+/// Rows after the first ones: `student-0001` and on.
 const NUMBERED: i64 = 4_000;
-/// Part of the file's name; a changed table gets another number.
+/// Part of the file's name; each change of the table raises it.
 const VERSION: u32 = 1;
 
-/// The database's path below `directory`; makes it when it is not there.
+/// The database's path below `directory`; makes the database on first use.
 ///
 /// # Errors
-/// The folder cannot be written, or the file is no such database.
+/// The folder cannot be written, or the file is not such a database.
 pub(super) async fn make(directory: &Path) -> anyhow::Result<PathBuf> {
     let path = directory.join(format!("demo-{VERSION}.sqlite"));
     if !path.exists() {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("{} cannot be made", directory.display()))?;
-        // Written beside and moved, so that an interrupted start leaves no half table.
-        let beside = tempfile::Builder::new()
+        // Filled in a folder of its own and then moved, so that an interrupted start leaves
+        // neither half a table nor SQLite's journal.
+        let folder = tempfile::Builder::new()
             .prefix("demo")
-            .tempfile_in(directory)
-            .with_context(|| format!("{} cannot be written", directory.display()))?
-            .into_temp_path();
-        fill(&beside).await.with_context(|| format!("{} cannot be made", path.display()))?;
-        beside.persist(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+            .tempdir_in(directory)
+            .with_context(|| format!("{} cannot be written", directory.display()))?;
+        let filled = folder.path().join("filled");
+        fill(&filled).await.with_context(|| format!("{} cannot be made", path.display()))?;
+        std::fs::rename(&filled, &path)
+            .with_context(|| format!("{} cannot be made", path.display()))?;
     }
     let rows = count(&path).await.with_context(|| {
         format!("{} cannot be read; remove it and it is made again", path.display())
@@ -49,7 +51,7 @@ pub(super) fn url(path: &Path) -> String {
 }
 
 async fn fill(path: &Path) -> Result<(), sqlx::Error> {
-    // One file at the end: no log beside it that a move would leave behind.
+    // Not the write-ahead log, a second file that a move would leave behind.
     let options = options(path).create_if_missing(true).journal_mode(SqliteJournalMode::Delete);
     let mut connection = options.connect().await?;
     sqlx::query(
@@ -83,7 +85,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path)
 }
 
-/// Any number that looks like a score and is the same for all time.
+/// A number that looks like a score, the same in every run.
 fn score(n: i64) -> i64 {
     (n * 7_919 + 104_729) % 701
 }
@@ -93,11 +95,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_table_is_made_once_and_is_always_the_same() {
+    async fn the_table_is_made_once_and_has_the_same_rows_every_time() {
         let directory = tempfile::tempdir().expect("a folder");
         let path = make(directory.path()).await.expect("made");
         let first = std::fs::metadata(&path).expect("there").modified().expect("known");
         make(directory.path()).await.expect("found");
+        let files = std::fs::read_dir(directory.path()).expect("there").count();
+        assert_eq!(files, 1, "nothing but the database is left");
         assert_eq!(std::fs::metadata(&path).expect("there").modified().expect("known"), first);
         assert_eq!(count(&path).await.expect("readable"), 4_003);
 
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_database_is_named_with_what_to_do() {
+    async fn a_file_that_is_not_a_database_is_named_with_what_to_do() {
         let directory = tempfile::tempdir().expect("a folder");
         let path = directory.path().join("demo-1.sqlite");
         std::fs::write(&path, "not a database at all, but long enough to be looked at")

@@ -1,5 +1,5 @@
 //! Pure: from a file of resources to what `up` starts. The schema, the rules and the builders are
-//! the operator's own, so what works here means the same on Kubernetes.
+//! the operator's own, so a file means the same here and on Kubernetes.
 
 use larder_operator::api::cluster::CacheCluster;
 use larder_operator::api::group::CacheGroup;
@@ -10,9 +10,10 @@ use larder_operator::group::contract::contract;
 use larder_proto::config::NodeConfig;
 use larder_proto::contract::GroupContract;
 
+use super::secrets::SecretKey;
 use crate::exit::BadConfiguration;
 
-/// More members than this say nothing more on one machine, and take its ports.
+/// More members show nothing more on one machine, and take its ports.
 pub(super) const MAX_MEMBERS: usize = 16;
 
 /// What is to be started.
@@ -20,7 +21,7 @@ pub(super) const MAX_MEMBERS: usize = 16;
 pub(super) struct Plan {
     pub(super) cluster: String,
     pub(super) members: usize,
-    /// As the operator renders it for every member; addresses are not ours yet.
+    /// As the operator renders it for every member, with the addresses of Kubernetes.
     pub(super) config: NodeConfig,
     pub(super) groups: Vec<Group>,
     /// What the user should know before it starts.
@@ -28,25 +29,12 @@ pub(super) struct Plan {
 }
 
 /// A group of the cluster.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Group {
     pub(super) name: String,
     pub(super) contract: GroupContract,
     /// The Secret that holds the database's URL; nothing for an origin without one.
     pub(super) secret: Option<SecretKey>,
-}
-
-/// One key of a Secret: `NAME/KEY`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SecretKey {
-    pub(super) name: String,
-    pub(super) key: String,
-}
-
-impl std::fmt::Display for SecretKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.name, self.key)
-    }
 }
 
 impl Plan {
@@ -64,16 +52,29 @@ impl Plan {
         let mut notes = Vec::new();
         let (cluster, groups) = split(documents, &mut notes).map_err(bad)?;
         let cluster = validate(&cluster, &Images::default()).map_err(|e| bad(e.to_string()))?;
-        let members = count(&cluster, members, &mut notes);
+        let members = count(&cluster, members).map_err(bad)?;
         if matches!(cluster.etcd, Etcd::External(_)) {
-            notes.push("spec.etcd.external is left alone: the embedded registry is used".into());
+            notes.push("spec.etcd.external is ignored: the embedded registry is used".into());
         }
-        let groups = own_groups(&cluster.name, groups, &mut notes).map_err(bad)?;
+        let groups: Result<Vec<Group>, _> = groups.iter().map(Group::of).collect();
+        let groups = groups.map_err(bad)?;
         if groups.is_empty() {
             notes.push(format!("no CacheGroup names the cluster {}", cluster.name));
         }
         let config = node_config(&cluster);
         Ok(Self { cluster: cluster.name, members, config, groups, notes })
+    }
+}
+
+impl Group {
+    fn of(group: &CacheGroup) -> Result<Self, String> {
+        let name = group.metadata.name.clone().unwrap_or_default();
+        let contract = contract(group).map_err(|e| format!("CacheGroup {name:?}: {e}"))?;
+        let secret = group.spec.origin.sql.as_ref().map(|sql| SecretKey {
+            name: sql.url_secret_ref.name.clone(),
+            key: sql.url_secret_ref.key.clone(),
+        });
+        Ok(Self { name, contract, secret })
     }
 }
 
@@ -88,7 +89,7 @@ fn split(
             Document::Cluster(cluster) => clusters.push(*cluster),
             Document::Group(group) => groups.push(*group),
             Document::Other { kind, name, .. } => {
-                notes.push(format!("{kind} {name} is not Larder's and is left out"));
+                notes.push(format!("{kind} {name} is ignored: not an API of Larder"));
             }
         }
     }
@@ -101,35 +102,19 @@ fn split(
     }
 }
 
-fn count(cluster: &Cluster, asked: Option<usize>, notes: &mut Vec<String>) -> usize {
-    let wanted = asked.unwrap_or_else(|| usize::try_from(cluster.members).unwrap_or(MAX_MEMBERS));
+fn count(cluster: &Cluster, asked: Option<usize>) -> Result<usize, String> {
+    let wanted = match asked {
+        Some(asked) => asked,
+        None => usize::try_from(cluster.members).map_err(|_| "spec.members is negative")?,
+    };
     if wanted > MAX_MEMBERS {
-        notes.push(format!("{wanted} members are wanted; on one machine {MAX_MEMBERS} are run"));
+        return Err(format!(
+            "CacheCluster {:?} has {wanted} members; up runs {MAX_MEMBERS} at most: choose fewer \
+             with --members",
+            cluster.name
+        ));
     }
-    wanted.min(MAX_MEMBERS)
-}
-
-fn own_groups(
-    cluster: &str,
-    groups: Vec<CacheGroup>,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Group>, String> {
-    let mut own = Vec::new();
-    for group in groups {
-        let name = group.metadata.name.clone().unwrap_or_default();
-        let serves = &group.spec.cluster_ref.name;
-        if serves != cluster {
-            notes.push(format!("CacheGroup {name} belongs to {serves} and is left out"));
-            continue;
-        }
-        let contract = contract(&group).map_err(|e| format!("CacheGroup {name:?}: {e}"))?;
-        let secret = group.spec.origin.sql.as_ref().map(|sql| SecretKey {
-            name: sql.url_secret_ref.name.clone(),
-            key: sql.url_secret_ref.key.clone(),
-        });
-        own.push(Group { name, contract, secret });
-    }
-    Ok(own)
+    Ok(wanted)
 }
 
 #[cfg(test)]
@@ -160,28 +145,42 @@ spec:
 
     #[test]
     fn a_cluster_and_its_groups_become_a_plan() {
-        let other = GROUP.replace("students}", "others}").replace("shop", "another");
-        let plan = read(&format!("{CLUSTER}---{GROUP}---{other}")).expect("valid");
+        let other = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n";
+        let plan = read(&format!("{CLUSTER}---{GROUP}---\n{other}")).expect("valid");
         assert_eq!((plan.cluster.as_str(), plan.members), ("shop", 3));
         let names: Vec<&str> = plan.groups.iter().map(|g| g.name.as_str()).collect();
         assert_eq!(names, ["students"]);
         let secret = plan.groups[0].secret.as_ref().expect("a SQL origin");
         assert_eq!(secret.to_string(), "students-db/url");
-        assert_eq!(plan.notes, ["CacheGroup others belongs to another and is left out"]);
+        assert_eq!(plan.notes, ["Secret s is ignored: not an API of Larder"]);
     }
 
     #[test]
-    fn members_are_capped_with_a_line() {
-        let plan = read(&CLUSTER.replace("members: 3", "members: 40")).expect("valid");
-        assert_eq!(plan.members, MAX_MEMBERS);
-        assert_eq!(plan.notes[0], "40 members are wanted; on one machine 16 are run");
-        let plan = Plan::read("my.yaml", CLUSTER, Some(1)).expect("valid");
-        assert_eq!(plan.members, 1);
+    fn a_group_of_a_cluster_that_the_file_lacks_is_refused() {
+        let other = GROUP.replace("{name: shop}", "{name: shopp}");
+        let error = read(&format!("{CLUSTER}---{other}")).expect_err("no such cluster");
+        assert_eq!(
+            error,
+            "my.yaml:11: CacheGroup \"students\": spec.clusterRef.name: no CacheCluster \"shopp\" \
+             in this file, did you mean \"shop\"?"
+        );
+    }
+
+    #[test]
+    fn more_members_than_one_machine_runs_are_refused() {
+        let many = CLUSTER.replace("members: 3", "members: 40");
+        assert_eq!(
+            read(&many).expect_err("too many"),
+            "my.yaml: CacheCluster \"shop\" has 40 members; up runs 16 at most: choose fewer with \
+             --members"
+        );
+        assert_eq!(Plan::read("my.yaml", &many, Some(16)).expect("valid").members, 16);
     }
 
     #[test]
     fn a_file_without_one_cluster_is_refused() {
         assert_eq!(read(GROUP).expect_err("none"), "my.yaml: holds no CacheCluster");
+        assert_eq!(read("").expect_err("empty"), "my.yaml: holds no CacheCluster");
         let two = format!("{CLUSTER}---{}", CLUSTER.replace("shop", "other"));
         assert!(read(&two).expect_err("two").contains("holds 2 CacheClusters"));
     }

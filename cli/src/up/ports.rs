@@ -1,6 +1,7 @@
-//! Which ports the members get: a hundred apart, each member's four as far apart as on Kubernetes.
+//! Ports of the members: a hundred apart, each member's four as far apart as on Kubernetes.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 
 use larder_proto::config::Listen;
 use larder_proto::names::{ADMIN_PORT, GRPC_PORT, HTTP_PORT, PEER_PORT};
@@ -11,14 +12,14 @@ use crate::exit::BadConfiguration;
 /// Distance from one member's ports to the next one's.
 const STEP: u16 = 100;
 
-/// Addresses of `members` members on loopback. From base 7600 the first one has the ports of the
-/// documentation; base 0 takes free ones.
+/// Loopback addresses of the members with these ordinals. From base 7600 the first one has the
+/// ports of the documentation; base 0 takes free ones.
 ///
 /// # Errors
 /// A port in use, or beyond the last one.
-pub(super) fn choose(base: u16, members: usize) -> Result<Vec<Listen>, BadConfiguration> {
-    let mut chosen = Vec::with_capacity(members);
-    for member in 0..members {
+pub(super) fn choose(base: u16, members: Range<usize>) -> Result<Vec<Listen>, BadConfiguration> {
+    let mut chosen = Vec::with_capacity(members.len());
+    for member in members {
         let offset = u16::try_from(member).ok().and_then(|member| member.checked_mul(STEP));
         let at = |port: u16| -> Result<String, BadConfiguration> {
             if base == 0 {
@@ -48,7 +49,7 @@ fn free(port: u16) -> Result<String, BadConfiguration> {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(BadConfiguration(
             format!("port {port} is in use; choose others with --port-base (0 takes free ones)"),
         )),
-        Err(error) => Err(BadConfiguration(format!("port {port} cannot be listened to: {error}"))),
+        Err(error) => Err(BadConfiguration(format!("cannot listen on port {port}: {error}"))),
     }
 }
 
@@ -66,8 +67,8 @@ mod tests {
 
     #[test]
     fn ports_beyond_the_last_are_refused() {
-        let error = choose(65_500, 3).expect_err("too high").to_string();
+        let error = choose(65_500, 0..3).expect_err("too high").to_string();
         assert_eq!(error, "--port-base 65500 leaves too few ports");
-        assert_eq!(choose(0, 2).expect("any")[1].grpc, "127.0.0.1:0");
+        assert_eq!(choose(0, 0..2).expect("any")[1].grpc, "127.0.0.1:0");
     }
 }

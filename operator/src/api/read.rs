@@ -5,7 +5,9 @@
 //! The order is the API server's: unknown fields and the schema, then defaults, then CEL rules. It
 //! is stricter in one way: it always refuses unknown fields.
 
+mod document;
 mod problem;
+mod references;
 mod schema;
 mod yaml;
 
@@ -14,23 +16,14 @@ use kube::core::cel::{Validator, apply_defaults};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use self::document::Document;
+use self::document::SourceDocument;
 pub use self::problem::Problem;
 use self::yaml::Node;
 use super::{CacheCluster, CacheGroup};
 
-/// One document of a file.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Document {
-    /// A valid CacheCluster with its defaults.
-    Cluster(Box<CacheCluster>),
-    /// A valid CacheGroup with its defaults.
-    Group(Box<CacheGroup>),
-    /// An object of another API, which is not checked. Its name is empty when it has none.
-    #[expect(missing_docs, reason = "the object's fields of the same names")]
-    Other { api_version: String, kind: String, name: String },
-}
-
-/// Reads and checks every document of a YAML text.
+/// Reads and checks every document of a YAML text, and that each CacheGroup's cluster is among
+/// them, unless the text holds no CacheCluster at all.
 ///
 /// # Errors
 /// Every problem, in the order of the text; never an empty list.
@@ -43,6 +36,9 @@ pub fn read_documents(text: &str) -> Result<Vec<Document>, Vec<Problem>> {
             Ok(document) => documents.push(document),
             Err(found) => problems.extend(found),
         }
+    }
+    if problems.is_empty() {
+        problems = references::dangling(&nodes, &documents);
     }
     if problems.is_empty() { Ok(documents) } else { Err(problems) }
 }
@@ -74,24 +70,6 @@ fn read(node: &Node) -> Result<Document, Vec<Problem>> {
         _ => {
             let hint = schema::did_you_mean(kind, ["CacheCluster", "CacheGroup"]);
             Err(vec![source.problem("/kind", format!("unknown kind{hint}"))])
-        }
-    }
-}
-
-/// A document as it was written, to which problems refer.
-struct SourceDocument<'n> {
-    node: &'n Node,
-    object: String,
-}
-
-impl SourceDocument<'_> {
-    /// A problem at a JSON pointer.
-    fn problem(&self, pointer: &str, message: impl Into<String>) -> Problem {
-        Problem {
-            line: self.node.line(pointer),
-            object: self.object.clone(),
-            field: schema::dotted(pointer),
-            message: message.into(),
         }
     }
 }

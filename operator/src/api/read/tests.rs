@@ -143,3 +143,34 @@ fn misspelt_kinds_and_other_versions_are_refused() {
     let problems = read_documents(&version).expect_err("unknown version");
     assert_eq!(problems[0].field, "apiVersion");
 }
+
+#[test]
+fn a_group_of_a_cluster_that_the_file_lacks_is_refused_where_there_is_a_cluster() {
+    let group = "apiVersion: larder.dev/v1alpha1\nkind: CacheGroup\nmetadata: {name: g}\n\
+                 spec:\n  clusterRef: {name: shopp}\n  origin: {http: {urlTemplate: 'http://o/{key}'}}\n";
+    assert_eq!(read_documents(group).expect("its cluster may be elsewhere").len(), 1);
+    let problems = read_documents(&format!("{SHOP}---\n{group}")).expect_err("a typo");
+    let lines: Vec<_> = problems.iter().map(|problem| problem.in_file("shop.yaml")).collect();
+    assert_eq!(
+        lines,
+        [
+            "shop.yaml:12: CacheGroup \"g\": spec.clusterRef.name: no CacheCluster \"shopp\" in this \
+          file, did you mean \"shop\"?"
+        ]
+    );
+}
+
+#[test]
+fn a_bomb_of_aliases_is_refused_in_plain_words() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..10 {
+        let below = format!("*a{}", level - 1);
+        text += &format!("a{level}: &a{level} [{}]\n", [below.as_str(); 10].join(", "));
+    }
+    let problems = read_documents(&text).expect_err("too large");
+    let message = &problems[0].message;
+    assert!(
+        message.starts_with("too many YAML aliases: the expanded document would "),
+        "{message}"
+    );
+}

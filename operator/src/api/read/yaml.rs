@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{Error, Spanned};
 
 use super::problem::Problem;
 
@@ -23,15 +24,48 @@ pub(super) enum Node {
 pub(super) fn documents(text: &str) -> Result<Vec<Node>, Problem> {
     let nodes: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| {
         let error = error.without_snippet();
-        let message = error.to_string();
         Problem {
             line: error.location().map(|location| location.line()).filter(|line| *line > 0),
             object: String::new(),
             field: String::new(),
-            message: message.lines().next().unwrap_or("not YAML").to_string(),
+            message: message(&error, text),
         }
     })?;
     Ok(nodes.into_iter().filter(|node| !matches!(node, Node::Scalar(Value::Null))).collect())
+}
+
+fn message(error: &Error, text: &str) -> String {
+    match error {
+        Error::Budget { breach, .. } => too_large(breach, text),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => too_many_aliases("what a file may hold"),
+        other => other.to_string().lines().next().unwrap_or("not YAML").to_string(),
+    }
+}
+
+/// A breach of the reader's limits. A value takes two bytes of text at least; more values than that
+/// come from aliases.
+fn too_large(breach: &BudgetBreach, text: &str) -> String {
+    let (count, what) = match breach {
+        BudgetBreach::Events { events } => (*events, "elements"),
+        BudgetBreach::Nodes { nodes } => (*nodes, "values"),
+        BudgetBreach::ScalarBytes { total_scalar_bytes } => (*total_scalar_bytes, "bytes"),
+        BudgetBreach::Aliases { aliases } | BudgetBreach::AliasAnchorRatio { aliases, .. } => {
+            return format!("too many YAML aliases: {aliases}");
+        }
+        BudgetBreach::Depth { depth } => return format!("nested too deeply: {depth} levels"),
+        other => return format!("larger than a file may be: {other:?}"),
+    };
+    if count.saturating_mul(2) > text.len() {
+        too_many_aliases(&format!("{} {what}", count.saturating_sub(1)))
+    } else {
+        format!("larger than a file may be: more than {} {what}", count.saturating_sub(1))
+    }
+}
+
+fn too_many_aliases(limit: &str) -> String {
+    format!("too many YAML aliases: the expanded document would exceed {limit}")
 }
 
 impl Node {

@@ -1,12 +1,12 @@
-//! The way from here to the members, step by step: a name, a port, a healthy process, a ring, the
-//! registry, the other members, their groups. The first failure ends the walk, because what comes
-//! after could only fail for the same reason.
+//! The path from here to the members, step by step: name, port, health, registry, ring, the other
+//! members, their groups. The first failure ends it, because later steps would fail for the same
+//! reason.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
-use larder_client::network::endpoint as to;
+use larder_client::network;
 use larder_client::{RingResponse, StatusResponse};
 use larder_proto::v1::admin_client::AdminClient;
 use larder_proto::v1::{RingRequest, StatusRequest};
@@ -18,7 +18,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::Finding;
-use crate::connect::Endpoint;
+use crate::connect::Connection;
 
 /// Limit of one step.
 const STEP: Duration = Duration::from_secs(2);
@@ -26,22 +26,19 @@ const STEP: Duration = Duration::from_secs(2);
 const START: &str = "start members with `larder up`, or forward a port: \
                      kubectl port-forward service/NAME 7600";
 const NOT_LARDER: &str = "something else may listen there; members take gRPC on port 7600";
-const REGISTRY_AWAY: &str = "reads go on with the last ring; look at the etcd pods or the \
+const REGISTRY_LOST: &str = "reads continue with the last ring; look at the etcd pods or the \
                              condition EtcdReady";
 
-/// Walks the way.
-pub(super) async fn check(endpoint: &Endpoint) -> anyhow::Result<Vec<Finding>> {
-    let address = endpoint.endpoint.as_str();
-    // Checks the form of the address before anything is asked.
-    endpoint.client()?;
+pub(super) async fn check(connection: &Connection) -> anyhow::Result<Vec<Finding>> {
+    let address = connection.address()?;
     let mut findings = Vec::new();
-    if let Err(last) = walk(address, &mut findings).await {
+    if let Err(last) = steps(&address, &mut findings).await {
         findings.push(last);
     }
     Ok(findings)
 }
 
-async fn walk(address: &str, done: &mut Vec<Finding>) -> Result<(), Finding> {
+async fn steps(address: &str, done: &mut Vec<Finding>) -> Result<(), Finding> {
     let addresses = resolve(address, done).await?;
     connect(&addresses, done).await?;
     let channel = channel(address)
@@ -49,7 +46,7 @@ async fn walk(address: &str, done: &mut Vec<Finding>) -> Result<(), Finding> {
         .map_err(|detail| Finding::fail("speaks-grpc", detail, NOT_LARDER))?;
     health(&channel, done).await?;
     let status = status(&channel).await.map_err(|detail| {
-        Finding::fail("admin-answers", detail, "members answer larder.v1.Admin; a sidecar may not")
+        Finding::fail("admin-answers", detail, "members serve larder.v1.Admin, a sidecar does not")
     })?;
     done.push(Finding::ok(
         "admin-answers",
@@ -106,7 +103,7 @@ async fn connect(addresses: &[SocketAddr], done: &mut Vec<Finding>) -> Result<()
 }
 
 async fn channel(address: &str) -> Result<Channel, String> {
-    let endpoint = to(address).map_err(|e| e.to_string())?;
+    let endpoint = network::endpoint(address).map_err(|e| e.to_string())?;
     step(async { endpoint.connect().await.map_err(|e| e.to_string()) }).await
 }
 
@@ -126,7 +123,7 @@ async fn health(channel: &Channel, done: &mut Vec<Finding>) -> Result<(), Findin
         other => Err(Finding::fail(
             name,
             other.as_str_name().to_lowercase(),
-            "the member starts or drains; `/readyz` on its port 7690 says what it waits for",
+            "the member starts or drains; /readyz on its port 7690 lists what it waits for",
         )),
     }
 }
@@ -141,10 +138,10 @@ async fn status(channel: &Channel) -> Result<StatusResponse, String> {
 fn registry(status: &StatusResponse, done: &mut Vec<Finding>) {
     let name = "registry-connected";
     done.push(if status.registry_connected {
-        Finding::ok(name, format!("{} hears the registry", status.member))
+        Finding::ok(name, format!("{} is connected", status.member))
     } else {
-        let detail = format!("{} does not hear the registry", status.member);
-        Finding::warn(name, detail, REGISTRY_AWAY)
+        let detail = format!("{} has lost its connection", status.member);
+        Finding::warn(name, detail, REGISTRY_LOST)
     });
 }
 
@@ -156,7 +153,7 @@ fn joined(status: &StatusResponse, ring: &RingResponse, done: &mut Vec<Finding>)
         Finding::ok(name, format!("{} is one of {of} at revision {revision}", status.member))
     } else {
         let detail = format!("{} is not in its ring at revision {revision}", status.member);
-        Finding::fail(name, detail, "it registers when the registry answers; see its log")
+        Finding::fail(name, detail, "it registers as soon as the registry answers; see its log")
     });
 }
 
@@ -168,17 +165,18 @@ async fn members(ring: &RingResponse, done: &mut Vec<Finding>) {
         };
         (member, status)
     });
-    let told = join_all(asked).await;
-    let reached: Vec<&StatusResponse> = told.iter().filter_map(|(_, s)| s.as_ref().ok()).collect();
+    let answers = join_all(asked).await;
+    let reached: Vec<&StatusResponse> =
+        answers.iter().filter_map(|(_, s)| s.as_ref().ok()).collect();
     let silent: Vec<&str> =
-        told.iter().filter(|(_, s)| s.is_err()).map(|(m, _)| m.name.as_str()).collect();
+        answers.iter().filter(|(_, s)| s.is_err()).map(|(m, _)| m.name.as_str()).collect();
     done.push(if silent.is_empty() {
-        Finding::ok("members-reachable", format!("{} of {}", reached.len(), told.len()))
+        Finding::ok("members-reachable", format!("{} of {}", reached.len(), answers.len()))
     } else {
         Finding::warn(
             "members-reachable",
             format!("no answer from {}", silent.join(", ")),
-            "from outside of Kubernetes this is expected: the ring holds pod addresses",
+            "from outside Kubernetes this is expected: the ring holds pod addresses",
         )
     });
     agree(
@@ -209,7 +207,7 @@ fn agree<T: Ord + std::fmt::Display>(
     values.dedup();
     let text: Vec<String> = values.iter().map(ToString::to_string).collect();
     done.push(match values.len() {
-        0 => Finding::warn(name, "no member to ask", hint),
+        0 => Finding::warn(name, "no member was reached", hint),
         1 => Finding::ok(name, format!("all at {}", text[0])),
         _ => Finding::warn(name, format!("{what} {}", text.join(", ")), hint),
     });
