@@ -116,8 +116,8 @@ impl Group {
     }
 
     /// Takes a fence before a load starts. Pass it to [`Group::insert`] with the result, which is
-    /// refused if the key or the whole group was invalidated in between. Dropping a fence costs
-    /// nothing.
+    /// refused if the key, one of its tags or the whole group was invalidated in between. Dropping
+    /// a fence costs nothing.
     #[must_use]
     pub fn begin_load(&self) -> Fence {
         Fence { epoch: self.0.epoch.load(Ordering::SeqCst) }

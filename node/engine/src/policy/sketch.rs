@@ -80,7 +80,7 @@ impl Sketch {
             odd += u64::from((*word & ONES).count_ones());
             *word = (*word >> 1) & LOW_BITS;
         }
-        // Each increment was counted in four counters, so a quarter of the lost halves.
+        // Each increment is in four counters, so a quarter of the odd ones are lost increments.
         self.increments = (self.increments - odd / 4) / 2;
     }
 
