@@ -57,7 +57,7 @@ impl ReconcileContext {
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(instance) };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
-            policy: Policy::new(FIRST_DELAY, 2, LONGEST_DELAY, 25)
+            policy: BackoffPolicy::new(FIRST_DELAY, 2, LONGEST_DELAY, 25)
                 .expect("the constants are a valid policy"),
             failures: Mutex::default(),
             client,

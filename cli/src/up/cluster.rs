@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
-use larder_registry::{Registry, RegistryOptions};
+use larder_registry::{EmbeddedRegistry, RegistryOptions};
 use larder_runtime::tasks::Tasks;
 use tokio::runtime::Handle;
 
@@ -40,7 +40,8 @@ impl Cluster {
         let registry_tasks = Tasks::new(Handle::current());
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = larder_runtime::net::listen(free, false).context("no port is free")?;
-        let registry = Registry::start(listener, RegistryOptions::default(), &registry_tasks)?;
+        let registry =
+            EmbeddedRegistry::start(listener, RegistryOptions::default(), &registry_tasks)?;
         let registry = registry.endpoint();
         let mut contracts = Contracts::connect(&registry, &plan).await?;
         contracts.put(&plan.groups).await?;

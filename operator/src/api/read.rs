@@ -20,7 +20,7 @@ pub use self::document::Document;
 use self::document::SourceDocument;
 pub use self::problem::Problem;
 use self::yaml::Node;
-use super::{CacheCluster, CacheGroup};
+use super::CacheCluster;
 
 /// Reads and checks every document of a YAML text, and that each CacheGroup's cluster is among
 /// them, unless the text holds no CacheCluster at all.

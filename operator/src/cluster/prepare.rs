@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use larder_proto::keys::{Keys, Named};
+use larder_proto::keys::{Keys, ParsedKey};
 
 use super::annotations::{CREDENTIALS, hash};
 use super::build::{self, Objects};
