@@ -104,11 +104,14 @@ fn reply(answer: Answer) -> ReadReply {
 
 impl From<Error> for ErrorReply {
     fn from(error: Error) -> Self {
-        Self {
-            code: error.code(),
-            reason: String::new(),
-            message: error.to_string(),
-            retry_after: error.retry_after(),
-        }
+        let (code, retry_after) = (error.code(), error.retry_after());
+        let (reason, message) = match error.answer() {
+            // A member's error passes unchanged, so that a caller sees what the member said.
+            Some(answer) if answer.code == code => {
+                (answer.reason.clone().unwrap_or_default(), answer.message.clone())
+            }
+            _ => (String::new(), error.to_string()),
+        };
+        Self { code, reason, message, retry_after }
     }
 }
