@@ -1,5 +1,5 @@
-//! The bare tonic echo: the same service and messages as a member's, one value for every key, no
-//! cache behind. What tonic alone costs.
+//! The baseline server: a member's service and messages on tonic, one value for every key and no
+//! cache behind it. It shows what tonic alone costs.
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,10 @@ use larder_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-/// Serves until it is killed, on one current-thread runtime as a member's worker does.
+/// Serves until it is killed, on one current-thread runtime like a member's worker.
 ///
 /// # Errors
-/// When the address is taken.
+/// The address is in use.
 pub(crate) fn serve(listen: SocketAddr, value_bytes: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let echo = Echo { value: Bytes::from(vec![b'v'; value_bytes]) };
@@ -42,13 +42,13 @@ impl Cache for Echo {
         &self,
         _: Request<GetManyRequest>,
     ) -> Result<Response<GetManyResponse>, Status> {
-        Err(Status::unimplemented("the echo answers Get only"))
+        Err(Status::unimplemented("the echo server serves Get only"))
     }
 
     async fn invalidate(
         &self,
         _: Request<InvalidateRequest>,
     ) -> Result<Response<InvalidateResponse>, Status> {
-        Err(Status::unimplemented("the echo answers Get only"))
+        Err(Status::unimplemented("the echo server serves Get only"))
     }
 }

@@ -1,8 +1,8 @@
-//! The load generator: one thread, its own event loop, a closed loop of requests on every
-//! connection, every reply checked for its length.
+//! The load generator: one thread with its own event loop, and a closed loop of requests on every
+//! connection. It checks the length of every reply.
 //!
-//! It speaks each protocol through [`Protocol`], so every server meets the same generator. It never
-//! retries: one bad reply ends the run with an error.
+//! [`Protocol`] separates it from the protocols, so that every server gets the same load. It never
+//! retries: one wrong reply ends the run with an error.
 
 mod grpc;
 mod memcached;
@@ -19,47 +19,46 @@ use serde::Serialize;
 
 use crate::cpu;
 
-/// A reply that takes longer is a fault of the server, not a figure.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A slower reply is a fault of the server and ends the run.
+const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
-/// What to ask, and how hard.
+/// The server and the load.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What the server speaks.
+    /// Protocol of the server.
     #[arg(long)]
-    protocol: Name,
-    /// Where it listens.
+    protocol: ProtocolName,
+    /// Address of the server.
     #[arg(long)]
     address: SocketAddr,
-    /// Its process id.
+    /// Process id of the server, for its processor time.
     #[arg(long)]
     pid: u32,
-    /// Connections.
+    /// Number of connections.
     #[arg(long)]
     connections: usize,
     /// Requests in flight on each connection.
     #[arg(long)]
     depth: usize,
-    /// Keys asked for, each as often as any other.
+    /// Number of keys, read with equal probability.
     #[arg(long)]
     keys: u32,
-    /// Size of the value that every reply must have, bytes.
+    /// Size in bytes of the value in every reply.
     #[arg(long)]
     value_bytes: usize,
-    /// Instead of measuring, puts each key in once (memcached: writes it; gRPC: asks for it).
+    /// Fill the cache with each key once instead of measuring (memcached: set; gRPC: Get).
     #[arg(long)]
     fill: bool,
-    /// Not counted, milliseconds.
+    /// Warm-up before the measurement, in milliseconds.
     #[arg(long, default_value_t = 1_000)]
     warm_up_ms: u64,
-    /// Counted, milliseconds.
+    /// Length of the measurement, in milliseconds.
     #[arg(long, default_value_t = 2_000)]
     measure_ms: u64,
 }
 
-/// A protocol, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Name {
+enum ProtocolName {
     /// Larder's Cache.Get.
     Grpc,
     /// memcached's text protocol.
@@ -68,16 +67,17 @@ enum Name {
 
 /// One connection's side of a protocol.
 pub(crate) trait Protocol {
-    /// Appends what a connection begins with.
+    /// Appends the connection preface.
     fn begin(&mut self, out: &mut Vec<u8>);
-    /// Appends one request for a key; `at` comes back with its reply.
-    fn request(&mut self, key: u32, at: Instant, out: &mut Vec<u8>);
-    /// Takes whole replies off `input`, appends when each was asked to `replied` and what the
-    /// protocol itself has to say to `out`; returns how many bytes were taken.
+    /// Appends one request for a key; `sent` is returned with its reply.
+    fn request(&mut self, key: u32, sent: Instant, out: &mut Vec<u8>);
+    /// Consumes the complete replies at the beginning of `input` and returns how many bytes they
+    /// had. Appends the time at which each was requested to `replied`, and the protocol's own
+    /// messages to `out`.
     ///
     /// # Errors
-    /// On anything but the expected value.
-    fn take(
+    /// A reply without the expected value.
+    fn consume(
         &mut self,
         input: &[u8],
         replied: &mut Vec<Instant>,
@@ -85,32 +85,32 @@ pub(crate) trait Protocol {
     ) -> Result<usize>;
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct Figures {
-    /// Replies a second.
+    /// Replies per second.
     operations_per_second: f64,
-    /// Server's processor time a request, microseconds.
+    /// The server's processor time per request, in microseconds.
     server_us: f64,
-    /// Generator's processor time a request, microseconds.
+    /// The generator's processor time per request, in microseconds.
     client_us: f64,
-    /// Median time from request to reply, microseconds.
+    /// Median latency, in microseconds.
     p50_us: f64,
-    /// 99th percentile of the same, microseconds.
+    /// 99th percentile of the latency, in microseconds.
     p99_us: f64,
-    /// What everything else on the machine used, percent of all processors.
+    /// Processor time of everything else on the machine, as a percentage of all processors.
     foreign_percent: f64,
 }
 
-/// Runs to the end.
+/// Runs the load to its end.
 ///
 /// # Errors
-/// When the server cannot be reached, goes away, stalls, or gives a wrong reply.
+/// The server cannot be reached, closes a connection, stalls, or sends a wrong reply.
 pub(crate) fn run(options: &Options) -> Result<Figures> {
     let protocol = || -> Box<dyn Protocol> {
         match options.protocol {
-            Name::Grpc => Box::new(grpc::Grpc::new(options.address, options.value_bytes)),
-            Name::Memcached => {
+            ProtocolName::Grpc => Box::new(grpc::Grpc::new(options.address, options.value_bytes)),
+            ProtocolName::Memcached => {
                 Box::new(memcached::Memcached::new(options.value_bytes, options.fill))
             }
         }
@@ -118,19 +118,19 @@ pub(crate) fn run(options: &Options) -> Result<Figures> {
     let mut load = Load::connect(options, protocol)?;
     if options.fill {
         let begin = Mark::now(options.pid)?;
-        load.until(|load| load.asked >= options.keys && load.in_flight == 0)?;
+        load.run_until(|load| load.filled >= options.keys && load.in_flight == 0)?;
         return begin.figures(&mut load.latencies);
     }
     let warm = Instant::now() + Duration::from_millis(options.warm_up_ms);
-    load.until(|_| Instant::now() >= warm)?;
+    load.run_until(|_| Instant::now() >= warm)?;
     load.latencies.clear();
     let begin = Mark::now(options.pid)?;
     let end = Instant::now() + Duration::from_millis(options.measure_ms);
-    load.until(|_| Instant::now() >= end)?;
+    load.run_until(|_| Instant::now() >= end)?;
     begin.figures(&mut load.latencies)
 }
 
-/// Clocks at the beginning of what is counted.
+/// All clocks at one moment.
 struct Mark {
     at: Instant,
     pid: u32,
@@ -154,7 +154,7 @@ impl Mark {
     fn figures(&self, latencies: &mut [u64]) -> Result<Figures> {
         let now = Self::now(self.pid)?;
         if latencies.is_empty() {
-            bail!("no reply came in the time that counts");
+            bail!("no reply during the measurement");
         }
         let count = latencies.len() as f64;
         latencies.sort_unstable();
@@ -163,7 +163,7 @@ impl Mark {
         let (server, client) = (now.server - self.server, now.client - self.client);
         let wall = now.at.duration_since(self.at);
         let ours = (server + client) as f64 / cpu::processors()? as f64;
-        // The machine's clock ticks in hundredths of a second, so a quiet machine may come out below.
+        // The machine's clock has ticks of ten milliseconds, so an idle machine can give a negative.
         let foreign = (now.machine - self.machine) as f64 - ours;
         Ok(Figures {
             operations_per_second: count / wall.as_secs_f64(),
@@ -187,13 +187,14 @@ struct Load {
     poll: Poll,
     connections: Vec<Connection>,
     keys: u32,
-    /// Each key once, in order; otherwise keys at random, for ever.
+    /// Send each key once, in order; otherwise random keys without end.
     fill: bool,
-    asked: u32,
+    /// Keys sent so far while filling.
+    filled: u32,
     in_flight: usize,
     random: u64,
     replied: Vec<Instant>,
-    /// Nanoseconds from request to reply.
+    /// In nanoseconds.
     latencies: Vec<u64>,
 }
 
@@ -205,7 +206,7 @@ impl Load {
             connections: Vec::new(),
             keys: options.keys.max(1),
             fill: options.fill,
-            asked: 0,
+            filled: 0,
             in_flight: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             replied: Vec::new(),
@@ -223,22 +224,22 @@ impl Load {
                 Connection { stream, protocol: protocol(), input: vec![], output: vec![] };
             connection.protocol.begin(&mut connection.output);
             load.connections.push(connection);
-            load.ask(number, options.depth);
+            load.send(number, options.depth);
             load.write(number)?;
         }
         Ok(load)
     }
 
-    /// Goes on until `done`, which is asked after every turn of the loop.
-    fn until(&mut self, done: impl Fn(&Self) -> bool) -> Result<()> {
+    /// Runs the event loop until `done`, which is evaluated on every turn.
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<()> {
         let mut events = Events::with_capacity(1_024);
         while !done(self) {
-            match self.poll.poll(&mut events, Some(PATIENCE)) {
+            match self.poll.poll(&mut events, Some(REPLY_LIMIT)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             }
             if events.is_empty() {
-                bail!("the server has not answered for {} s", PATIENCE.as_secs());
+                bail!("no reply from the server for {} s", REPLY_LIMIT.as_secs());
             }
             for event in &events {
                 let number = event.token().0;
@@ -251,7 +252,7 @@ impl Load {
         Ok(())
     }
 
-    /// Reads all there is; each reply is followed by the next request.
+    /// Reads all that has arrived, and queues a new request for each reply.
     fn read(&mut self, number: usize) -> Result<()> {
         let mut buffer = [0; 64 * 1_024];
         loop {
@@ -265,23 +266,24 @@ impl Load {
             };
             connection.input.extend_from_slice(&buffer[..count]);
             let Connection { protocol, input, output, .. } = connection;
-            let taken = protocol.take(input, &mut self.replied, output)?;
-            input.drain(..taken);
+            let consumed = protocol.consume(input, &mut self.replied, output)?;
+            input.drain(..consumed);
             let now = Instant::now();
             let replies = self.replied.len();
-            for asked in self.replied.drain(..) {
-                let nanoseconds = now.duration_since(asked).as_nanos();
+            for sent in self.replied.drain(..) {
+                let nanoseconds = now.duration_since(sent).as_nanos();
                 self.latencies.push(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
             }
             self.in_flight -= replies;
-            self.ask(number, replies);
+            self.send(number, replies);
         }
     }
 
-    fn ask(&mut self, number: usize, count: usize) {
+    /// Queues requests on a connection.
+    fn send(&mut self, number: usize, count: usize) {
         let now = Instant::now();
         for _ in 0..count {
-            if self.fill && self.asked >= self.keys {
+            if self.fill && self.filled >= self.keys {
                 return;
             }
             let key = self.next_key();
@@ -293,8 +295,8 @@ impl Load {
 
     fn next_key(&mut self) -> u32 {
         if self.fill {
-            self.asked += 1;
-            return self.asked - 1;
+            self.filled += 1;
+            return self.filled - 1;
         }
         // xorshift64 (source: Marsaglia, "Xorshift RNGs", 2003, triple 13, 7, 17).
         self.random ^= self.random << 13;
@@ -319,7 +321,7 @@ impl Load {
     }
 }
 
-/// The key with this number; every key has the same length.
+/// The key with this number. All keys have the same length.
 pub(crate) fn key(number: u32) -> String {
     format!("key-{number:08}")
 }

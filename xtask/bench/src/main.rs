@@ -1,8 +1,9 @@
-//! The programs of one comparison: a load generator, a bare tonic echo to compare with, and what a
-//! lone member needs around it. `cargo xtask bench` starts and pins them; nobody else needs them.
+//! The programs of one comparison: a load generator, a tonic echo server as the baseline, and the
+//! registry and origin that a single member needs. Only `cargo xtask bench` starts them, each pinned
+//! to a processor.
 //!
 //! Nothing here is part of the product.
-#![expect(clippy::print_stdout, reason = "its answers are read from its output")]
+#![expect(clippy::print_stdout, reason = "xtask reads the results from standard output")]
 
 mod cpu;
 mod echo;
@@ -25,20 +26,20 @@ struct Args {
 enum Verb {
     /// A tonic server that answers every Get with the same value.
     Echo {
-        /// Where it listens.
+        /// Address to listen on.
         #[arg(long)]
         listen: SocketAddr,
-        /// Size of the value, bytes.
+        /// Size of the value in bytes.
         #[arg(long)]
         value_bytes: usize,
     },
     /// A registry with one group, and the HTTP origin of that group.
     Surroundings {
-        /// Size of a value, bytes.
+        /// Size of a value in bytes.
         #[arg(long)]
         value_bytes: usize,
     },
-    /// Asks a server as fast as it answers, and prints what came of it as one line of JSON.
+    /// Sends requests to a server as fast as it answers, and prints the figures as one line of JSON.
     Load(load::Options),
 }
 

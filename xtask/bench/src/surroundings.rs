@@ -1,4 +1,4 @@
-//! What a lone member needs around it: a registry with one group, and that group's HTTP origin.
+//! What a single member needs to serve: a registry with one group, and that group's HTTP origin.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,15 +12,15 @@ use larder_proto::keys::Keys;
 use larder_registry::{Registry, RegistryOptions};
 use larder_runtime::tasks::Tasks;
 
-/// The group that the load asks for.
+/// The group that the load generator reads.
 pub(crate) const GROUP: &str = "bench";
 /// Longer than any run.
-const LIFE_MS: u64 = 3_600_000;
+const TTL_MS: u64 = 3_600_000;
 
-/// Serves until it is killed; prints the registry's URL first.
+/// Prints the registry's URL and serves until it is killed.
 ///
 /// # Errors
-/// When loopback gives no port.
+/// Loopback has no free port.
 pub(crate) fn serve(value_bytes: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -50,7 +50,7 @@ fn contract(url_template: String) -> GroupContract {
         policy: "Lru".into(),
         origin: Origin::Http(HttpOrigin { url_template }),
         freshness: Freshness {
-            ttl_ms: LIFE_MS,
+            ttl_ms: TTL_MS,
             jitter_percent: 0,
             stale_while_revalidate_ms: 0,
             stale_if_error_ms: 0,

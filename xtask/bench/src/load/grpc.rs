@@ -1,9 +1,9 @@
-//! Cache.Get over HTTP/2, framed by hand: an HTTP/2 library would cost the generator as much as
-//! the servers that it measures.
+//! Cache.Get over HTTP/2, framed by hand: an HTTP/2 library would use as much processor time as the
+//! server under test.
 //!
-//! Just enough of HTTP/2 for well-behaved servers on loopback: requests as a stock client sends
-//! them (indexed headers, END_STREAM on the data), replies told by their frames. Response headers are
-//! not decoded; a reply counts as right when its message has exactly the expected length.
+//! Implements what well-behaved servers on loopback need: requests like a stock client's (indexed
+//! headers, END_STREAM on the data), replies recognised by their frames. Response headers are not
+//! decoded; a reply is right when its message has exactly the expected length.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -26,33 +26,32 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Bytes of a frame's header (source: RFC 9113 §4.1).
+/// Bytes of a frame header (source: RFC 9113 §4.1).
 const FRAME_HEADER: usize = 9;
-/// The window of a connection before anyone changes it (source: RFC 9113 §6.9.2).
-const FIRST_WINDOW: i64 = 65_535;
+/// The initial window of a connection (source: RFC 9113 §6.9.2).
+const INITIAL_WINDOW: i64 = 65_535;
 /// The largest window (source: RFC 9113 §6.9.1).
 const LARGEST_WINDOW: i64 = (1 << 31) - 1;
-/// Streams that may be open at once on one connection, a power of two.
+/// Limit of the open streams on one connection, a power of two.
 const STREAMS: usize = 1 << 10;
 
-/// One connection.
+/// The state of one connection.
 pub(crate) struct Grpc {
     authority: String,
-    /// Bytes of the message that every reply must have, with gRPC's five before it.
+    /// Bytes of the message in every reply, including gRPC's prefix of five.
     expected: usize,
     next_stream: u32,
-    /// What is known of each open stream, found by its number modulo [`STREAMS`].
+    /// The open streams, indexed by half their number modulo [`STREAMS`].
     streams: Vec<Option<Stream>>,
-    /// How much we may still send.
     send_window: i64,
-    /// How much the server may still send.
+    /// What the server may still send.
     receive_window: i64,
 }
 
 #[derive(Clone, Copy)]
 struct Stream {
     number: u32,
-    at: Instant,
+    sent: Instant,
     received: usize,
 }
 
@@ -64,22 +63,22 @@ impl Grpc {
             expected: 5 + reply.encoded_len(),
             next_stream: 1,
             streams: vec![None; STREAMS],
-            send_window: FIRST_WINDOW,
+            send_window: INITIAL_WINDOW,
             receive_window: LARGEST_WINDOW,
         }
     }
 
-    /// The first request teaches the server its headers; the others refer to them.
+    /// The first request adds its headers to the server's dynamic table; later ones refer to it.
     fn headers(&self) -> Vec<u8> {
         // HPACK (RFC 7541): 0x83 is `:method: POST`, 0x86 `:scheme: http`; the dynamic table holds
-        // te (62), content-type (63), :authority (64) and :path (65), the last one first.
+        // te (62), content-type (63), :authority (64) and :path (65), the latest first.
         if self.next_stream > 1 {
             return vec![0x83, 0x86, 0xc1, 0xc0, 0xbf, 0xbe];
         }
         let mut block = vec![0x83, 0x86];
         let mut literal = |name: &[u8], value: &str| {
             block.extend_from_slice(name);
-            block.push(u8::try_from(value.len()).expect("short, all are ours"));
+            block.push(u8::try_from(value.len()).expect("below 256 bytes"));
             block.extend_from_slice(value.as_bytes());
         };
         literal(&[0x44], "/larder.v1.Cache/Get");
@@ -93,12 +92,20 @@ impl Grpc {
         &mut self.streams[(number as usize >> 1) % STREAMS]
     }
 
-    /// One frame of the server's; gives when its request was made, if this was the end of a reply.
-    fn frame(&mut self, head: Head, payload: &[u8], out: &mut Vec<u8>) -> Result<Option<Instant>> {
+    /// Handles one frame of the server. Returns when the request was sent if the frame ends a reply.
+    fn receive(
+        &mut self,
+        head: FrameHeader,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Instant>> {
         match head.kind {
             DATA => {
                 self.receive_window -= i64::try_from(payload.len())?;
-                let stream = self.slot(head.stream).as_mut().context("data of no open stream")?;
+                let stream = self
+                    .slot(head.stream)
+                    .as_mut()
+                    .context("data for a stream that is not open")?;
                 stream.received += payload.len();
                 if self.receive_window < LARGEST_WINDOW / 2 {
                     let more = u32::try_from(LARGEST_WINDOW - self.receive_window)?;
@@ -110,16 +117,18 @@ impl Grpc {
             SETTINGS if head.flags & ACK == 0 => frame(out, SETTINGS, ACK, 0, &[]),
             PING if head.flags & ACK == 0 => frame(out, PING, ACK, 0, payload),
             WINDOW_UPDATE if head.stream == 0 => {
-                let more = <[u8; 4]>::try_from(payload).context("a short WINDOW_UPDATE")?;
+                let more =
+                    <[u8; 4]>::try_from(payload).context("a WINDOW_UPDATE of the wrong length")?;
                 self.send_window += i64::from(u32::from_be_bytes(more));
             }
             RST_STREAM => bail!("the server reset a stream"),
-            GOAWAY => bail!("the server sends us away: {}", String::from_utf8_lossy(payload)),
+            GOAWAY => bail!("the server sent GOAWAY: {}", String::from_utf8_lossy(payload)),
             _ => {}
         }
         if matches!(head.kind, DATA | HEADERS) && head.flags & END_STREAM != 0 {
             let expected = self.expected;
-            let stream = self.slot(head.stream).take().context("the end of no open stream")?;
+            let stream =
+                self.slot(head.stream).take().context("the end of a stream that is not open")?;
             if stream.number != head.stream || stream.received != expected {
                 bail!(
                     "a reply of {} bytes instead of {expected}: {}",
@@ -127,7 +136,7 @@ impl Grpc {
                     String::from_utf8_lossy(payload)
                 );
             }
-            return Ok(Some(stream.at));
+            return Ok(Some(stream.sent));
         }
         Ok(None)
     }
@@ -136,15 +145,15 @@ impl Grpc {
 impl Protocol for Grpc {
     fn begin(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        // No table for the server's headers (1), streams windows of a megabyte (4).
+        // HEADER_TABLE_SIZE (1) of 0 for the server's headers, INITIAL_WINDOW_SIZE (4) of 1 MiB.
         let mut settings = vec![0, 1, 0, 0, 0, 0];
         settings.extend_from_slice(&[0, 4, 0, 16, 0, 0]);
         frame(out, SETTINGS, 0, 0, &settings);
-        let more = u32::try_from(LARGEST_WINDOW - FIRST_WINDOW).expect("31 bits");
+        let more = u32::try_from(LARGEST_WINDOW - INITIAL_WINDOW).expect("31 bits");
         frame(out, WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
     }
 
-    fn request(&mut self, number: u32, at: Instant, out: &mut Vec<u8>) {
+    fn request(&mut self, number: u32, sent: Instant, out: &mut Vec<u8>) {
         let stream = self.next_stream;
         frame(out, HEADERS, END_HEADERS, stream, &self.headers());
         let request = GetRequest {
@@ -155,43 +164,42 @@ impl Protocol for Grpc {
         let mut body = vec![0];
         let length = u32::try_from(request.encoded_len()).expect("a few bytes");
         body.extend_from_slice(&length.to_be_bytes());
-        request.encode(&mut body).expect("a vector grows");
+        request.encode(&mut body).expect("a Vec has room");
         frame(out, DATA, END_STREAM, stream, &body);
         self.send_window -= i64::try_from(body.len()).expect("a few bytes");
-        assert!(self.send_window > 0, "the server must give back its window as it reads");
+        assert!(self.send_window > 0, "the server must return the window as it reads");
         let slot = self.slot(stream);
-        assert!(slot.is_none(), "a stream stays open while {STREAMS} others come and go");
-        *slot = Some(Stream { number: stream, at, received: 0 });
+        assert!(slot.is_none(), "a stream is still open after {STREAMS} later ones");
+        *slot = Some(Stream { number: stream, sent, received: 0 });
         self.next_stream += 2;
     }
 
-    fn take(
+    fn consume(
         &mut self,
         input: &[u8],
         replied: &mut Vec<Instant>,
         out: &mut Vec<u8>,
     ) -> Result<usize> {
-        let mut taken = 0;
-        while let Some(head) = Head::read(&input[taken..]) {
-            let begin = taken + FRAME_HEADER;
+        let mut consumed = 0;
+        while let Some(head) = FrameHeader::read(&input[consumed..]) {
+            let begin = consumed + FRAME_HEADER;
             let Some(payload) = input.get(begin..begin + head.length) else { break };
-            replied.extend(self.frame(head, payload, out)?);
-            taken = begin + head.length;
+            replied.extend(self.receive(head, payload, out)?);
+            consumed = begin + head.length;
         }
-        Ok(taken)
+        Ok(consumed)
     }
 }
 
-/// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
+struct FrameHeader {
     length: usize,
     kind: u8,
     flags: u8,
     stream: u32,
 }
 
-impl Head {
+impl FrameHeader {
     fn read(input: &[u8]) -> Option<Self> {
         let head: &[u8; FRAME_HEADER] = input.first_chunk()?;
         Some(Self {
@@ -204,7 +212,7 @@ impl Head {
 }
 
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).expect("frames of ours are short");
+    let length = u32::try_from(payload.len()).expect("a few bytes");
     out.extend_from_slice(&length.to_be_bytes()[1..]);
     out.extend_from_slice(&[kind, flags]);
     out.extend_from_slice(&stream.to_be_bytes());
@@ -231,15 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_counts_when_its_trailers_are_whole() {
+    fn a_reply_counts_once_its_trailers_are_complete() {
         let (mut grpc, expected) = open();
         let input = reply(expected);
         let (mut replied, mut out) = (Vec::new(), Vec::new());
         let part = &input[..input.len() - 1];
-        let taken = grpc.take(part, &mut replied, &mut out).expect("good");
-        assert!(replied.is_empty() && taken == input.len() - FRAME_HEADER);
-        let rest = grpc.take(&input[taken..], &mut replied, &mut out).expect("good");
-        assert_eq!((replied.len(), taken + rest), (1, input.len()));
+        let consumed = grpc.consume(part, &mut replied, &mut out).expect("valid");
+        assert!(replied.is_empty() && consumed == input.len() - FRAME_HEADER);
+        let rest = grpc.consume(&input[consumed..], &mut replied, &mut out).expect("valid");
+        assert_eq!((replied.len(), consumed + rest), (1, input.len()));
     }
 
     #[test]
@@ -247,7 +255,7 @@ mod tests {
         for message_bytes in [0, 1] {
             let (mut grpc, _) = open();
             let input = reply(message_bytes);
-            assert!(grpc.take(&input, &mut Vec::new(), &mut Vec::new()).is_err());
+            assert!(grpc.consume(&input, &mut Vec::new(), &mut Vec::new()).is_err());
         }
     }
 
@@ -257,8 +265,11 @@ mod tests {
         let (mut input, mut out) = (Vec::new(), Vec::new());
         frame(&mut input, SETTINGS, 0, 0, &[]);
         frame(&mut input, PING, 0, 0, b"12345678");
-        grpc.take(&input, &mut Vec::new(), &mut out).expect("good");
-        assert_eq!(Head::read(&out).map(|head| (head.kind, head.flags)), Some((SETTINGS, ACK)));
+        grpc.consume(&input, &mut Vec::new(), &mut out).expect("valid");
+        assert_eq!(
+            FrameHeader::read(&out).map(|head| (head.kind, head.flags)),
+            Some((SETTINGS, ACK))
+        );
         assert!(out.ends_with(b"12345678"));
     }
 }

@@ -1,4 +1,4 @@
-//! memcached's text protocol: `get` of one key, or `set` when filling.
+//! memcached's text protocol: `get` of one key, or `set` while filling.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -8,21 +8,21 @@ use anyhow::{Result, bail};
 
 use super::{Protocol, key};
 
-/// One connection.
+/// The state of one connection.
 pub(crate) struct Memcached {
     value_bytes: usize,
     fill: bool,
-    /// When each request was made; replies come in the same order.
-    asked: VecDeque<Instant>,
+    /// When each open request was sent; replies arrive in the same order.
+    sent: VecDeque<Instant>,
 }
 
 impl Memcached {
     pub(crate) fn new(value_bytes: usize, fill: bool) -> Self {
-        Self { value_bytes, fill, asked: VecDeque::new() }
+        Self { value_bytes, fill, sent: VecDeque::new() }
     }
 
-    /// The length of the reply at the beginning of `input`, once it is whole.
-    fn reply(&self, input: &[u8]) -> Result<Option<usize>> {
+    /// The length of the reply at the beginning of `input`, once it is complete.
+    fn reply_length(&self, input: &[u8]) -> Result<Option<usize>> {
         let Some(end) = input.windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
         let line = &input[..end];
         if self.fill {
@@ -36,21 +36,21 @@ impl Memcached {
         if !line.starts_with(b"VALUE ") || length != Some(self.value_bytes) {
             bail!("memcached answered {}", String::from_utf8_lossy(line));
         }
-        let whole = end + 2 + self.value_bytes + b"\r\nEND\r\n".len();
-        if input.len() < whole {
+        let total = end + 2 + self.value_bytes + b"\r\nEND\r\n".len();
+        if input.len() < total {
             return Ok(None);
         }
-        if !input[..whole].ends_with(b"\r\nEND\r\n") {
-            bail!("memcached's value has another length than it said");
+        if !input[..total].ends_with(b"\r\nEND\r\n") {
+            bail!("memcached's value does not have the announced length");
         }
-        Ok(Some(whole))
+        Ok(Some(total))
     }
 }
 
 impl Protocol for Memcached {
     fn begin(&mut self, _: &mut Vec<u8>) {}
 
-    fn request(&mut self, number: u32, at: Instant, out: &mut Vec<u8>) {
+    fn request(&mut self, number: u32, sent: Instant, out: &mut Vec<u8>) {
         let key = key(number);
         if self.fill {
             let value = "v".repeat(self.value_bytes);
@@ -58,19 +58,24 @@ impl Protocol for Memcached {
         } else {
             let _ = write!(out, "get {key}\r\n");
         }
-        self.asked.push_back(at);
+        self.sent.push_back(sent);
     }
 
-    fn take(&mut self, input: &[u8], replied: &mut Vec<Instant>, _: &mut Vec<u8>) -> Result<usize> {
-        let mut taken = 0;
-        while let Some(length) = self.reply(&input[taken..])? {
-            taken += length;
-            match self.asked.pop_front() {
-                Some(at) => replied.push(at),
-                None => bail!("memcached answered what was not asked"),
+    fn consume(
+        &mut self,
+        input: &[u8],
+        replied: &mut Vec<Instant>,
+        _: &mut Vec<u8>,
+    ) -> Result<usize> {
+        let mut consumed = 0;
+        while let Some(length) = self.reply_length(&input[consumed..])? {
+            consumed += length;
+            match self.sent.pop_front() {
+                Some(sent) => replied.push(sent),
+                None => bail!("memcached sent a reply without a request"),
             }
         }
-        Ok(taken)
+        Ok(consumed)
     }
 }
 
@@ -78,29 +83,29 @@ impl Protocol for Memcached {
 mod tests {
     use super::*;
 
-    fn take(fill: bool, asked: usize, input: &str) -> Result<(usize, usize)> {
+    fn consume(fill: bool, requests: usize, input: &str) -> Result<(usize, usize)> {
         let mut memcached = Memcached::new(3, fill);
         let (mut out, mut replied) = (Vec::new(), Vec::new());
-        for _ in 0..asked {
+        for _ in 0..requests {
             memcached.request(1, Instant::now(), &mut out);
         }
-        let taken = memcached.take(input.as_bytes(), &mut replied, &mut out)?;
-        Ok((taken, replied.len()))
+        let consumed = memcached.consume(input.as_bytes(), &mut replied, &mut out)?;
+        Ok((consumed, replied.len()))
     }
 
     #[test]
-    fn whole_replies_are_taken_and_parts_wait() {
+    fn complete_replies_are_consumed_and_partial_ones_wait() {
         let one = "VALUE key-00000001 0 3\r\nabc\r\nEND\r\n";
         let input = format!("{one}{}", &one[..20]);
-        assert_eq!(take(false, 2, &input).expect("good"), (one.len(), 1));
-        assert_eq!(take(true, 2, "STORED\r\nSTO").expect("good"), (8, 1));
+        assert_eq!(consume(false, 2, &input).expect("valid"), (one.len(), 1));
+        assert_eq!(consume(true, 2, "STORED\r\nSTO").expect("valid"), (8, 1));
     }
 
     #[test]
     fn a_miss_a_wrong_length_and_an_error_end_the_run() {
-        assert!(take(false, 1, "END\r\n").is_err());
-        assert!(take(false, 1, "VALUE key-00000001 0 4\r\nabcd\r\nEND\r\n").is_err());
-        assert!(take(false, 1, "SERVER_ERROR\r\n").is_err());
-        assert!(take(false, 0, "VALUE key-00000001 0 3\r\nabc\r\nEND\r\n").is_err());
+        assert!(consume(false, 1, "END\r\n").is_err());
+        assert!(consume(false, 1, "VALUE key-00000001 0 4\r\nabcd\r\nEND\r\n").is_err());
+        assert!(consume(false, 1, "SERVER_ERROR\r\n").is_err());
+        assert!(consume(false, 0, "VALUE key-00000001 0 3\r\nabc\r\nEND\r\n").is_err());
     }
 }
