@@ -88,7 +88,7 @@ pub(crate) struct Counts {
 #[derive(Default)]
 struct Progress {
     tries: u32,
-    /// The most telling failure of the current round, or of an earlier one while this has none.
+    /// The most specific failure of the current round, or of an earlier one while this has none.
     last: Option<Failure>,
     last_is_of_earlier_round: bool,
 }

@@ -236,7 +236,7 @@ impl MemberError {
 }
 
 impl Failure {
-    /// How much the failure says about the cause; of one round, the most telling one is reported.
+    /// How specific the failure is about the cause; the most specific one of a round is reported.
     pub(crate) fn rank(&self) -> u8 {
         match self {
             Self::Answered(answer) => 1 + u8::from(answer.is_of_origin()),
@@ -257,7 +257,7 @@ fn at_origin(group: &str, answer: &MemberError) -> String {
 
 fn unavailable(tries: u32, last: &Failure) -> String {
     match (tries, last) {
-        (0, _) => "no member is known".into(),
+        (0, _) => "no member answered, since none is known".into(),
         (1, Failure::Answered(_)) => "no member could serve the call in 1 try".into(),
         (tries, Failure::Answered(_)) => format!("no member could serve the call in {tries} tries"),
         (1, _) => "no member answered in 1 try".into(),

@@ -30,7 +30,7 @@ use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// How long a connection to an address that nobody has takes to fail.
+/// Time in which a connection to an unassigned address fails.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a member behaves.
@@ -41,7 +41,7 @@ pub(crate) enum Mode {
     Hang,
     /// Refuses connections and breaks open ones.
     Refuse,
-    /// Nobody has its address: open connections break, and new ones time out.
+    /// Its address is unassigned: open connections break, and new ones time out.
     Vanished,
     /// Accepts connections and never sends a byte.
     Mute,

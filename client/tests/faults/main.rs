@@ -214,7 +214,9 @@ async fn a_name_without_an_address_is_in_the_error() {
     let lab = Lab::with_members(1);
     let client = lab.builder_for(["shop:7600".into()]).build().expect("valid");
     let (ended, _) = timed(client.get("students", "Tom")).await;
-    let Err(Error::Unavailable { last, .. }) = ended else { panic!("{ended:?}") };
+    let error = ended.expect_err("no address");
+    assert_eq!(error.to_string(), "no member answered, since none is known");
+    let Error::Unavailable { last, .. } = error else { panic!("{error:?}") };
     assert_eq!(last.to_string(), "shop has no address: no such name");
 }
 

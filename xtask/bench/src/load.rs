@@ -162,16 +162,16 @@ impl Mark {
             |percent: usize| latencies[(latencies.len() - 1) * percent / 100] as f64 / 1_000.0;
         let (server, client) = (now.server - self.server, now.client - self.client);
         let wall = now.at.duration_since(self.at);
-        let ours = (server + client) as f64 / cpu::processors()? as f64;
+        let measured = (server + client) as f64 / cpu::processors()? as f64;
         // The machine's clock has ticks of ten milliseconds, so an idle machine can give a negative.
-        let foreign = (now.machine - self.machine) as f64 - ours;
+        let others = (now.machine - self.machine) as f64 - measured;
         Ok(Figures {
             operations_per_second: count / wall.as_secs_f64(),
             server_us: server as f64 / 1_000.0 / count,
             client_us: client as f64 / 1_000.0 / count,
             p50_us: percentile(50),
             p99_us: percentile(99),
-            foreign_percent: (foreign / wall.as_nanos() as f64 * 100.0).max(0.0),
+            foreign_percent: (others / wall.as_nanos() as f64 * 100.0).max(0.0),
         })
     }
 }
