@@ -52,13 +52,13 @@ impl Client {
     ) -> Vec<Vec<usize>> {
         let mut by_owner: Vec<(Option<usize>, Vec<usize>)> = Vec::new();
         for at in missing {
-            let owner = self.inner.caller.directory.owner(group, &keys[at]);
+            let owner = self.inner.dispatcher.directory.owner(group, &keys[at]);
             match by_owner.iter_mut().find(|(o, _)| *o == owner) {
                 Some((_, batch)) => batch.push(at),
                 None => by_owner.push((owner, vec![at])),
             }
         }
-        let size = self.inner.caller.settings.batch_keys;
+        let size = self.inner.dispatcher.settings.batch_keys;
         by_owner.iter().flat_map(|(_, batch)| batch.chunks(size).map(<[_]>::to_vec)).collect()
     }
 
@@ -68,10 +68,10 @@ impl Client {
         keys: Vec<Bytes>,
         fence: Option<Fence>,
     ) -> Vec<Result<Answer, Error>> {
-        let limit = self.inner.caller.settings.max_answer_bytes;
+        let limit = self.inner.dispatcher.settings.max_answer_bytes;
         let explain = self.inner.near.is_some();
         let route = Route::Owner { group, key: &keys[0] };
-        let call = self.inner.caller.call(self.timeout, route, |channel, left| {
+        let call = self.inner.dispatcher.call(self.timeout, route, |channel, left| {
             let expected = keys.len();
             let request = GetManyRequest { group: group.into(), keys: keys.clone(), explain };
             async move {

@@ -70,7 +70,7 @@ pub(crate) struct Reply<T> {
 }
 
 /// Makes the calls of one client and its clones.
-pub(crate) struct Caller {
+pub(crate) struct Dispatcher {
     pub(crate) directory: Arc<Directory>,
     pub(crate) settings: Settings,
     pub(crate) counts: Counts,
@@ -94,7 +94,7 @@ struct Progress {
 }
 
 /// Why a try gave no answer.
-enum Miss {
+enum FailedTry {
     /// The call is over.
     Final(MemberError),
     /// Try another member; this one answered if `reached`.
@@ -104,13 +104,13 @@ enum Miss {
 }
 
 /// Why a round gave no answer.
-enum RoundEnd {
+enum FailedRound {
     Final(Error),
-    Failed,
+    NoAnswer,
     Pushback { delay: Duration, answer: MemberError },
 }
 
-impl Caller {
+impl Dispatcher {
     pub(crate) fn new(directory: Arc<Directory>, settings: Settings) -> Self {
         Self {
             directory,
@@ -148,10 +148,10 @@ impl Caller {
         attempt: impl Attempt<T>,
     ) -> Result<T, Error> {
         let deadline = Instant::now() + limit;
-        self.attempt(member, deadline, &attempt).await.map_err(|miss| match miss {
-            Miss::Final(answer) => Error::of_answer("", answer),
-            Miss::Another { failure, .. } => Error::of_failure("", 1, failure),
-            Miss::Pushback { answer, .. } => Error::Overloaded(answer),
+        self.attempt(member, deadline, &attempt).await.map_err(|failed| match failed {
+            FailedTry::Final(answer) => Error::of_answer("", answer),
+            FailedTry::Another { failure, .. } => Error::of_failure("", 1, failure),
+            FailedTry::Pushback { answer, .. } => Error::Overloaded(answer),
         })
     }
 
@@ -180,7 +180,7 @@ impl Caller {
             let returns = self.directory.returns();
             let end = match self.round(route, deadline, progress, attempt).await {
                 Ok(reply) => return Ok(reply),
-                Err(RoundEnd::Final(error)) => return Err(error),
+                Err(FailedRound::Final(error)) => return Err(error),
                 Err(end) => end,
             };
             failed += 1;
@@ -189,11 +189,11 @@ impl Caller {
             };
             match end {
                 // Waiting is pointless: the caller learns at once when to retry.
-                RoundEnd::Pushback { delay, .. } if Instant::now() + delay >= deadline => {
+                FailedRound::Pushback { delay, .. } if Instant::now() + delay >= deadline => {
                     return Err(give_up(route, end, progress));
                 }
                 // The member is alive: only time makes it ready.
-                RoundEnd::Pushback { delay, .. } => tokio::time::sleep(delay).await,
+                FailedRound::Pushback { delay, .. } => tokio::time::sleep(delay).await,
                 _ => self.directory.wait_for_return(returns, delay).await,
             }
         }
@@ -205,11 +205,11 @@ impl Caller {
         deadline: Instant,
         progress: &mut Progress,
         attempt: &impl Attempt<T>,
-    ) -> Result<Reply<T>, RoundEnd> {
+    ) -> Result<Reply<T>, FailedRound> {
         progress.last_is_of_earlier_round = true;
         if let Err(failure) = self.directory.ensure_members().await {
             progress.record(failure);
-            return Err(RoundEnd::Failed);
+            return Err(FailedRound::NoAnswer);
         }
         let members = self.directory.route(route.group(), route.key());
         let mut unavailable = 0;
@@ -218,18 +218,18 @@ impl Caller {
             progress.tries += 1;
             match self.attempt(&member, deadline, attempt).await {
                 Ok(message) => return Ok(Reply { member, message }),
-                Err(Miss::Final(answer)) => {
-                    return Err(RoundEnd::Final(Error::of_answer(route.group(), answer)));
+                Err(FailedTry::Final(answer)) => {
+                    return Err(FailedRound::Final(Error::of_answer(route.group(), answer)));
                 }
-                Err(Miss::Another { failure, reached }) => {
+                Err(FailedTry::Another { failure, reached }) => {
                     tracing::debug!(member = member.address(), %failure, "try failed");
                     only_not_grpc &= matches!(failure, Failure::NotGrpc { .. });
                     progress.record(failure);
                     unavailable += u32::from(reached);
                 }
-                Err(Miss::Pushback { delay, answer }) => {
+                Err(FailedTry::Pushback { delay, answer }) => {
                     progress.record(Failure::Answered(answer.clone()));
-                    return Err(RoundEnd::Pushback { delay, answer });
+                    return Err(FailedRound::Pushback { delay, answer });
                 }
             }
             if unavailable >= UNAVAILABLE_PER_ROUND {
@@ -237,7 +237,11 @@ impl Caller {
             }
         }
         // A wrong port stays wrong however often it is tried.
-        Err(if only_not_grpc { RoundEnd::Final(progress.error(route)) } else { RoundEnd::Failed })
+        Err(if only_not_grpc {
+            FailedRound::Final(progress.error(route))
+        } else {
+            FailedRound::NoAnswer
+        })
     }
 
     async fn attempt<T>(
@@ -245,7 +249,7 @@ impl Caller {
         member: &Arc<Member>,
         deadline: Instant,
         attempt: &impl Attempt<T>,
-    ) -> Result<T, Miss> {
+    ) -> Result<T, FailedTry> {
         let started = Instant::now();
         let try_ends = deadline.min(started + self.settings.try_timeout);
         let left = deadline.saturating_duration_since(started);
@@ -254,25 +258,25 @@ impl Caller {
             let channel = member.channel(self.directory.network()).await?;
             Ok(attempt(channel, left).await)
         });
-        let miss = match tried.await {
+        let failed = match tried.await {
             Ok(Ok(Ok(message))) => {
                 member.set_down(false);
                 return Ok(message);
             }
             Ok(Ok(Err(status))) => classify(member, &status),
-            Ok(Err(failure)) => Miss::Another { failure, reached: false },
+            Ok(Err(failure)) => FailedTry::Another { failure, reached: false },
             Err(_) => {
                 let address = member.address().to_owned();
                 let failure = Failure::Silent { address, after: try_ends - started };
-                Miss::Another { failure, reached: false }
+                FailedTry::Another { failure, reached: false }
             }
         };
         self.counts.failed_tries.fetch_add(1, Ordering::Relaxed);
-        match miss {
-            Miss::Another { reached: false, .. } => self.directory.lost(member),
+        match failed {
+            FailedTry::Another { reached: false, .. } => self.directory.lost(member),
             _ => _ = member.set_down(false),
         }
-        Err(miss)
+        Err(failed)
     }
 }
 
@@ -300,32 +304,32 @@ impl Drop for QueuePlace<'_> {
     }
 }
 
-fn classify(member: &Member, status: &Status) -> Miss {
+fn classify(member: &Member, status: &Status) -> FailedTry {
     let address = || member.address().to_owned();
     let answer = || member_error(member.address(), status);
     match judge(status) {
         Verdict::Unreachable => {
             member.disconnect();
             let failure = Failure::Connection { address: address(), message: root_cause(status) };
-            Miss::Another { failure, reached: false }
+            FailedTry::Another { failure, reached: false }
         }
         Verdict::NotGrpc { problem } => {
             member.disconnect();
             let failure = Failure::NotGrpc { address: address(), problem };
-            Miss::Another { failure, reached: false }
+            FailedTry::Another { failure, reached: false }
         }
         Verdict::TryAnother => {
-            Miss::Another { failure: Failure::Answered(answer()), reached: true }
+            FailedTry::Another { failure: Failure::Answered(answer()), reached: true }
         }
-        Verdict::Pushback(delay) => Miss::Pushback { delay, answer: answer() },
-        Verdict::Final => Miss::Final(answer()),
+        Verdict::Pushback(delay) => FailedTry::Pushback { delay, answer: answer() },
+        Verdict::Final => FailedTry::Final(answer()),
     }
 }
 
-fn give_up(route: Route<'_>, end: RoundEnd, progress: &mut Progress) -> Error {
+fn give_up(route: Route<'_>, end: FailedRound, progress: &mut Progress) -> Error {
     match end {
-        RoundEnd::Final(error) => error,
-        RoundEnd::Pushback { answer, .. } => Error::Overloaded(answer),
-        RoundEnd::Failed => progress.error(route),
+        FailedRound::Final(error) => error,
+        FailedRound::Pushback { answer, .. } => Error::Overloaded(answer),
+        FailedRound::NoAnswer => progress.error(route),
     }
 }

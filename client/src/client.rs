@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::answer::{Answer, from_result};
-use crate::call::{Attempt, Caller, Route};
+use crate::call::{Attempt, Dispatcher, Route};
 use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -44,7 +44,7 @@ pub struct Client {
 }
 
 pub(crate) struct Inner {
-    pub(crate) caller: Caller,
+    pub(crate) dispatcher: Dispatcher,
     pub(crate) near: Option<Near>,
 }
 
@@ -91,8 +91,8 @@ impl Client {
         let near = (settings.near_bytes > 0 && !settings.near_ttl.is_zero())
             .then(|| Near::new(settings.near_bytes, settings.near_ttl));
         let timeout = settings.timeout;
-        let caller = Caller::new(directory, settings);
-        Self { inner: Arc::new(Inner { caller, near }), timeout }
+        let dispatcher = Dispatcher::new(directory, settings);
+        Self { inner: Arc::new(Inner { dispatcher, near }), timeout }
     }
 
     /// The same client with another time limit for its calls.
@@ -143,9 +143,9 @@ impl Client {
     }
 
     async fn read_plain(&self, group: &str, key: &Bytes) -> Result<Answer, Error> {
-        let limit = self.inner.caller.settings.max_answer_bytes;
+        let limit = self.inner.dispatcher.settings.max_answer_bytes;
         let route = Route::Owner { group, key };
-        let call = self.inner.caller.call(self.timeout, route, |channel, left| {
+        let call = self.inner.dispatcher.call(self.timeout, route, |channel, left| {
             let request = GetRequest { group: group.into(), key: key.clone(), explain: false };
             async move {
                 match cache(channel, limit).get(with_timeout(request, left)).await {
@@ -162,9 +162,9 @@ impl Client {
 
     /// A batch of one key, because only a batch explains an absent key.
     async fn read_explained(&self, group: &str, key: &Bytes) -> Result<Answer, Error> {
-        let limit = self.inner.caller.settings.max_answer_bytes;
+        let limit = self.inner.dispatcher.settings.max_answer_bytes;
         let route = Route::Owner { group, key };
-        let call = self.inner.caller.call(self.timeout, route, |channel, left| {
+        let call = self.inner.dispatcher.call(self.timeout, route, |channel, left| {
             let keys = vec![key.clone()];
             let request = GetManyRequest { group: group.into(), keys, explain: true };
             async move {
@@ -200,7 +200,7 @@ impl Client {
         // Before the call, so that this client's reads miss at once; after it, because a read in
         // between may have reached a member that still had the value.
         drop_copies();
-        let call = self.inner.caller.call(self.timeout, Route::Any, |channel, left| {
+        let call = self.inner.dispatcher.call(self.timeout, Route::Any, |channel, left| {
             let request = InvalidateRequest { group: group.into(), keys: keys.clone() };
             async move {
                 let request = with_timeout(request, left);
@@ -218,10 +218,11 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn ring(&self) -> Result<RingResponse, Error> {
-        let call = self.inner.caller.call(self.timeout, Route::Any, |channel, left| async move {
-            let request = with_timeout(RingRequest {}, left);
-            Ok(AdminClient::new(channel).ring(request).await?.into_inner())
-        });
+        let call =
+            self.inner.dispatcher.call(self.timeout, Route::Any, |channel, left| async move {
+                let request = with_timeout(RingRequest {}, left);
+                Ok(AdminClient::new(channel).ring(request).await?.into_inner())
+            });
         Ok(call.await?.message)
     }
 
@@ -271,18 +272,18 @@ impl Client {
         &self,
         attempt: impl Attempt<T> + Clone,
     ) -> Result<Vec<MemberAnswer<T>>, Error> {
-        let caller = &self.inner.caller;
-        let directory = &caller.directory;
+        let dispatcher = &self.inner.dispatcher;
+        let directory = &dispatcher.directory;
         let unknown = |last| Error::Unavailable { tries: 0, last };
         directory.ensure_members().await.map_err(unknown)?;
-        if caller.settings.follow_ring {
+        if dispatcher.settings.follow_ring {
             directory.refresh().await;
         }
         let members = directory.members();
         let answers = members.iter().map(|member| {
             let attempt = attempt.clone();
             async move {
-                let answer = caller.call_member(member, self.timeout, attempt).await;
+                let answer = dispatcher.call_member(member, self.timeout, attempt).await;
                 MemberAnswer { address: member.address().to_owned(), answer }
             }
         });
@@ -295,8 +296,8 @@ impl Client {
         let (near_hits, near_misses, near_bytes) =
             self.inner.near.as_ref().map_or((0, 0, 0), Near::stats);
         Stats {
-            tries: self.inner.caller.counts.tries.load(Ordering::Relaxed),
-            failed_tries: self.inner.caller.counts.failed_tries.load(Ordering::Relaxed),
+            tries: self.inner.dispatcher.counts.tries.load(Ordering::Relaxed),
+            failed_tries: self.inner.dispatcher.counts.failed_tries.load(Ordering::Relaxed),
             near_hits,
             near_misses,
             near_bytes,
@@ -305,7 +306,7 @@ impl Client {
 
     pub(crate) fn learn_from(&self, answer: &Answer) {
         if let Some(explanation) = answer.explanation() {
-            self.inner.caller.directory.saw_revision(explanation.ring_revision);
+            self.inner.dispatcher.directory.saw_revision(explanation.ring_revision);
         }
     }
 }
@@ -313,7 +314,7 @@ impl Client {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
-            .field("settings", &self.inner.caller.settings)
+            .field("settings", &self.inner.dispatcher.settings)
             .finish_non_exhaustive()
     }
 }

@@ -145,7 +145,7 @@ pub(crate) async fn channel(network: &dyn Network, address: &str) -> Result<Grpc
                 Ok(MapResult::new(channel, require_grpc as fn(_) -> _))
             }
             Ok(bytes) => {
-                let problem = format!("its first bytes are {:?}, not HTTP/2", quote(&bytes));
+                let problem = describe(&bytes);
                 Err(Failure::NotGrpc { address: address.to_owned(), problem })
             }
             Err(_) => Err(failure("the connection ended in the HTTP/2 handshake".into())),
@@ -181,15 +181,21 @@ fn observe_first_bytes(
 const FRAME_TYPE_AT: usize = 3;
 /// The type of the frame with which a server begins. Source: RFC 9113, sections 3.4 and 6.5.
 const SETTINGS: u8 = 4;
+/// The first byte of a TLS server's answer to anything but TLS. Source: RFC 8446, section 5.1.
+const TLS_ALERT: u8 = 21;
 
 fn starts_http2(first_bytes: &[u8]) -> bool {
     first_bytes.get(FRAME_TYPE_AT) == Some(&SETTINGS)
 }
 
-/// The first line, for an error message.
-fn quote(bytes: &[u8]) -> String {
-    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    String::from_utf8_lossy(line).into_owned()
+/// What a server that does not begin with HTTP/2 sent, for an error message.
+fn describe(first_bytes: &[u8]) -> String {
+    if first_bytes.first() == Some(&TLS_ALERT) {
+        return "it expects TLS".into();
+    }
+    let mut lines = first_bytes.split(|byte| matches!(byte, b'\r' | b'\n'));
+    let line = String::from_utf8_lossy(lines.next().unwrap_or_default());
+    format!("its first bytes are {line:?}, not HTTP/2")
 }
 
 /// Refuses a response that is not gRPC, as a web server's, instead of reading a status into it.
@@ -229,7 +235,10 @@ mod tests {
     fn an_http2_server_begins_with_settings() {
         assert!(starts_http2(&[0, 0, 0, 4, 0, 0, 0, 0, 0]));
         assert!(!starts_http2(b"HTTP/1.1 400 Bad Request"));
-        assert!(!starts_http2(&[0x15, 3, 3, 0, 2, 2, 70]), "a TLS alert");
-        assert_eq!(quote(b"HTTP/1.1 400 Bad Request\r\nDate: x"), "HTTP/1.1 400 Bad Request");
+        let expected = "its first bytes are \"HTTP/1.1 400 Bad Request\", not HTTP/2";
+        assert_eq!(describe(b"HTTP/1.1 400 Bad Request\r\nDate: x"), expected);
+        let alert = [21, 3, 3, 0, 2, 2, 70];
+        assert!(!starts_http2(&alert));
+        assert_eq!(describe(&alert), "it expects TLS");
     }
 }

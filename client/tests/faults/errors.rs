@@ -121,7 +121,7 @@ async fn the_http2_handshake_has_a_time_limit_of_its_own() {
     let builder = lab.builder().try_timeout(ms(60_000)).timeout(ms(90_000));
     let client = builder.retry(Retry::never()).build().expect("valid");
     let (ended, took) = timed(client.get("students", "Tom")).await;
-    assert_eq!(took, ms(2000));
+    assert!(took >= ms(2000) && took < ms(2010), "{took:?}");
     let Err(Error::Unavailable { last, .. }) = ended else { panic!("{ended:?}") };
     assert!(matches!(last, Failure::Connection { .. }), "{last:?}");
     let text = format!("{} cannot be reached: no HTTP/2 handshake within 2000 ms", address(0));
