@@ -107,18 +107,20 @@ pub fn endpoint(address: &str) -> io::Result<Endpoint> {
         .map_err(invalid)
 }
 
-/// A channel whose calls fail with [`NotGrpc`] when the response is not gRPC.
+/// A channel whose calls fail with [`ChannelError::NotGrpc`] when the response is not gRPC.
 pub(crate) type GrpcChannel =
     MapResult<Channel, fn(Result<Response<Body>, transport::Error>) -> GrpcResponse>;
 
-type GrpcResponse = Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>>;
+type GrpcResponse = Result<Response<Body>, ChannelError>;
 
-/// A server sent something other than gRPC.
+/// Why a call has no gRPC response.
 #[derive(Debug, thiserror::Error)]
-#[error("the server does not speak gRPC: {problem}")]
-pub(crate) struct NotGrpc {
-    /// What it sent instead.
-    pub(crate) problem: String,
+pub(crate) enum ChannelError {
+    #[error(transparent)]
+    Transport(#[from] transport::Error),
+    /// The server sent something else, which `problem` describes.
+    #[error("the server does not speak gRPC: {problem}")]
+    NotGrpc { problem: String },
 }
 
 /// Opens a channel over one connection. Once that has ended every call fails at once: a channel
@@ -210,7 +212,7 @@ fn require_grpc(result: Result<Response<Body>, transport::Error>) -> GrpcRespons
         return Ok(response);
     }
     let problem = format!("it answered HTTP {}", response.status().as_u16());
-    Err(NotGrpc { problem }.into())
+    Err(ChannelError::NotGrpc { problem })
 }
 
 #[cfg(test)]

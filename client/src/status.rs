@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::error::MemberError;
-use crate::network::NotGrpc;
+use crate::network::ChannelError;
 
 /// Trailer with the milliseconds after which to retry; a negative number means never.
 /// Source: gRFC A6, "Pushback".
@@ -40,9 +40,11 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(status: &Status) -> Verdict {
     // Only a status created on this side has a source: the transport's error.
     if let Some(source) = status.source() {
-        return match source.downcast_ref::<NotGrpc>() {
-            Some(NotGrpc { problem }) => Verdict::NotGrpc { problem: problem.clone() },
-            None => Verdict::Unreachable,
+        return match source.downcast_ref() {
+            Some(ChannelError::NotGrpc { problem }) => {
+                Verdict::NotGrpc { problem: problem.clone() }
+            }
+            _ => Verdict::Unreachable,
         };
     }
     match status.code() {
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn a_server_without_grpc_is_not_a_broken_connection() {
         let problem = "it answered HTTP 404".to_owned();
-        let status = Status::from_error(NotGrpc { problem: problem.clone() }.into());
+        let status = Status::from_error(ChannelError::NotGrpc { problem: problem.clone() }.into());
         assert_eq!(judge(&status), Verdict::NotGrpc { problem });
         assert_eq!(judge(&Status::from_error("broken pipe".into())), Verdict::Unreachable);
     }
