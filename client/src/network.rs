@@ -118,6 +118,9 @@ type GrpcResponse = Result<Response<Body>, ChannelError>;
 pub(crate) enum ChannelError {
     #[error(transparent)]
     Transport(#[from] transport::Error),
+    /// A proxy has no member behind it now.
+    #[error("a proxy answered HTTP {status} in its place")]
+    Proxy { status: u16 },
     /// The server sent something else, which `problem` describes.
     #[error("the server does not speak gRPC: {problem}")]
     NotGrpc { problem: String },
@@ -150,7 +153,9 @@ pub(crate) async fn channel(network: &dyn Network, address: &str) -> Result<Grpc
                 let problem = describe(&bytes);
                 Err(Failure::NotGrpc { address: address.to_owned(), problem })
             }
-            Err(_) => Err(failure("the connection ended in the HTTP/2 handshake".into())),
+            Err(_) => {
+                Err(failure("the server closed the connection in the HTTP/2 handshake".into()))
+            }
         }
     };
     let limit = HANDSHAKE_LIMIT;
@@ -200,19 +205,18 @@ fn describe(first_bytes: &[u8]) -> String {
     format!("its first bytes are {line:?}, not HTTP/2")
 }
 
-/// Refuses a response that is not gRPC, as a web server's, instead of reading a status into it.
+/// Refuses a response that is not gRPC, such as a web page, instead of decoding it as a message.
 fn require_grpc(result: Result<Response<Body>, transport::Error>) -> GrpcResponse {
     let response = result?;
     let headers = response.headers();
     let is_grpc = headers.contains_key("grpc-status")
         || headers.get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
-    // Proxies answer so in place of a member; tonic reads these codes as UNAVAILABLE.
-    let is_unavailable = matches!(response.status().as_u16(), 429 | 502..=504);
-    if is_grpc || is_unavailable {
-        return Ok(response);
+    match response.status().as_u16() {
+        _ if is_grpc => Ok(response),
+        // The codes that gRPC maps to UNAVAILABLE. Source: grpc, doc/http-grpc-status-mapping.md.
+        status @ (429 | 502..=504) => Err(ChannelError::Proxy { status }),
+        status => Err(ChannelError::NotGrpc { problem: format!("it answered HTTP {status}") }),
     }
-    let problem = format!("it answered HTTP {}", response.status().as_u16());
-    Err(ChannelError::NotGrpc { problem })
 }
 
 #[cfg(test)]
@@ -225,12 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn a_web_page_is_not_a_grpc_response_and_a_proxy_may_be_unavailable() {
+    fn a_web_page_is_not_a_grpc_response() {
         assert!(response(200, "application/grpc+proto").is_ok());
         let error = response(404, "text/plain").expect_err("a web server");
         assert_eq!(error.to_string(), "the server does not speak gRPC: it answered HTTP 404");
         assert!(response(200, "text/html").is_err());
-        assert!(response(503, "text/html").is_ok());
+        let error = response(503, "text/html").expect_err("a proxy");
+        assert_eq!(error.to_string(), "a proxy answered HTTP 503 in its place");
     }
 
     #[test]

@@ -99,8 +99,10 @@ async fn a_proxy_without_a_member_is_retried() {
     lab.set(0, Mode::Web(503));
     let client = lab.builder().build().expect("valid");
     let (ended, _) = timed(client.get("students", "Tom")).await;
-    assert_eq!(ended.expect_err("no member").kind(), "unavailable");
-    assert_eq!(client.stats().tries, 4, "four rounds");
+    let Err(Error::Unavailable { tries, last }) = ended else { panic!("{ended:?}") };
+    assert_eq!(tries, 4, "four rounds");
+    let text = format!("{} cannot be reached: a proxy answered HTTP 503 in its place", address(0));
+    assert_eq!(last.to_string(), text);
 }
 
 #[tokio::test(start_paused = true)]

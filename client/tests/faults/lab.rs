@@ -264,6 +264,7 @@ async fn hold(connection: DuplexStream) {
 async fn refuse_http2(mut connection: DuplexStream) {
     let _ = connection.read(&mut [0; 1024]).await;
     let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    let _ = connection.read_to_end(&mut Vec::new()).await;
 }
 
 async fn serve_web(connection: DuplexStream, status: u16) {
