@@ -104,11 +104,21 @@ fn reply(answer: Answer) -> ReadReply {
 
 impl From<Error> for ErrorReply {
     fn from(error: Error) -> Self {
-        Self {
-            code: error.code(),
-            reason: String::new(),
-            message: error.to_string(),
-            retry_after: error.retry_after(),
+        // A member's answer passes unchanged, also if the client retried it until the deadline: it
+        // says why there is no value.
+        match error.answer() {
+            Some(answer) => Self {
+                code: answer.code,
+                reason: answer.reason.clone().unwrap_or_default(),
+                message: answer.message.clone(),
+                retry_after: answer.retry_after,
+            },
+            None => Self {
+                code: error.code(),
+                reason: String::new(),
+                message: error.to_string(),
+                retry_after: None,
+            },
         }
     }
 }

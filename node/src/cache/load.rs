@@ -140,7 +140,7 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> 
         }
         Err(error) => {
             group.metrics.load_error(LoadTarget::Origin);
-            if !is_of_key(&error) {
+            if !is_about_key(&error) {
                 group.suspend_origin(cache.0.clock.now_ms());
             }
             tracing::debug!(group = %group.name, kind = error.kind(), %error, "load failed");
@@ -150,7 +150,7 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> 
 }
 
 /// True if the error says nothing about the state of the origin.
-fn is_of_key(error: &Error) -> bool {
+fn is_about_key(error: &Error) -> bool {
     matches!(error, Error::Origin { source, .. } if matches!(**source, origin::Error::Key))
 }
 

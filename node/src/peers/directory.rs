@@ -67,7 +67,7 @@ impl Peers {
             .map(|(name, registration)| {
                 unchanged_peer(&old, name, registration).unwrap_or_else(|| {
                     let address = &registration.metadata.peer_address;
-                    Arc::new(Peer::start(name, address, context.clone()))
+                    Arc::new(Peer::start(name, address, context))
                 })
             })
             .collect();

@@ -45,7 +45,7 @@ impl Refusal {
 
 impl Peer {
     /// Starts the peer's tasks. They end when the peer is dropped.
-    pub(super) fn start(name: &str, address: &str, context: Arc<PeerContext>) -> Self {
+    pub(super) fn start(name: &str, address: &str, context: &Arc<PeerContext>) -> Self {
         let _runtime = context.tasks.handle().enter();
         let (queue, pending) = mpsc::channel(QUEUE_LIMIT);
         let link = Arc::new(Link::new(name, address, context.clone()));

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use larder_client::Client;
+use larder_proto::v1::cache_client::CacheClient;
+use larder_proto::v1::{GetManyRequest, Outcome};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -43,6 +45,32 @@ async fn a_silent_owner_is_distinguished_from_a_failing_origin() {
 fn parts(status: &Status) -> (Code, String, String) {
     let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
     (status.code(), reason.unwrap_or_default(), status.message().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_passes_on_the_code_the_reason_and_the_message_of_a_member() {
+    let cluster = Cluster::start(3).await;
+    let sidecar = cluster.start_sidecar().await;
+    let mut client = CacheClient::new(cluster.channel_to(sidecar.addresses().grpc));
+    for (group, key, expected) in [
+        (GROUP, "fails", "ORIGIN_FAILED"),
+        ("nobody", "Tom", "UNKNOWN_GROUP"),
+        (GROUP, "", "EMPTY_KEY"),
+    ] {
+        let at_member = get(cluster.client(0), group, key).await.expect_err("planned");
+        let at_sidecar = get(client.clone(), group, key).await.expect_err("planned");
+        assert_eq!(parts(&at_sidecar), parts(&at_member));
+        assert_eq!(parts(&at_sidecar).1, expected);
+    }
+    let keys = vec!["Tom".into(), "fails".into()];
+    let request = GetManyRequest { group: GROUP.into(), keys, explain: false };
+    let response = client.get_many(request).await.expect("a response").into_inner();
+    let [found, failed] = &response.results[..] else { panic!("{response:?}") };
+    assert_eq!((found.outcome(), failed.outcome()), (Outcome::Found, Outcome::Error));
+    assert_eq!(failed.reason, "ORIGIN_FAILED");
+    assert!(failed.message.contains("origin of group \"students\" failed"), "{failed:?}");
+    assert!(sidecar.drain().await);
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
