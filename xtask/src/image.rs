@@ -6,12 +6,13 @@
 //! container engine or talks to a registry.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -50,12 +51,34 @@ pub(crate) struct Archive {
     pub(crate) file: PathBuf,
 }
 
-/// Builds and writes all images, and prints where they are and how big.
+/// Builds and writes all images, prints where they are and how big, and checks their sizes.
 ///
 /// # Errors
-/// When a program cannot be built or an archive cannot be written.
+/// When a program cannot be built, an archive cannot be written, or an image is too large.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    show(&build(args.output.as_deref())?)
+    let archives = build(args.output.as_deref())?;
+    show(&archives)?;
+    for archive in &archives {
+        check_size(archive)?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// When an image is larger than it may be. The demo's database makes the command larger than a member;
+/// etcd's size is its own.
+fn check_size(archive: &Archive) -> Result<()> {
+    let limit_mb = match archive.file.file_stem().and_then(OsStr::to_str) {
+        Some(NODE | OPERATOR) => 20,
+        _ => 30,
+    };
+    let bytes = fs::metadata(&archive.file)?.len();
+    ensure!(
+        bytes <= limit_mb * 1_000_000,
+        "{} has {bytes} bytes; the limit is {limit_mb} MB",
+        archive.name
+    );
+    Ok(())
 }
 
 /// Prints where images are and how big.
@@ -272,6 +295,21 @@ mod tests {
         assert!(is_current(&made, &[&old]));
         assert!(!is_current(&made, &[&old, &new]));
         assert!(!is_current(&folder.path().join("none"), &[&old]));
+    }
+
+    #[test]
+    fn an_image_above_its_limit_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sized = |name: &str, megabytes: u64| {
+            let file = folder.path().join(format!("{name}.tar"));
+            let made = fs::File::create(&file).expect("created");
+            made.set_len(megabytes * 1_000_000).expect("a sparse file");
+            check_size(&Archive { name: name.into(), file })
+        };
+        sized(NODE, 20).expect("at the limit");
+        let error = sized(OPERATOR, 21).expect_err("above").to_string();
+        assert_eq!(error, "larder-operator has 21000000 bytes; the limit is 20 MB");
+        sized(COMMAND, 30).expect("at its own limit");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::bench;
+use crate::{bench, test};
 
 /// `cargo xtask soak`
 #[derive(clap::Args)]
@@ -17,6 +17,16 @@ enum Subject {
     /// Fills the cache engine to three times its capacity, replaces its entries for minutes, and checks
     /// that resident memory stays flat.
     Engine(bench::Soak),
+    /// Runs the Kubernetes tests on the published images (release builds, ten minutes the first time) and
+    /// checks the resident memory of members and operator.
+    Cluster(Cluster),
+}
+
+/// `cargo xtask soak cluster`
+#[derive(clap::Args)]
+struct Cluster {
+    /// Runs only tests whose names contain one of these.
+    filters: Vec<String>,
 }
 
 /// Runs until the time is up.
@@ -24,6 +34,8 @@ enum Subject {
 /// # Errors
 /// When the build or the check fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Subject::Engine(args) = &args.subject;
-    bench::soak(args)
+    match &args.subject {
+        Subject::Engine(args) => bench::soak(args),
+        Subject::Cluster(args) => test::published_images(&args.filters),
+    }
 }

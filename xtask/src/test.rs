@@ -19,7 +19,7 @@ mod report;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::ahead::Ahead;
@@ -130,6 +130,23 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Runs the Kubernetes tier on the published images, with the tests of resident memory.
+///
+/// # Errors
+/// When a test fails or the tier cannot run.
+pub(crate) fn published_images(filters: &[String]) -> Result<()> {
+    let options = kubernetes::Options { filters, keep: false, release: true };
+    match kubernetes::run(&mut BuildClock::default(), &options) {
+        TierResult::Ran(count) => {
+            println!("{} passed, {} failed", count.passed, count.failed);
+            ensure!(count.failed == 0, "the published images do not hold what the tests ask");
+            Ok(())
+        }
+        TierResult::NotRun(why) => bail!("{why}"),
+        TierResult::LeftOut => Ok(()),
+    }
+}
+
 fn wanted(args: &Args, tier: Tier) -> bool {
     let asked = if args.only.is_empty() {
         !(args.quick && tier == Tier::Kubernetes)
@@ -190,7 +207,11 @@ impl<'a> Steps<'a> {
             Tier::Chart => counted(chart::run()),
             Tier::Kubernetes => {
                 self.building.time(|| self.ahead.wait());
-                kubernetes::run(&mut self.building, self.filters, self.keep)
+                let (filters, keep) = (self.filters, self.keep);
+                kubernetes::run(
+                    &mut self.building,
+                    &kubernetes::Options { filters, keep, release: false },
+                )
             }
         };
         vec![(tier.name(), result)]

@@ -40,9 +40,19 @@ pub(super) fn ahead() -> Ahead {
     Ahead::start([("tools", vec![this(&["tools", "etcd"]), this(&["tools"])])])
 }
 
-/// Runs the tier. With `keep`, the cluster stays for the next run.
-pub(super) fn run(building: &mut BuildClock, filters: &[String], keep: bool) -> TierResult {
-    obstacle().map_or_else(|| counted(run_all(building, filters, keep)), TierResult::NotRun)
+/// How the tier runs.
+pub(super) struct Options<'a> {
+    /// Names of tests contain one of these; empty for all tests.
+    pub(super) filters: &'a [String],
+    /// The cluster stays for the next run.
+    pub(super) keep: bool,
+    /// Runs the published images, and with them the tests whose bars only those meet.
+    pub(super) release: bool,
+}
+
+/// Runs the tier.
+pub(super) fn run(building: &mut BuildClock, options: &Options<'_>) -> TierResult {
+    obstacle().map_or_else(|| counted(run_all(building, options)), TierResult::NotRun)
 }
 
 /// Why the tier cannot run here and now.
@@ -59,7 +69,8 @@ fn obstacle() -> Option<String> {
     }
 }
 
-fn run_all(building: &mut BuildClock, filters: &[String], keep: bool) -> Result<Count> {
+fn run_all(building: &mut BuildClock, options: &Options<'_>) -> Result<Count> {
+    let filters = options.filters;
     let _lock = lock()?;
     let program = building.time(build_tests)?;
     let tests = list(&program, filters)?;
@@ -70,8 +81,9 @@ fn run_all(building: &mut BuildClock, filters: &[String], keep: bool) -> Result<
     packages::ensure(&NEEDED)?;
     building.time(|| tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl]))?;
     let begin = Instant::now();
-    let mut cluster = Cluster::find_or_start(keep)?;
-    let images = building.time(image::build_for_tests)?;
+    let mut cluster = Cluster::find_or_start(options.keep)?;
+    let images = building
+        .time(|| if options.release { image::build(None) } else { image::build_for_tests() })?;
     image::show(&images)?;
     cluster.wait()?;
     println!("the cluster is ready after {:.0} s", begin.elapsed().as_secs_f64());
@@ -84,7 +96,7 @@ fn run_all(building: &mut BuildClock, filters: &[String], keep: bool) -> Result<
         count = count.plus(readme::run(cluster.is_new())?);
     }
     if tests > 0 {
-        count = count.plus(run_tests(&program, filters)?);
+        count = count.plus(run_tests(&program, options)?);
     }
     if count.failed > 0 {
         logs::show();
@@ -118,10 +130,14 @@ fn list(program: &TestProgram, filters: &[String]) -> Result<usize> {
     Ok(list.lines().filter(|line| line.ends_with(": test")).count())
 }
 
-fn run_tests(program: &TestProgram, filters: &[String]) -> Result<Count> {
+fn run_tests(program: &TestProgram, options: &Options<'_>) -> Result<Count> {
     let mut tests = kube(&["exec", "--"]);
     // The tests print the figures that the change's description quotes.
-    tests.arg(&program.file).args(["--test-threads", THREADS, "--nocapture"]).args(filters);
+    tests.arg(&program.file).args(["--test-threads", THREADS, "--nocapture"]);
+    if options.release {
+        tests.arg("--include-ignored");
+    }
+    tests.args(options.filters);
     tests.env("LARDER_E2E_ENV", folder().join("env.json"));
     tests.env("LARDER_E2E_TOOLS", folder().join("bin"));
     cargo_test::run(&mut tests)
