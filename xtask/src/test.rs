@@ -162,8 +162,8 @@ const LONGEST: [&str; 6] = [
     "node/engine/src/lib.rs",
     "node/tests/services.rs",
     "node/tests/cluster.rs",
-    "cli/tests/cli.rs",
-    "node/ring/tests/promises.rs",
+    "cli/tests/cli/main.rs",
+    "node/ring/tests/guarantees.rs",
     "node/engine/tests/scenarios.rs",
 ];
 
@@ -344,6 +344,13 @@ mod tests {
         let of_tests = [Tier::Tests, Tier::Interleavings, Tier::Docs, Tier::Benches];
         assert_eq!(chosen_by_name, of_tests);
         assert_eq!(chosen(&args(false, &[Tier::Chart], &[])), [Tier::Chart]);
+    }
+
+    #[test]
+    fn the_longest_test_programs_exist() {
+        for source in LONGEST {
+            assert!(workspace::root().join(source).is_file(), "{source}");
+        }
     }
 
     #[test]
