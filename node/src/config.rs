@@ -296,9 +296,9 @@ fn check_sidecar(sidecar: &file::SidecarMode) -> Result<(), Error> {
     let field = "mode.sidecar.members";
     require(field, !sidecar.members.is_empty(), || "name at least one host:port".into())?;
     for member in &sidecar.members {
-        let port = member.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-        let valid = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        require(field, valid, || format!("{member:?} is not host:port"))?;
+        member
+            .parse::<larder_client::Endpoint>()
+            .map_err(|error| Error::Field { field, problem: error.to_string() })?;
     }
     Ok(())
 }
@@ -429,9 +429,13 @@ mod tests {
             file["mode"] = json!({"sidecar": {"members": members}});
             Config::new(serde_json::from_value(file).expect("fits the schema"), nameless.clone())
         };
-        make(json!(["shop-members:7600"])).expect("valid");
-        let text = make(json!(["shop-members"])).expect_err("no port").to_string();
-        assert_eq!(text, "mode.sidecar.members: \"shop-members\" is not host:port");
+        make(json!(["shop-members:7600", "shop-members"])).expect("the port has a default");
+        let text = make(json!(["https://shop"])).expect_err("no TLS").to_string();
+        assert_eq!(
+            text,
+            "mode.sidecar.members: \"https://shop\" is not an endpoint: the client does not \
+             support TLS yet: use http:// or no scheme"
+        );
         make(json!([])).expect_err("no members");
     }
 
