@@ -3,6 +3,7 @@
 //! A file imports another when it names something that the other defines, in a `use` declaration or
 //! anywhere in its code. A `mod` declaration and the re-export of a child's name are not imports, so
 //! a parent may publish what its children define. It may not use a child that uses the parent.
+//! Method calls do not count, because the type of their receiver is not known here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
