@@ -3,12 +3,13 @@
 //! A file imports another when it names something that the other defines, in a `use` declaration or
 //! anywhere in its code. A `mod` declaration and the re-export of a child's name are not imports, so
 //! a parent may publish what its children define. It may not use a child that uses the parent.
+//! Method calls do not count, because the type of their receiver is not known here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::modules::Modules;
+use super::modules::{Import, Modules};
 use super::names::Target;
 
 /// From a file to each file that it imports, with the names that it takes from there.
@@ -49,7 +50,9 @@ fn imports(modules: &Modules) -> Imports<'_> {
         }
     };
     for (index, module) in modules.0.iter().enumerate() {
-        for import in &module.imports {
+        // The import of a name that means both a module and an item shows no use of the item.
+        let of_items = |import: &&Import| !modules.is_module(index, &import.path);
+        for import in module.imports.iter().filter(of_items) {
             add(index, modules.resolve(index, &import.path), import.reexported);
         }
         for mention in &module.mentions {

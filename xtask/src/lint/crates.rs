@@ -1,5 +1,4 @@
-//! Compares the dependencies between the workspace's crates with the drawing "Who may know whom" of
-//! ARCHITECTURE.md.
+//! Compares the dependencies between the workspace's crates with their drawing in ARCHITECTURE.md.
 //!
 //! Dev-dependencies do not count: tests may use crates that the crate itself must not, such as the
 //! in-memory registry. Build dependencies count.
@@ -12,8 +11,8 @@ use serde::Deserialize;
 
 use crate::{command, workspace};
 
-/// The line above the drawing.
-const TITLE: &str = "Who may know whom";
+/// How the line above the drawing begins.
+const TITLE: &str = "Dependencies between crates";
 
 /// A crate of the workspace.
 #[derive(Debug)]
@@ -143,8 +142,8 @@ pub(super) fn findings(packages: &[Package], architecture: &str) -> Vec<String> 
 }
 
 /// Reads the fenced block under the title: `a, b -> c, d (a remark)`, or several of these on a line,
-/// separated by two or more spaces. `no …` on the right means no dependency. Lines that begin with
-/// `inside` draw modules, not crates.
+/// separated by two or more spaces or by a semicolon and these. `no …` on the right means no
+/// dependency. Lines that begin with `inside` draw modules, not crates.
 ///
 /// # Errors
 /// A finding: the block is missing, or a part of it has no arrow.
@@ -157,7 +156,7 @@ fn drawing(architecture: &str) -> Result<BTreeMap<String, BTreeSet<String>>, Str
     })?;
     let mut drawn: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in block.lines().filter(|line| !line.trim_start().starts_with("inside ")) {
-        for statement in line.split("  ").map(str::trim).filter(|part| !part.is_empty()) {
+        for statement in line.split("  ").map(trim).filter(|part| !part.is_empty()) {
             let (from, to) = statement.split_once("->").ok_or_else(|| {
                 format!("ARCHITECTURE.md, under \"{TITLE}\": \"{statement}\" has no `->`")
             })?;
@@ -169,6 +168,10 @@ fn drawing(architecture: &str) -> Result<BTreeMap<String, BTreeSet<String>>, Str
         }
     }
     Ok(drawn)
+}
+
+fn trim(statement: &str) -> &str {
+    statement.trim().trim_end_matches(';')
 }
 
 fn fenced_block(architecture: &str) -> Option<&str> {
@@ -209,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_drawing_of_all_dependencies_has_no_findings() {
-        let block = "node -> ring, client (as a sidecar)      client -> ring\n\
+        let block = "node -> ring, client (as a sidecar);      client -> ring\n\
                      ring -> no workspace crate\n\
                      inside node:      app -> {grpc, http} -> cache";
         assert_eq!(check(&house(), block), Vec::<String>::new());

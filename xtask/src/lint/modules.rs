@@ -56,13 +56,12 @@ impl Modules {
     /// When a file does not exist, cannot be read, or is not Rust.
     pub(super) fn read(file: &Path) -> Result<Self> {
         let mut modules = Self::default();
-        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-        modules.read_file(file, folder, None)?;
+        modules.read_file(file, file.parent().unwrap_or(Path::new("")), None)?;
         Ok(modules)
     }
 
     /// Adds the module in `file`, whose child modules are in `folder`.
-    fn read_file(&mut self, file: &Path, folder: PathBuf, parent: Option<usize>) -> Result<usize> {
+    fn read_file(&mut self, file: &Path, folder: &Path, parent: Option<usize>) -> Result<usize> {
         let text = fs::read_to_string(file)
             .with_context(|| format!("could not read {}", file.display()))?;
         let parsed = syn::parse_file(&text).with_context(|| {
@@ -74,7 +73,7 @@ impl Modules {
     fn read_items(
         &mut self,
         file: &Path,
-        folder: PathBuf,
+        folder: &Path,
         parent: Option<usize>,
         items: &[Item],
     ) -> Result<usize> {
@@ -92,11 +91,11 @@ impl Modules {
             let name = child.ident.to_string();
             let inner = folder.join(&name);
             let child = match &child.content {
-                Some((_, items)) => self.read_items(file, inner, Some(module), items)?,
+                Some((_, items)) => self.read_items(file, &inner, Some(module), items)?,
                 None => {
                     let file = inner.with_extension("rs");
                     let file = if file.exists() { file } else { inner.join("mod.rs") };
-                    self.read_file(&file, inner, Some(module))?
+                    self.read_file(&file, &inner, Some(module))?
                 }
             };
             self.0[module].children.insert(name, child);

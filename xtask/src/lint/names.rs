@@ -18,7 +18,13 @@ pub(super) enum Target {
 impl Modules {
     /// What `path` means in the module `from`.
     pub(super) fn resolve(&self, from: usize, path: &[String]) -> Option<Target> {
-        self.resolve_new(from, path, &mut HashSet::new())
+        self.resolve_new(from, path, false, &mut HashSet::new())
+    }
+
+    /// True when `path` names a module, alone or together with an item of the same name.
+    pub(super) fn is_module(&self, from: usize, path: &[String]) -> bool {
+        let found = self.resolve_new(from, path, true, &mut HashSet::new());
+        matches!(found, Some(Target::Module(_)))
     }
 
     /// The macro that `name!` calls in the module `from`: those of `macro_rules!` are in scope in
@@ -28,11 +34,13 @@ impl Modules {
         Some(Target::Item { module, name: name.to_owned() })
     }
 
-    /// `seen` holds the names that are being looked up, so that imports that lead in a circle end.
+    /// With `prefer_module`, a last name that means both a module and an item is the module. `seen`
+    /// holds the names that are being looked up, so that imports that lead in a circle end.
     fn resolve_new(
         &self,
         from: usize,
         path: &[String],
+        prefer_module: bool,
         seen: &mut HashSet<(usize, String, bool)>,
     ) -> Option<Target> {
         let (mut at, mut rest) = (from, path);
@@ -46,7 +54,7 @@ impl Modules {
             rest = after;
         }
         while let [name, after @ ..] = rest {
-            match self.look_up(at, name, !after.is_empty(), seen)? {
+            match self.look_up(at, name, prefer_module || !after.is_empty(), seen)? {
                 Target::Module(module) => at = module,
                 item @ Target::Item { .. } => return Some(item),
             }
@@ -56,41 +64,41 @@ impl Modules {
     }
 
     /// A name can mean both a module and an item (`plan`, and the function in it): inside a longer
-    /// path it is the module, at the end the item.
+    /// path it is the module, at the end usually the item.
     fn look_up(
         &self,
         module: usize,
         name: &str,
-        inside: bool,
+        prefer_module: bool,
         seen: &mut HashSet<(usize, String, bool)>,
     ) -> Option<Target> {
         let here = &self.0[module];
         let child = here.children.get(name).map(|child| Target::Module(*child));
-        if inside && child.is_some() {
+        if prefer_module && child.is_some() {
             return child;
         }
         if here.items.contains(name) {
             return Some(Target::Item { module, name: name.to_owned() });
         }
-        if !seen.insert((module, name.to_owned(), inside)) {
+        if !seen.insert((module, name.to_owned(), prefer_module)) {
             return None;
         }
         let named = here
             .imports
             .iter()
             .filter(|import| import.name == name)
-            .filter_map(|import| self.resolve_new(module, &import.path, seen))
-            .max_by_key(|target| matches!(target, Target::Module(_)) == inside);
+            .filter_map(|import| self.resolve_new(module, &import.path, prefer_module, seen))
+            .max_by_key(|target| matches!(target, Target::Module(_)) == prefer_module);
         let found = named.or(child).or_else(|| {
             here.imports.iter().filter(|import| import.name == "*").find_map(|import| {
-                match self.resolve_new(module, &import.path, seen)? {
-                    Target::Module(other) => self.look_up(other, name, inside, seen),
+                match self.resolve_new(module, &import.path, true, seen)? {
+                    Target::Module(other) => self.look_up(other, name, prefer_module, seen),
                     // The variants of an enum: the import itself is the mention.
                     Target::Item { .. } => None,
                 }
             })
         });
-        seen.remove(&(module, name.to_owned(), inside));
+        seen.remove(&(module, name.to_owned(), prefer_module));
         found
     }
 

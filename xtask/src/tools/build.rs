@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
-use super::{Tool, module_file};
+use super::tool::{Tool, module_file};
 use crate::{command, docker_archive::hex, workspace};
 
 /// Usual paths of Go when it is not on the PATH.

@@ -200,6 +200,26 @@ fn variables_and_names_of_other_crates_are_no_imports() {
 }
 
 #[test]
+fn a_module_and_a_function_of_one_name_are_different_imports() {
+    let files = |child: &'static str| {
+        [
+            ("lib.rs", "mod parent;"),
+            (
+                "parent.rs",
+                "mod child; mod load; pub fn load() {} fn f() { child::g(); load::into() }",
+            ),
+            ("parent/load.rs", "pub fn into() {}"),
+            ("parent/child.rs", child),
+        ]
+    };
+    has_none(&files("use super::load; pub fn g() { load::into() }"));
+    has_circle(
+        &files("use super::load; pub fn g() { load() }"),
+        &["parent/child.rs -> parent.rs: load", "parent.rs -> parent/child.rs: g"],
+    );
+}
+
+#[test]
 fn imports_that_lead_to_themselves_end() {
     has_none(&[
         ("lib.rs", "mod a; mod b;"),
