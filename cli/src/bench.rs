@@ -203,7 +203,7 @@ impl Bench {
             None => format!("{} in flight", plural(self.concurrency as usize, "request")),
         };
         format!(
-            "{}: {how}, {} of {}, Zipf {}",
+            "{}: {how}, {} each, {} keys by Zipf {}",
             self.group,
             plural(self.batch as usize, "key"),
             thousands(self.keys),

@@ -123,7 +123,7 @@ impl Finished<'_> {
     }
 }
 
-/// Microseconds in milliseconds, with as many decimals as tell them apart.
+/// Microseconds in milliseconds, with more decimals the shorter it is.
 #[allow(clippy::cast_precision_loss, reason = "three decimals at most are shown")]
 pub(super) fn millis(micros: u64) -> String {
     let millis = micros as f64 / 1_000.0;
@@ -173,7 +173,7 @@ failed ORIGIN_SLOW     1  25.0 %
     }
 
     #[test]
-    fn latencies_have_decimals_that_tell_them_apart() {
+    fn short_latencies_have_more_decimals() {
         assert_eq!([87, 12_345, 1_234_567].map(millis), ["0.087", "12.3", "1235"]);
     }
 }

@@ -63,10 +63,11 @@ impl Screen {
         }
     }
 
-    /// Leaves the last live line where it is.
+    /// Leaves the last live line where it is; later text goes below it.
     pub(super) fn end(&self) {
-        if let Some(bar) = &self.live {
+        if let Some(bar) = self.live.as_ref().filter(|bar| !bar.is_finished()) {
             bar.abandon();
+            bar.set_draw_target(ProgressDrawTarget::hidden());
         }
     }
 

@@ -27,9 +27,9 @@ impl Edited {
 
     /// Replaces the file by a rename, as many editors do.
     fn save(&self, text: &str) {
-        let beside = self.folder.path().join("shop.yaml.new");
-        std::fs::write(&beside, text).expect("written");
-        std::fs::rename(beside, self.path()).expect("renamed");
+        let other = self.folder.path().join("shop.yaml.new");
+        std::fs::write(&other, text).expect("written");
+        std::fs::rename(other, self.path()).expect("renamed");
     }
 
     fn seen(&self) -> String {
