@@ -84,15 +84,12 @@ impl Finished<'_> {
             true => Value::Null,
             false => m.latency.value_at_percentile(percentile).into(),
         };
-        let results = m.fates.iter().map(|(fate, keys)| {
-            let (result, detail) = match fate {
-                Fate::Hit(source) => ("hit", Some(*source)),
-                Fate::Loaded => ("loaded", None),
-                Fate::Stale => ("stale", None),
-                Fate::Absent => ("absent", None),
-                Fate::Failed(reason) => ("failed", Some(reason.as_str())),
-            };
-            json!({ "result": result, "reason": detail, "keys": keys })
+        let results = m.fates.iter().map(|(fate, keys)| match fate {
+            Fate::Hit(source) => json!({ "result": "hit", "source": source, "keys": keys }),
+            Fate::Loaded => json!({ "result": "loaded", "keys": keys }),
+            Fate::Stale => json!({ "result": "stale", "keys": keys }),
+            Fate::Absent => json!({ "result": "absent", "keys": keys }),
+            Fate::Failed(reason) => json!({ "result": "failed", "reason": reason, "keys": keys }),
         });
         json!({
             "interrupted": self.interrupted,

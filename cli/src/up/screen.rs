@@ -26,7 +26,7 @@ impl Screen {
     /// `quiet` sends everything to standard error.
     pub(super) fn new(quiet: bool) -> Self {
         let live = (!quiet && stdout().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{wide_msg}").expect("a valid template");
+            let style = ProgressStyle::with_template("{msg}").expect("a valid template");
             ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style)
         });
         Self { live, quiet }
