@@ -9,8 +9,8 @@ mod load;
 mod measure;
 mod table;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +18,7 @@ use clap::Args;
 use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use larder_client::network;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
