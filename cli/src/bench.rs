@@ -9,8 +9,8 @@ mod load;
 mod measure;
 mod table;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +18,7 @@ use clap::Args;
 use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use larder_client::network;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
@@ -203,7 +204,7 @@ impl Bench {
             None => format!("{} in flight", plural(self.concurrency as usize, "request")),
         };
         format!(
-            "{}: {how}, {} of {}, Zipf {}",
+            "{}: {how}, {} each, {} keys by Zipf {}",
             self.group,
             plural(self.batch as usize, "key"),
             thousands(self.keys),

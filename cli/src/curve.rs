@@ -127,14 +127,15 @@ impl<'a> Merged<'a> {
 
     fn text(&self, bars: Bars) -> String {
         let mut text = format!(
-            "{}: {}, {} on {}, {} in use\nhit ratio {} of {} recent reads\n\nMEMORY\n",
+            "{}: {}, {} on {}, {} in use\nhit ratio {} of {} recent reads{}\n\nMEMORY\n",
             self.group,
             self.policy,
             bytes(self.limit_bytes),
-            self.where_from(),
+            self.members(),
             percent(self.used_bytes, self.limit_bytes),
             ratio(self.actual),
             thousands(self.requests),
+            if self.predicting < self.members { "\nthe rest has too few reads yet" } else { "" },
         );
         for &(size, predicted) in &self.sizes {
             let label = format!("{:>9} ×{:<5}", self.bytes_at(size), f64::from(size) / 100.0);
@@ -150,13 +151,14 @@ impl<'a> Merged<'a> {
             };
             text += &bars.line(&format!("{policy:16}"), &ratio(predicted), predicted, &mark);
         }
-        text + "\n" + &self.reading() + "\n"
+        let [memory, policy] = self.reading();
+        format!("{text}\n{memory}\n{policy}\n")
     }
 
-    fn where_from(&self) -> String {
+    fn members(&self) -> String {
         let members = plural(self.members, "member");
         match self.predicting < self.members {
-            true => format!("{} of {members} (the rest has too few reads yet)", self.predicting),
+            true => format!("{} of {members}", self.predicting),
             false => members,
         }
     }
@@ -178,8 +180,8 @@ impl<'a> Merged<'a> {
         Some((rival.0, rival.1 - self.own()))
     }
 
-    /// The curve in one line.
-    fn reading(&self) -> String {
+    /// What the curve says about memory and about the policy.
+    fn reading(&self) -> [String; 2] {
         let (own, half, twice) = (self.own(), self.at(50), self.at(200));
         let memory = if !self.is_full_enough() {
             let used = percent(self.used_bytes, self.limit_bytes);
@@ -195,7 +197,7 @@ impl<'a> Merged<'a> {
             }
             _ => format!("no policy does better than {} at the present size", self.policy),
         };
-        format!("{memory}; {policy}")
+        [memory, policy]
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a share of memory")]
@@ -220,7 +222,7 @@ impl<'a> Merged<'a> {
             "usedBytes": self.used_bytes, "requests": self.requests, "sampled": self.sampled,
             "memoryBytes": self.memory_bytes, "actualHitRatio": self.actual,
             "sizes": sizes.collect::<Vec<_>>(), "policies": policies.collect::<Vec<_>>(),
-            "reading": self.reading(),
+            "reading": self.reading().join("; "),
         })
     }
 }
@@ -281,7 +283,8 @@ POLICY, at the present size
 S3Fifo            72.0 %  #################### +2.0
 Lru               70.0 %  ################### now
 
-twice the memory: 70.0 % → 80.0 %; S3Fifo at the present size: +2.0 points
+twice the memory: 70.0 % → 80.0 %
+S3Fifo at the present size: +2.0 points
 "
         );
     }
@@ -292,8 +295,10 @@ twice the memory: 70.0 % → 80.0 %; S3Fifo at the present size: +2.0 points
         let merged = Merged::of("g", &curves, &used(6 << 20)).expect("old enough");
         assert_eq!(
             merged.reading(),
-            "half the memory would suffice: 90.0 % → 90.0 %; \
-             no policy does better than Lru at the present size"
+            [
+                "half the memory would suffice: 90.0 % → 90.0 %",
+                "no policy does better than Lru at the present size",
+            ]
         );
     }
 
@@ -303,8 +308,10 @@ twice the memory: 70.0 % → 80.0 %; S3Fifo at the present size: +2.0 points
         let merged = Merged::of("g", &curves, &used(6 << 10)).expect("old enough");
         assert_eq!(
             merged.reading(),
-            "0.1 % of the memory is in use, so another size cannot be judged yet; \
-             no policy does better than Lru at the present size"
+            [
+                "0.1 % of the memory is in use, so another size cannot be judged yet",
+                "no policy does better than Lru at the present size",
+            ]
         );
     }
 
@@ -319,8 +326,9 @@ twice the memory: 70.0 % → 80.0 %; S3Fifo at the present size: +2.0 points
         let both = curves([young.clone(), answer(10, [0.1, 0.2, 0.3, 0.4, 0.5], 0.3)]);
         let merged = Merged::of("g", &both, &used(3 << 20)).expect("one predicts");
         let text = merged.text(Bars::plain(60));
-        let head = "g: Lru, 6.0 MiB on 1 of 2 members (the rest has too few reads yet), 50.0 % in";
+        let head = "g: Lru, 6.0 MiB on 1 of 2 members, 50.0 % in use\n";
         assert!(text.starts_with(head), "{text}");
+        assert!(text.contains("recent reads\nthe rest has too few reads yet\n"), "{text}");
         let error = Merged::of("g", &curves([young]), &used(0)).expect_err("too young");
         assert_eq!(
             error.to_string(),

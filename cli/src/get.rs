@@ -216,7 +216,7 @@ KEY  VALUE      RESULT
 a    1\\n2       found
 b    <2 bytes>  found
 c    -          absent
-d    -          failed: 1 calls are in flight and as many wait
+d    -          failed: 1 calls are in flight and as many are queued
 "
         );
     }

@@ -37,6 +37,10 @@ pub(crate) struct Target {
 }
 
 impl KeyFlags {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.key_base64.is_empty() && self.key_file.is_empty()
+    }
+
     /// Puts the arguments together. There may be no key.
     ///
     /// # Errors

@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_envelope_has_one_order_and_leaves_out_what_is_not_there() {
-        let result = json!({"n": 1});
+        let result = json!({"count": 1});
         let notes = vec!["one".to_owned()];
         let found = Envelope {
             verb: "hot",
@@ -241,7 +241,7 @@ mod tests {
         };
         assert_eq!(
             found.text(Structured::Yaml).expect("plain data"),
-            "---\nverb: hot\nexitCode: 1\nresult:\n  n: 1\nnotes:\n  - one\n"
+            "---\nverb: hot\nexitCode: 1\nresult:\n  count: 1\nnotes:\n- one\n"
         );
         let error = ErrorPart { kind: "usage", reason: None, message: "no", hint: None };
         let failed =

@@ -8,6 +8,7 @@ use larder_client::{Ring, RingResponse};
 use serde_json::{Value, json};
 
 use crate::connect::{Connection, runtime};
+use crate::exit::BadConfiguration;
 use crate::explanation::key_json;
 use crate::keys::KeyFlags;
 use crate::output::{Output, Report};
@@ -38,7 +39,8 @@ impl ShowRing {
     pub(crate) fn run(self) -> anyhow::Result<Report> {
         let asked = match &self.group {
             Some(group) => Some(self.key_flags.one(group, self.key.as_ref())?),
-            None => None,
+            None if self.key_flags.is_empty() => None,
+            None => return Err(BadConfiguration("a key needs its GROUP".into()).into()),
         };
         let client = self.connection.client()?;
         let response = runtime()?.block_on(client.ring())?;

@@ -2,24 +2,21 @@
 
 mod screen;
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use larder_client::{Client, MemberAnswer, StatusResponse};
-use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use self::screen::{as_json, as_text, reads};
 use crate::connect::{Connection, runtime, seconds};
 use crate::exit::{self, Failed};
 use crate::output::{Output, Report, print, print_failure};
 use crate::signals::run_until_stopped;
-use crate::status::screen::{as_text, reads};
 use crate::table::terminal_width;
-use crate::totals::Totals;
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
@@ -123,47 +120,6 @@ fn rate(reads: u64, before: u64, elapsed: Duration) -> f64 {
 fn redrawn(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text).replace('\n', "\x1b[K\n");
     format!("\x1b[H{text}\x1b[J")
-}
-
-/// Each group's policy and sums, by name.
-fn groups(members: &[MemberAnswer<StatusResponse>]) -> BTreeMap<&str, (&str, Totals)> {
-    let mut groups: BTreeMap<&str, (&str, Totals)> = BTreeMap::new();
-    for group in members.iter().filter_map(|m| m.answer.as_ref().ok()).flat_map(|s| &s.groups) {
-        let entry = groups.entry(&group.name).or_default();
-        entry.0 = &group.policy;
-        entry.1.add(group);
-    }
-    groups
-}
-
-fn as_json(members: &[MemberAnswer<StatusResponse>]) -> Value {
-    let groups: Vec<Value> = groups(members)
-        .into_iter()
-        .map(|(name, (policy, t))| {
-            json!({
-                "name": name, "policy": policy, "entries": t.entries, "bytes": t.bytes,
-                "hits": t.hits, "misses": t.misses, "absent": t.absent, "stale": t.stale,
-                "loads": t.loads, "loadErrors": t.load_errors, "evictions": t.evictions,
-            })
-        })
-        .collect();
-    let members: Vec<Value> = members
-        .iter()
-        .map(|member| match &member.answer {
-            Ok(s) => json!({
-                "address": member.address, "answers": true, "member": s.member,
-                "version": s.version, "ringRevision": s.ring_revision,
-                "ringMembers": s.ring_members, "registryConnected": s.registry_connected,
-                "capacityBytes": s.capacity_bytes, "usedBytes": s.used_bytes,
-                "uptimeSeconds": s.uptime_seconds,
-            }),
-            Err(error) => json!({
-                "address": member.address, "answers": false, "error": error.kind(),
-                "message": error.to_string(),
-            }),
-        })
-        .collect();
-    json!({ "members": members, "groups": groups })
 }
 
 #[cfg(test)]

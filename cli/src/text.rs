@@ -30,20 +30,22 @@ pub(crate) fn bytes(n: u64) -> String {
     }
     let mut size = n as f64 / 1024.0;
     let mut unit = 0;
-    while size >= 1024.0 && unit + 1 < UNITS.len() {
+    // Three digits at most before the point, so that a column stays narrow.
+    while size >= 999.95 && unit + 1 < UNITS.len() {
         size /= 1024.0;
         unit += 1;
     }
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// A count for a narrow column: exact up to five digits, then `123k`, `1.2M`.
+/// A count in five characters: exact up to five digits, then `123k`, `1.2M`, `123M`.
 #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
 pub(crate) fn count(n: u64) -> String {
     match n {
         0..100_000 => n.to_string(),
         100_000..1_000_000 => format!("{}k", n / 1_000),
-        1_000_000..1_000_000_000 => format!("{:.1}M", n as f64 / 1e6),
+        1_000_000..100_000_000 => format!("{:.1}M", n as f64 / 1e6),
+        100_000_000..1_000_000_000 => format!("{}M", n / 1_000_000),
         _ => format!("{:.1}G", n as f64 / 1e9),
     }
 }
@@ -105,8 +107,10 @@ mod tests {
         assert_eq!(durations, ["999 ms", "1.2 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]);
         assert_eq!([9, 61, 3_660, 90_000].map(age), ["9s", "1m1s", "1h1m", "1d1h"]);
         assert_eq!([1023, 1536, 3 << 30].map(bytes), ["1023 B", "1.5 KiB", "3.0 GiB"]);
+        assert_eq!([999, 1_000].map(|mib| bytes(mib << 20)), ["999.0 MiB", "1.0 GiB"]);
         assert_eq!([percent(1, 3), percent(0, 0)], ["33.3 %", "-"]);
         assert_eq!([99_999, 123_456, 1_250_000].map(count), ["99999", "123k", "1.2M"]);
+        assert_eq!([99_900_000, 123_456_789].map(count), ["99.9M", "123M"]);
         assert_eq!([7, 999, 1_000, 1_234_567].map(thousands), ["7", "999", "1,000", "1,234,567"]);
         assert_eq!([plural(1, "key"), plural(0, "key")], ["1 key", "0 keys"]);
     }

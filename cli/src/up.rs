@@ -162,7 +162,7 @@ impl Up {
         let mut session = Session { up: self, urls, screen: screen.clone(), input, cluster };
         let served = session.run(stop).await;
         screen.end();
-        // Requests in flight are finished even when nobody can read that any more.
+        // Requests in flight are finished even when standard output is closed.
         _ = screen.print("\nstopping: requests in flight are finished\n");
         session.cluster.drain().await;
         served?;

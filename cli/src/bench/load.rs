@@ -1,12 +1,12 @@
 //! The load itself: workers that take turns until the time or the requests are used up.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use larder_proto::v1::cache_client::CacheClient;
 use larder_proto::v1::{GetManyRequest, GetRequest};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -51,8 +51,8 @@ impl Load {
     }
 
     /// What was measured so far.
-    pub(super) fn measure(&self) -> std::sync::MutexGuard<'_, Measure> {
-        self.measure.lock().expect("recording does not panic")
+    pub(super) fn measure(&self) -> MutexGuard<'_, Measure> {
+        self.measure.lock()
     }
 
     /// How much of the load is done, in thousandths: of its time or of its requests, whichever is

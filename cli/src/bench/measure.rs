@@ -11,7 +11,7 @@ use tonic_types::StatusExt as _;
 
 use crate::explanation::source_name;
 
-/// Longest latency that is told apart, microseconds: ten minutes.
+/// Longest latency that is recorded as it is, microseconds: ten minutes.
 const MAX_MICROS: u64 = 600_000_000;
 
 /// What became of one key.

@@ -84,15 +84,12 @@ impl Finished<'_> {
             true => Value::Null,
             false => m.latency.value_at_percentile(percentile).into(),
         };
-        let results = m.fates.iter().map(|(fate, keys)| {
-            let (result, detail) = match fate {
-                Fate::Hit(source) => ("hit", Some(*source)),
-                Fate::Loaded => ("loaded", None),
-                Fate::Stale => ("stale", None),
-                Fate::Absent => ("absent", None),
-                Fate::Failed(reason) => ("failed", Some(reason.as_str())),
-            };
-            json!({ "result": result, "reason": detail, "keys": keys })
+        let results = m.fates.iter().map(|(fate, keys)| match fate {
+            Fate::Hit(source) => json!({ "result": "hit", "source": source, "keys": keys }),
+            Fate::Loaded => json!({ "result": "loaded", "keys": keys }),
+            Fate::Stale => json!({ "result": "stale", "keys": keys }),
+            Fate::Absent => json!({ "result": "absent", "keys": keys }),
+            Fate::Failed(reason) => json!({ "result": "failed", "reason": reason, "keys": keys }),
         });
         json!({
             "interrupted": self.interrupted,
@@ -123,7 +120,7 @@ impl Finished<'_> {
     }
 }
 
-/// Microseconds in milliseconds, with as many decimals as tell them apart.
+/// Microseconds in milliseconds, with more decimals the shorter it is.
 #[allow(clippy::cast_precision_loss, reason = "three decimals at most are shown")]
 pub(super) fn millis(micros: u64) -> String {
     let millis = micros as f64 / 1_000.0;
@@ -173,7 +170,7 @@ failed ORIGIN_SLOW     1  25.0 %
     }
 
     #[test]
-    fn latencies_have_decimals_that_tell_them_apart() {
+    fn short_latencies_have_more_decimals() {
         assert_eq!([87, 12_345, 1_234_567].map(millis), ["0.087", "12.3", "1235"]);
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use larder_operator::api::{Document, read_documents};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::input;
 
 /// One finding a document, or one a problem.

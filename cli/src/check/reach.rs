@@ -17,7 +17,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::connect::Connection;
 
 /// Limit of one step.

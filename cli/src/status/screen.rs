@@ -1,11 +1,13 @@
-//! Pure: the screen of `larder status`. It fits a terminal of 80 columns as long as names are
-//! short; exact numbers are in the envelope.
+//! Pure: the screen of `larder status`, and the same as JSON. The screen fits a terminal of 80
+//! columns as long as names are short.
+
+use std::collections::BTreeMap;
 
 use larder_client::{MemberAnswer, StatusResponse};
+use serde_json::{Value, json};
 
-use super::groups;
 use crate::table::{left, right, table};
-use crate::text::{age, bytes, count, duration, percent};
+use crate::text::{age, bytes, count, percent};
 use crate::totals::Totals;
 
 /// The whole screen.
@@ -17,8 +19,9 @@ pub(super) fn as_text(
     let columns = [
         left("MEMBER"),
         left("ADDRESS"),
+        // Revision of the ring as the member sees it, and members in it.
         right("REVISION"),
-        right("MEMBERS"),
+        right("RING"),
         left("REGISTRY"),
         right("USED"),
         right("LIMIT"),
@@ -38,7 +41,7 @@ pub(super) fn as_text(
     let columns = [
         left("GROUP"),
         left("POLICY"),
-        right("ENTRIES"),
+        right("KEYS"),
         right("BYTES"),
         right("READS"),
         right("HIT"),
@@ -79,10 +82,15 @@ fn summary(members: &[MemberAnswer<StatusResponse>], rate: Option<f64>) -> Strin
         "{} of {} members answer, {ring}, up {}\nhit ratio {}, memory {}{rate}",
         up.len(),
         members.len(),
-        duration(oldest * 1_000),
+        age(oldest),
         totals.hit_ratio(),
         percent(used, capacity),
     )
+}
+
+/// A percentage without its blank: 80 columns are few.
+fn narrow(percent: &str) -> String {
+    percent.replace(' ', "")
 }
 
 /// A member that answers; one that does not has a line below the table.
@@ -94,7 +102,7 @@ fn member_row(member: &MemberAnswer<StatusResponse>) -> Option<Vec<String>> {
         status.ring_revision.to_string(),
         status.ring_members.to_string(),
         if status.registry_connected { "ok".into() } else { "lost".into() },
-        percent(status.used_bytes, status.capacity_bytes),
+        narrow(&percent(status.used_bytes, status.capacity_bytes)),
         bytes(status.capacity_bytes),
         age(status.uptime_seconds),
     ])
@@ -107,7 +115,7 @@ fn group_row(name: &str, policy: &str, t: &Totals) -> Vec<String> {
         count(t.entries),
         bytes(t.bytes),
         count(t.reads()),
-        t.hit_ratio(),
+        narrow(&t.hit_ratio()),
         count(t.stale),
         count(t.loads),
         count(t.load_errors),
@@ -115,12 +123,53 @@ fn group_row(name: &str, policy: &str, t: &Totals) -> Vec<String> {
     ]
 }
 
+/// Each group's policy and sums, by name.
+fn groups(members: &[MemberAnswer<StatusResponse>]) -> BTreeMap<&str, (&str, Totals)> {
+    let mut groups: BTreeMap<&str, (&str, Totals)> = BTreeMap::new();
+    for group in members.iter().filter_map(|m| m.answer.as_ref().ok()).flat_map(|s| &s.groups) {
+        let entry = groups.entry(&group.name).or_default();
+        entry.0 = &group.policy;
+        entry.1.add(group);
+    }
+    groups
+}
+
+/// The same as JSON, with exact numbers.
+pub(super) fn as_json(members: &[MemberAnswer<StatusResponse>]) -> Value {
+    let groups: Vec<Value> = groups(members)
+        .into_iter()
+        .map(|(name, (policy, t))| {
+            json!({
+                "name": name, "policy": policy, "entries": t.entries, "bytes": t.bytes,
+                "hits": t.hits, "misses": t.misses, "absent": t.absent, "stale": t.stale,
+                "loads": t.loads, "loadErrors": t.load_errors, "evictions": t.evictions,
+            })
+        })
+        .collect();
+    let members: Vec<Value> = members
+        .iter()
+        .map(|member| match &member.answer {
+            Ok(s) => json!({
+                "address": member.address, "answers": true, "member": s.member,
+                "version": s.version, "ringRevision": s.ring_revision,
+                "ringMembers": s.ring_members, "registryConnected": s.registry_connected,
+                "capacityBytes": s.capacity_bytes, "usedBytes": s.used_bytes,
+                "uptimeSeconds": s.uptime_seconds,
+            }),
+            Err(error) => json!({
+                "address": member.address, "answers": false, "error": error.kind(),
+                "message": error.to_string(),
+            }),
+        })
+        .collect();
+    json!({ "members": members, "groups": groups })
+}
+
 #[cfg(test)]
 mod tests {
     use larder_client::{Error, Failure, GroupStatus};
 
     use super::*;
-    use crate::status::as_json;
 
     fn up(name: &str, ring_revision: u64, group: GroupStatus) -> MemberAnswer<StatusResponse> {
         MemberAnswer {
@@ -163,16 +212,16 @@ mod tests {
         assert_eq!(
             as_text(&members, Some(12.0), None),
             "\
-2 of 3 members answer, ring revisions 7 to 8, up 1 min 30 s
+2 of 3 members answer, ring revisions 7 to 8, up 1m30s
 hit ratio 75.0 %, memory 50.0 %, 12 reads/s
 
-MEMBER  ADDRESS  REVISION  MEMBERS  REGISTRY    USED    LIMIT     UP
-a       a:7600          7        3  ok        50.0 %  4.0 KiB  1m30s
-b       b:7600          8        3  ok        50.0 %  4.0 KiB  1m30s
+MEMBER  ADDRESS  REVISION  RING  REGISTRY   USED    LIMIT     UP
+a       a:7600          7     3  ok        50.0%  4.0 KiB  1m30s
+b       b:7600          8     3  ok        50.0%  4.0 KiB  1m30s
 c:7600 does not answer (unavailable)
 
-GROUP     POLICY   ENTRIES    BYTES  READS     HIT  STALE  LOADS  FAILED  EVICTED
-students  TinyLfu       20  4.0 KiB    200  75.0 %      0     50       0        0
+GROUP     POLICY   KEYS    BYTES  READS    HIT  STALE  LOADS  FAILED  EVICTED
+students  TinyLfu    20  4.0 KiB    200  75.0%      0     50       0        0
 "
         );
         assert_eq!(as_json(&members)["members"][2]["error"], "unavailable");
@@ -196,5 +245,6 @@ students  TinyLfu       20  4.0 KiB    200  75.0 %      0     50       0        
         let text = as_text(&[member], None, Some(80));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("\nshop-0  10.244.100.10:7600 "), "{text}");
+        assert!(text.contains("  EVICTED\nstudents  TinyLfu "), "{text}");
     }
 }

@@ -6,19 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
+use super::members::Addresses;
 use crate::connect::DEFAULT_ENDPOINT;
 use crate::output::Report;
 use crate::table::{left, table};
 use crate::text::plural;
-
-/// Where one member listens.
-#[derive(Debug, Clone)]
-pub(super) struct Addresses {
-    pub(super) name: String,
-    pub(super) grpc: SocketAddr,
-    pub(super) http: SocketAddr,
-    pub(super) admin: SocketAddr,
-}
 
 /// The whole text. `watched` is the name of the file whose edits are applied.
 pub(super) fn started(cluster: &Cluster, watched: Option<&str>) -> Report {

@@ -119,9 +119,9 @@ impl Databases {
         self.write(group, &demo::url(&path))?;
         self.demo.push(group.name.clone());
         self.lines.push(format!(
-            "group {}: no --secret {secret} was given, so it reads the SQLite demo table\n\
-             students(name, score) in {}.\n--secret {secret}=@FILE gives it the database whose \
-             URL is in FILE.",
+            "group {}: no --secret {secret} is given, so it reads the demo table\n\
+             students(name, score) of the SQLite database {}.\n\
+             --secret {secret}=@FILE gives it the database whose URL is in FILE.",
             group.name,
             path.display(),
         ));

@@ -119,11 +119,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_file_on_disk_that_is_replaced_is_read_anew() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (path, beside) = (folder.path().join("a.yaml"), folder.path().join("a.yaml~"));
+        let (path, other) = (folder.path().join("a.yaml"), folder.path().join("a.yaml~"));
         std::fs::write(&path, "old").expect("written");
         let mut edits = Edits::new(path.clone(), "old".into());
-        std::fs::write(&beside, "new").expect("written");
-        std::fs::rename(&beside, &path).expect("renamed");
+        std::fs::write(&other, "new").expect("written");
+        std::fs::rename(&other, &path).expect("renamed");
         assert_eq!(edits.next().await, Ok("new".into()));
     }
 }

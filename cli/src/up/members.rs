@@ -1,5 +1,6 @@
 //! The members: the operator's configuration with addresses of this machine, one [`App`] each.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use larder_node::config::{Config, Identity};
 use larder_proto::config::{Listen, Mode, NodeConfig};
 use tokio::time::{Instant, sleep};
 
-use super::banner::Addresses;
 use super::plan::Plan;
 use crate::exit::BadConfiguration;
 
@@ -21,13 +21,22 @@ const JOIN_POLL: Duration = Duration::from_millis(50);
 /// Time that requests in flight are given when the user stops; a second Ctrl-C does not wait.
 const DRAIN_SECONDS: u64 = 5;
 
+/// Where one member listens.
+#[derive(Debug, Clone)]
+pub(super) struct Addresses {
+    pub(super) name: String,
+    pub(super) grpc: SocketAddr,
+    pub(super) http: SocketAddr,
+    pub(super) admin: SocketAddr,
+}
+
 pub(super) struct Members {
     members: Vec<Member>,
     /// The registry's endpoint.
     registry: String,
     /// Folder of the credentials.
     credentials: PathBuf,
-    /// Members started so far: part of each one's uid, which tells a successor from its
+    /// Members started so far: part of each one's uid, which distinguishes a successor from its
     /// predecessor of the same name.
     started: u32,
 }

@@ -26,7 +26,7 @@ impl Screen {
     /// `quiet` sends everything to standard error.
     pub(super) fn new(quiet: bool) -> Self {
         let live = (!quiet && stdout().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{wide_msg}").expect("a valid template");
+            let style = ProgressStyle::with_template("{msg}").expect("a valid template");
             ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style)
         });
         Self { live, quiet }
@@ -63,10 +63,11 @@ impl Screen {
         }
     }
 
-    /// Leaves the last live line where it is.
+    /// Leaves the last live line where it is; later text goes below it.
     pub(super) fn end(&self) {
-        if let Some(bar) = &self.live {
+        if let Some(bar) = self.live.as_ref().filter(|bar| !bar.is_finished()) {
             bar.abandon();
+            bar.set_draw_target(ProgressDrawTarget::hidden());
         }
     }
 

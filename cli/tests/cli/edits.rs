@@ -1,6 +1,7 @@
 //! Edits of the file that `larder up` watches.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -27,9 +28,9 @@ impl Edited {
 
     /// Replaces the file by a rename, as many editors do.
     fn save(&self, text: &str) {
-        let beside = self.folder.path().join("shop.yaml.new");
-        std::fs::write(&beside, text).expect("written");
-        std::fs::rename(beside, self.path()).expect("renamed");
+        let other = self.folder.path().join("shop.yaml.new");
+        std::fs::write(&other, text).expect("written");
+        std::fs::rename(other, self.path()).expect("renamed");
     }
 
     fn seen(&self) -> String {
@@ -109,8 +110,11 @@ fn members_and_memory_are_edited_while_the_cluster_runs() {
 fn without_watching_an_edit_changes_nothing() {
     let mut edited = Edited::start(&["--members", "1", "--watch=false"]);
     edited.save(&sample().replace("policy: TinyLfu", "policy: Lru"));
-    // A read later than the watch would have needed.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    // Longer than a watch needs to apply it.
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
     assert_eq!(edited.up.result(&["status"])["groups"][0]["policy"], "TinyLfu");
     assert!(!edited.seen().contains("is applied at once"), "{}", edited.seen());
     assert_eq!(edited.up.program.interrupt(), 0);

@@ -77,6 +77,7 @@ fn wrong_usage_is_one_line_and_64() {
             &["explain", "g/a", "b"],
             "larder: GROUP/KEY names one key; write GROUP KEY... for several\n",
         ),
+        (&["ring", "--key-base64", "VG9t"], "larder: a key needs its GROUP\n"),
         (&["get", "g"], "larder: name the keys: GROUP KEY... or GROUP/KEY\n"),
         (&["get", "g", "a", "b", "-o", "raw"], "larder: -o raw prints one value: name one key\n"),
         (&["invalidate", "g"], "larder: name the keys, or say --all for the whole group\n"),

@@ -146,8 +146,14 @@ fn misspelt_kinds_and_other_versions_are_refused() {
 
 #[test]
 fn a_group_of_a_cluster_that_the_file_lacks_is_refused_where_there_is_a_cluster() {
-    let group = "apiVersion: larder.dev/v1alpha1\nkind: CacheGroup\nmetadata: {name: g}\n\
-                 spec:\n  clusterRef: {name: shopp}\n  origin: {http: {urlTemplate: 'http://o/{key}'}}\n";
+    let group = "\
+apiVersion: larder.dev/v1alpha1
+kind: CacheGroup
+metadata: {name: g}
+spec:
+  clusterRef: {name: shopp}
+  origin: {http: {urlTemplate: 'http://o/{key}'}}
+";
     assert_eq!(read_documents(group).expect("its cluster may be elsewhere").len(), 1);
     let problems = read_documents(&format!("{SHOP}---\n{group}")).expect_err("a typo");
     let lines: Vec<_> = problems.iter().map(|problem| problem.in_file("shop.yaml")).collect();
@@ -169,8 +175,5 @@ fn a_bomb_of_aliases_is_refused_in_plain_words() {
     }
     let problems = read_documents(&text).expect_err("too large");
     let message = &problems[0].message;
-    assert!(
-        message.starts_with("too many YAML aliases: the expanded document would "),
-        "{message}"
-    );
+    assert_eq!(message, "too many YAML aliases: the expanded document would exceed 250000 values");
 }

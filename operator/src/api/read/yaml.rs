@@ -34,38 +34,49 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, Problem> {
     Ok(nodes.into_iter().filter(|node| !matches!(node, Node::Scalar(Value::Null))).collect())
 }
 
-fn message(error: &Error, text: &str) -> String {
+/// What a user can act on; the parser's own text where that says it.
+fn message(error: &Error) -> String {
     match error {
-        Error::Budget { breach, .. } => too_large(breach, text),
+        Error::AliasError { error, .. } if breach(error).is_some() => {
+            // Only an alias repeats what the file holds once.
+            let limit = breach(error).map(limit).unwrap_or_default();
+            format!("too many YAML aliases: the expanded document would exceed {limit}")
+        }
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => too_many_aliases("what a file may hold"),
-        other => other.to_string().lines().next().unwrap_or("not YAML").to_string(),
-    }
-}
-
-/// A breach of the reader's limits. A value takes two bytes of text at least; more values than that
-/// come from aliases.
-fn too_large(breach: &BudgetBreach, text: &str) -> String {
-    let (count, what) = match breach {
-        BudgetBreach::Events { events } => (*events, "elements"),
-        BudgetBreach::Nodes { nodes } => (*nodes, "values"),
-        BudgetBreach::ScalarBytes { total_scalar_bytes } => (*total_scalar_bytes, "bytes"),
-        BudgetBreach::Aliases { aliases } | BudgetBreach::AliasAnchorRatio { aliases, .. } => {
-            return format!("too many YAML aliases: {aliases}");
+        | Error::AliasReplayStackDepthExceeded { .. } => {
+            "too many YAML aliases: the expanded document would exceed the YAML reader's limits"
+                .into()
         }
-        BudgetBreach::Depth { depth } => return format!("nested too deeply: {depth} levels"),
-        other => return format!("larger than a file may be: {other:?}"),
-    };
-    if count.saturating_mul(2) > text.len() {
-        too_many_aliases(&format!("{} {what}", count.saturating_sub(1)))
-    } else {
-        format!("larger than a file may be: more than {} {what}", count.saturating_sub(1))
+        other => match breach(other) {
+            Some(
+                BudgetBreach::Aliases { aliases } | BudgetBreach::AliasAnchorRatio { aliases, .. },
+            ) => {
+                format!("too many YAML aliases: {aliases}")
+            }
+            Some(other) => format!("the file exceeds {}", limit(other)),
+            None => other.to_string().lines().next().unwrap_or("not YAML").to_string(),
+        },
     }
 }
 
-fn too_many_aliases(limit: &str) -> String {
-    format!("too many YAML aliases: the expanded document would exceed {limit}")
+/// The limit of the YAML reader that an error is about.
+fn breach(error: &Error) -> Option<&BudgetBreach> {
+    match error {
+        Error::Budget { breach, .. } => Some(breach),
+        Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => breach(error),
+        _ => None,
+    }
+}
+
+/// The counts of a breach are one above the limit.
+fn limit(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Events { events } => format!("{} elements", events.saturating_sub(1)),
+        BudgetBreach::Nodes { nodes } => format!("{} values", nodes.saturating_sub(1)),
+        BudgetBreach::Depth { depth } => format!("a depth of {}", depth.saturating_sub(1)),
+        _ => "the YAML reader's limits".into(),
+    }
 }
 
 impl Node {
