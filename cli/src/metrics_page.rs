@@ -15,14 +15,18 @@ use larder_node::origin::{self, Loaded};
 use larder_operator::api::CacheClusterStatus;
 use larder_operator::metrics::{Kind, Metrics};
 use prometheus::Registry;
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 const GROUP: &str = "students";
-/// The key whose load waits until the test lets it go on.
+/// The key whose load waits at the [`Gate`].
 const SLOW: &[u8] = b"slow";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Reads between two looks at the metrics, and the time between them: fewer than the engine queues
+/// for its prediction until its next sweep.
+const READS: usize = 500;
+const PAUSE: Duration = Duration::from_millis(100);
 
 const HEAD: &str = "\
 # Metrics
@@ -44,6 +48,13 @@ const OPERATOR: &str = "
 
 ";
 
+/// Holds up one load.
+#[derive(Default)]
+struct Gate {
+    begun: Notify,
+    open: Notify,
+}
+
 /// Everything that one program serves, by name.
 type Families = BTreeMap<String, MetricFamily>;
 
@@ -62,7 +73,7 @@ async fn metrics_page_names_every_metric_with_its_labels() {
 /// The metrics of a real member that has seen hits, misses, an invalidation and a late load; then
 /// those that need peers, callers or an overload, from areas of their own.
 async fn member() -> Families {
-    let gate = Arc::new(Notify::new());
+    let gate = Arc::new(Gate::default());
     let running = start(&gate);
     late_load(&running, &gate).await;
     let cache = running.cache().expect("a member").clone();
@@ -70,9 +81,10 @@ async fn member() -> Families {
     let mut families = gathered(running.metrics());
     while !families.contains_key("larder_predicted_hit_ratio") {
         assert!(begun.elapsed() < PATIENCE, "no prediction of {GROUP}");
-        for number in 0..1_000 {
+        for number in 0..READS {
             cache.read(GROUP, format!("key-{number}").as_bytes()).await.expect("a value");
         }
+        tokio::time::sleep(PAUSE).await;
         families = gathered(running.metrics());
     }
     running.drain().await;
@@ -88,13 +100,14 @@ async fn member() -> Families {
 }
 
 /// A lone member with one group.
-fn start(gate: &Arc<Notify>) -> Running {
+fn start(gate: &Arc<Gate>) -> Running {
     let gate = gate.clone();
     let loader = origin::from_fn(move |key| {
         let gate = gate.clone();
         async move {
             if key == SLOW {
-                gate.notified().await;
+                gate.begun.notify_one();
+                gate.open.notified().await;
             }
             Ok(Loaded::Value(key))
         }
@@ -105,19 +118,15 @@ fn start(gate: &Arc<Notify>) -> Running {
 }
 
 /// A load that an invalidation overtakes: its value is refused.
-async fn late_load(running: &Running, gate: &Notify) {
+async fn late_load(running: &Running, gate: &Gate) {
     let cache = running.cache().expect("a member").clone();
     cache.read(GROUP, b"Tom").await.expect("a value");
     cache.invalidate(GROUP, vec!["Tom".into()]).await.expect("dropped");
     let reader = cache.clone();
     let read = tokio::spawn(async move { reader.read(GROUP, SLOW).await });
-    let begun = Instant::now();
-    while cache.waiting() == 0 {
-        assert!(begun.elapsed() < PATIENCE, "the load does not begin");
-        tokio::task::yield_now().await;
-    }
+    tokio::time::timeout(PATIENCE, gate.begun.notified()).await.expect("the load begins");
     cache.invalidate(GROUP, vec![SLOW.into()]).await.expect("dropped");
-    gate.notify_one();
+    gate.open.notify_one();
     read.await.expect("joined").expect("a value");
 }
 
@@ -149,8 +158,7 @@ fn table(families: &Families) -> String {
             MetricType::SUMMARY => "summary",
             MetricType::UNTYPED => "untyped",
         };
-        let labels =
-            family.get_metric().first().map(|metric| metric.get_label()).unwrap_or_default();
+        let labels = family.get_metric().first().map(Metric::get_label).unwrap_or_default();
         let labels: Vec<String> =
             labels.iter().map(|label| format!("`{}`", label.name())).collect();
         text += &format!("| `{name}` | {kind} | {} | {} |\n", labels.join(", "), family.help());
