@@ -47,6 +47,19 @@ const OPERATOR: &str = "
 ## Operator
 
 ";
+const VALUES: &str = "
+## Label values
+
+| Label | Of | Values |
+| --- | --- | --- |
+| `result` | `larder_gets_total` | `hit_local` own entry, `hit_hot` copy, `hit_peer` the owner's entry, `stale`, `miss`, `error` |
+| `where` | loads | `origin`, `peer` |
+| `type` | `larder_cache_*` | `main` own entries, `hot` copies of other members' entries |
+| `cause` | `larder_cache_evictions_total` | `size`, `expired`, `replaced`, `removed` |
+| `reason` | `larder_cache_refused_total` | `fenced` an invalidation passed, `too_large` |
+| `reason` | `larder_ring_held_info` | `shrink_guard` the registry is distrusted, `grace` some still answer |
+| `code` | `larder_peer_requests_total` | `ok`, `failed` |
+";
 
 /// Holds up one load.
 #[derive(Default)]
@@ -62,7 +75,8 @@ type Families = BTreeMap<String, MetricFamily>;
 async fn metrics_page_names_every_metric_with_its_labels() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/metrics.md");
     let member = table(&member().await);
-    let page = format!("{HEAD}{MEMBER}{member}{OPERATOR}{}", table(&operator()));
+    let operator = table(&operator());
+    let page = format!("{HEAD}{MEMBER}{member}{OPERATOR}{operator}{VALUES}");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &page).expect("writable");
     }
@@ -87,7 +101,7 @@ async fn member() -> Families {
         tokio::time::sleep(PAUSE).await;
         families = gathered(running.metrics());
     }
-    running.drain().await;
+    drop(running);
 
     let registry = Registry::new();
     let (reads, ring) = (CacheMetrics::register(&registry), RingMetrics::register(&registry));
