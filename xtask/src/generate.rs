@@ -68,7 +68,8 @@ fn write() -> Result<()> {
     // The manifest and the pages are made from the resources, so these are written first.
     update(&custom_resources()?)?;
     update(&operator_manifest()?)?;
-    update(&reference::pages()?)
+    update(&reference::pages()?)?;
+    reference::write_metrics()
 }
 
 fn update(files: &Files) -> Result<()> {

@@ -1,8 +1,8 @@
 //! The generated pages of `docs/reference`: the fields of both resources, and the help of each
 //! program.
 //!
-//! Fields come from the definitions in `manifests/crd`, help from the programs themselves. The
-//! pages of metrics are not made here: the tests of the crates that register them compare them.
+//! Fields come from the definitions in `manifests/crd`, help from the programs themselves. The page
+//! of metrics is written by the test that compares it with what the programs serve.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,6 +28,16 @@ pub(super) fn pages() -> Result<Files> {
     let mut pages = help_pages()?;
     pages.insert(PathBuf::from(RESOURCES), fields::page(&definitions()?)?);
     Ok(pages)
+}
+
+/// Has the test of the page of metrics rewrite it.
+///
+/// # Errors
+/// When the test cannot be built or fails; cargo has said why.
+pub(super) fn write_metrics() -> Result<()> {
+    let mut test = command::workspace_cargo("test");
+    test.args(["--bin", "larder", "metrics_page"]);
+    command::shown(test.env("UPDATE_GOLDEN", "1"))
 }
 
 fn help_pages() -> Result<Files> {
