@@ -26,8 +26,8 @@ impl Authority {
         Self { folder }
     }
 
-    /// Issues a certificate for clients, and for servers with the names `serves` (`DNS:name`). Stores
-    /// it in a Secret as `tls.crt` and `tls.key`, with the `ca.crt` of `trusted`.
+    /// Issues a certificate for clients, and for servers with the names `serves` (`DNS:name`).
+    /// Stores it in a Secret as `tls.crt` and `tls.key`, with the `ca.crt` of `trusted`.
     ///
     /// # Panics
     /// When openssl or kubectl fails.

@@ -1,6 +1,6 @@
 //! Shared by the tests on a real Kubernetes: the cluster, programs next to it, waiting.
 //!
-//! `cargo xtask test` runs the tests inside the network of the throw-away cluster's first node, where
+//! `cargo xtask test` runs them inside the network of the throw-away cluster's first node, where
 //! pod and Service addresses are reachable. They use what users use: helm, kubectl, YAML, a stock
 //! gRPC client, a stock Prometheus. Nothing here replaces a part of the product.
 #![expect(clippy::print_stdout, reason = "the tests print the figures that they measure")]

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// Runs the program until standard input ends, then stops it (SIGINT is PostgreSQL's fast shutdown),
-/// waits for it and removes its folder. However the tests end, even killed, their end of the pipe
-/// closes, so no program outlives them.
+/// Runs the program until standard input ends, then stops it (SIGINT is PostgreSQL's fast
+/// shutdown), waits for it and removes its folder. However the tests end, even killed, their end of
+/// the pipe closes, so no program outlives them.
 const TETHER: &str = r#"
 folder=$1; shift
 "$@" </dev/null >"$folder/log" 2>&1 &

@@ -10,6 +10,10 @@ use larder_client::Client;
 
 use crate::poll;
 
+/// Reads in flight at most. An unlimited reader on overloaded cores would queue reads until they
+/// time out, which says nothing about the product.
+const MOST_IN_FLIGHT: usize = 32;
+
 /// A thread that reads keys at a fixed rate until it is stopped.
 #[derive(Debug)]
 pub struct Reader {
@@ -31,8 +35,8 @@ struct Report {
 }
 
 impl Reader {
-    /// Reads `student1` to `student<keys>` of the group `students` in turn, `per_second` a second, each
-    /// with its own deadline. `members` are `host:port`.
+    /// Reads `student1` to `student<keys>` of the group `students` in turn, `per_second` a second
+    /// while the members keep up, each with its own deadline. `members` are `host:port`.
     ///
     /// # Panics
     /// In its thread, when the client cannot be built.
@@ -108,7 +112,7 @@ async fn read(
     let mut next = 0;
     while !stop.load(Ordering::Relaxed) {
         tokio::select! {
-            _ = pace.tick() => {
+            _ = pace.tick(), if running.len() < MOST_IN_FLIGHT => {
                 next = next % keys + 1;
                 let (client, key) = (client.clone(), format!("student{next}"));
                 running.spawn(async move {

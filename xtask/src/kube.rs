@@ -3,8 +3,8 @@
 //! Each node is a network namespace, a mount namespace and a control group; the control plane
 //! shares node 1's network. [`plan`], [`process`], [`settings`] and [`pki`] describe the cluster as
 //! data; [`up`] and [`down`] create and remove it. From outside, only the API server is reachable,
-//! through a loopback port ([`forward`]). `down` leaves nothing behind: [`record`] and [`ownership`]
-//! ensure that.
+//! through a loopback port ([`forward`]). `down` leaves nothing behind: [`record`] and
+//! [`ownership`] ensure that.
 
 mod cgroup;
 mod down;

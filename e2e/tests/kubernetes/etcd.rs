@@ -109,8 +109,8 @@ impl<'a> Etcd<'a> {
         self.wait_complete_after(Instant::now(), None).0
     }
 
-    /// As [`Self::wait_complete`], in an etcd cluster other than `lost`. Also returns the time since
-    /// `begin`.
+    /// As [`Self::wait_complete`], in an etcd cluster other than `lost`. Also returns the time
+    /// since `begin`.
     pub(crate) fn wait_complete_after(&self, begin: Instant, lost: Option<u64>) -> (u64, Duration) {
         let left = COMPLETE_LIMIT.saturating_sub(begin.elapsed());
         let (id, _) = poll::until("a complete registry", left, || {
@@ -156,8 +156,8 @@ impl<'a> Etcd<'a> {
         });
     }
 
-    /// Scales every member's StatefulSet to nothing, with its volume kept, and waits until no pod is
-    /// left. The operator must not run.
+    /// Scales every member's StatefulSet to nothing, with its volume kept, and waits until no pod
+    /// is left. The operator must not run.
     pub(crate) fn stop(&self) {
         let place = ["--namespace", self.shop.namespace.as_str()];
         let query = [&["statefulsets", "--selector", PODS], &place[..]].concat();

@@ -13,8 +13,8 @@ use crate::helm::{self, SYSTEM};
 use crate::shop::Shop;
 
 /// The namespaces that the operator watches, without the run's suffix.
-const WATCHED: [&str; 8] =
-    ["shop", "outage", "disks", "external", "lifecycle", "killed", "scaled", "mistakes"];
+const WATCHED: [&str; 9] =
+    ["shop", "outage", "disks", "external", "lifecycle", "killed", "scaled", "idle", "mistakes"];
 /// Marks the namespaces of the tests; its value is the run's suffix.
 const LABEL: &str = "larder.dev/e2e-run";
 
@@ -76,6 +76,13 @@ fn world() -> &'static World {
     static WORLD: OnceLock<Option<World>> = OnceLock::new();
     let world = WORLD.get_or_init(|| catch_unwind(World::prepare).ok());
     world.as_ref().expect("the operator was installed; see the first failure")
+}
+
+impl Access {
+    /// Lets other tests run from now on.
+    pub(crate) fn leave(self) -> &'static World {
+        self.world
+    }
 }
 
 impl World {

@@ -71,15 +71,26 @@ pub(crate) fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn load_missing(node: Node, images: &[(Identity, PathBuf)]) -> Result<Vec<String>> {
-    let present = Present::parse(&command::output(ctr(node).args(["images", "list"]))?);
+    let manifests = manifests(&command::output(ctr(node).args(["images", "list"]))?);
+    let read = |manifest: &str| command::output(ctr(node).args(["content", "get", manifest])).ok();
     let mut loaded = Vec::new();
     for (image, file) in images {
-        if !present.has(image) {
+        if !image.is_present(&manifests, read) {
             into_node(node, file)?;
             loaded.extend(image.names.first().cloned());
         }
     }
     Ok(loaded)
+}
+
+/// Digest of the manifest of each image name, from the table of `ctr images list`: name, media
+/// type, digest, ...
+fn manifests(table: &str) -> BTreeMap<String, String> {
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        Some((fields.next()?.to_owned(), fields.nth(1)?.to_owned()))
+    });
+    rows.collect()
 }
 
 /// What a docker-archive contains: one image under one or more names.
@@ -112,25 +123,21 @@ impl Identity {
         let config = image["Config"].as_str()?.strip_suffix(".json")?;
         Some(Self { names: names.map(str::to_owned).collect(), config: format!("sha256:{config}") })
     }
-}
 
-/// A node's images. Kubernetes' plugin of containerd lists each image under its names and once more
-/// under the digest of its configuration, all with the same manifest.
-struct Present(BTreeMap<String, String>);
-
-impl Present {
-    /// Parses the table of `ctr images list`: name, media type, manifest digest, ...
-    fn parse(table: &str) -> Self {
-        let rows = table.lines().skip(1).filter_map(|line| {
-            let mut fields = line.split_whitespace();
-            Some((fields.next()?.to_owned(), fields.nth(1)?.to_owned()))
-        });
-        Self(rows.collect())
-    }
-
-    fn has(&self, image: &Identity) -> bool {
-        let manifest = self.0.get(&image.config);
-        manifest.is_some() && image.names.iter().all(|name| self.0.get(name) == manifest)
+    /// Whether a node with these manifests has the image under all its names. `read` returns a
+    /// manifest.
+    fn is_present(
+        &self,
+        manifests: &BTreeMap<String, String>,
+        read: impl Fn(&str) -> Option<String>,
+    ) -> bool {
+        let Some(manifest) = self.names.first().and_then(|name| manifests.get(name)) else {
+            return false;
+        };
+        let text = read(manifest).unwrap_or_default();
+        let content: Value = serde_json::from_str(&text).unwrap_or_default();
+        content["config"]["digest"] == self.config.as_str()
+            && self.names.iter().all(|name| manifests.get(name) == Some(manifest))
     }
 }
 
@@ -141,27 +148,26 @@ mod tests {
 
     const TABLE: &str = "\
 REF TYPE DIGEST SIZE PLATFORMS LABELS
+docker.io/library/a:1 application/vnd.oci.image.manifest.v1+json sha256:m2 9.0 MiB linux/amd64 -
 docker.io/library/a:dev application/vnd.oci.image.manifest.v1+json sha256:m2 9.0 MiB linux/amd64 -
 docker.io/library/b:dev application/vnd.oci.image.manifest.v1+json sha256:m3 9.0 MiB linux/amd64 -
-sha256:old application/vnd.oci.image.manifest.v1+json sha256:m1 9.0 MiB linux/amd64 -
-sha256:new application/vnd.oci.image.manifest.v1+json sha256:m2 9.0 MiB linux/amd64 -
 ";
 
-    fn image(names: &[&str], config: &str) -> Identity {
-        Identity {
-            names: names.iter().map(ToString::to_string).collect(),
-            config: config.to_owned(),
-        }
-    }
-
     #[test]
-    fn an_image_is_present_only_under_all_its_names() {
-        let present = Present::parse(TABLE);
-        let name = "docker.io/library/a:dev";
-        assert!(present.has(&image(&[name], "sha256:new")));
-        assert!(!present.has(&image(&[name], "sha256:old")), "the name moved to a newer image");
-        assert!(!present.has(&image(&[name], "sha256:other")));
-        assert!(!present.has(&image(&[name, "docker.io/library/b:dev"], "sha256:new")));
+    fn an_image_is_present_when_all_its_names_have_its_content() {
+        let manifests = manifests(TABLE);
+        let read = |manifest: &str| {
+            (manifest == "sha256:m2").then(|| r#"{"config":{"digest":"sha256:new"}}"#.to_owned())
+        };
+        let present = |names: &[&str], config: &str| {
+            let names = names.iter().map(|name| format!("docker.io/library/{name}")).collect();
+            Identity { names, config: config.into() }.is_present(&manifests, read)
+        };
+        assert!(present(&["a:dev", "a:1"], "sha256:new"));
+        assert!(!present(&["a:dev"], "sha256:old"), "the name belongs to other content");
+        assert!(!present(&["a:dev", "b:dev"], "sha256:new"), "one name belongs to another image");
+        assert!(!present(&["a:dev", "a:2"], "sha256:new"), "one name is missing");
+        assert!(!present(&["b:dev"], "sha256:new"), "the manifest cannot be read");
     }
 
     #[test]

@@ -184,8 +184,8 @@ pub(crate) fn local_provisioner(binaries: &Binaries) -> Process {
 }
 
 /// Holds a node's mount namespace: a private copy of the machine's, in which the folders that
-/// containerd, CNI and the kubelet write to are the node's own. The mounts end with the last process
-/// of the node.
+/// containerd, CNI and the kubelet write to are the node's own. The mounts end with the last
+/// process of the node.
 pub(crate) fn holder(node: Node) -> Process {
     // Binding HOME into `lib` first keeps this cluster's own folder visible at its usual path once
     // `lib` covers /var/lib. The file `held` signals that all mounts exist.

@@ -48,8 +48,8 @@ pub(crate) struct Owner {
     pub(crate) stage: Stage,
     /// Kernel settings before `up`, by path below /proc/sys.
     pub(crate) sysctls: BTreeMap<String, String>,
-    /// Whether the folder of network namespaces existed before. The first `ip netns add` creates and
-    /// mounts it.
+    /// Whether the folder of network namespaces existed before. The first `ip netns add` creates
+    /// and mounts it.
     #[serde(default)]
     pub(crate) netns_before: bool,
 }

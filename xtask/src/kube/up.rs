@@ -185,8 +185,8 @@ fn write_files(plan: &Plan, binaries: &Binaries, loopback: SocketAddr) -> Result
     Ok(())
 }
 
-/// Writes a script that runs a program inside the cluster's network, into the folder that `kube env`
-/// adds to the PATH.
+/// Writes a script that runs a program inside the cluster's network, into the folder that `kube
+/// env` adds to the PATH.
 ///
 /// # Errors
 /// When it cannot be written.

@@ -1,8 +1,8 @@
 //! The end-to-end tests: images are built and loaded into a throw-away cluster, README's commands
 //! run on it as printed, and the tests of `e2e/` run in its first node's network.
 //!
-//! A cluster that exists is used and stays. Otherwise the tier creates one and removes it, unless it
-//! is to be kept.
+//! A cluster that exists is used and stays. Otherwise the tier creates one and removes it, unless
+//! it is to be kept.
 
 mod logs;
 mod readme;
@@ -24,7 +24,7 @@ use crate::{command, image, kube, packages, workspace};
 /// The smallest cluster of which one node may fail while two remain.
 const NODES: u8 = 3;
 /// Tests that run at the same time; the control plane shares the machine's cores with them.
-const THREADS: &str = "4";
+const THREADS: &str = "5";
 /// Debian packages of servers that the tests start.
 const NEEDED: [packages::Needed; 2] = [
     packages::Needed { file: "prometheus", package: "prometheus" },
@@ -89,7 +89,7 @@ fn run_all(building: &mut BuildClock, options: &Options<'_>) -> Result<Count> {
     println!("the cluster is ready after {:.0} s", begin.elapsed().as_secs_f64());
     let archives: Vec<PathBuf> = images.into_iter().map(|image| image.file).collect();
     let loaded = kube::load(&archives)?;
-    println!("{} images loaded after {:.0} s", loaded.len(), begin.elapsed().as_secs_f64());
+    println!("loaded after {:.0} s: {}", begin.elapsed().as_secs_f64(), loaded.join(", "));
 
     let mut count = Count::default();
     if with_readme {

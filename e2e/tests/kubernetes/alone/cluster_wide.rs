@@ -6,7 +6,7 @@ use larder_e2e::{poll, process};
 
 use crate::grpc;
 use crate::helm::{self, RELEASE, SYSTEM};
-use crate::world::{alone, sample};
+use crate::world::{alone, small_sample};
 
 #[test]
 fn a_cluster_wide_operator_serves_a_namespace_that_was_not_named() {
@@ -21,7 +21,7 @@ fn a_cluster_wide_operator_serves_a_namespace_that_was_not_named() {
          spec:\n  clusterRef: {{name: shop}}\n  origin:\n    http: {{urlTemplate: \
          \"http://shop-members.{namespace}.svc:7690/{{key}}\"}}\n"
     );
-    cluster.apply(namespace, &format!("{}---\n{plain}", sample())).expect("accepted");
+    cluster.apply(namespace, &format!("{}---\n{plain}", small_sample())).expect("accepted");
     let limit = Duration::from_secs(90);
     let ready = cluster.wait_true(namespace, "cachecluster/shop", "Ready", limit);
     cluster.wait_true(namespace, "cachegroup/health", "Ready", limit);

@@ -24,7 +24,8 @@ fn etcd_loses_its_disks_and_no_read_fails() {
         id = new_id;
         let what = format!(
             "{count} of 3 etcd members deleted with their volumes (gone after {:.1} s): a new etcd \
-             cluster has every member and group after {:.1} s, three voters and Ready after {:.1} s",
+             cluster has every member and group after {:.1} s, three voters and Ready after \
+             {:.1} s",
             lost.as_secs_f64(),
             complete.as_secs_f64(),
             begin.elapsed().as_secs_f64()

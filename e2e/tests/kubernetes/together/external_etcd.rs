@@ -101,8 +101,8 @@ fn an_external_etcd_is_used_with_tls_and_its_mistakes_are_reported() {
     trust(&authority);
     let mended = cluster.wait_true(namespace, "cachecluster/tenant", "Ready", LIMIT);
     println!(
-        "external etcd with TLS: a missing Secret reported after {:.1} s, Ready {:.1} s after it was \
-         created; a wrong authority reported after {:.1} s, Ready {:.1} s after it was corrected",
+        "external etcd with TLS: a missing Secret reported after {:.1} s, Ready {:.1} s after it \
+         was created; a wrong authority reported after {:.1} s, Ready {:.1} s after it was corrected",
         missing.as_secs_f64(),
         ready.as_secs_f64(),
         wrong.as_secs_f64(),

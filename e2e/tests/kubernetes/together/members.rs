@@ -64,10 +64,10 @@ fn scaling_to_four_and_back_fails_no_read() {
 }
 
 #[test]
-#[ignore = "its bars are those of release images, and this tier runs debug images"]
+#[ignore = "has bars for the published images: cargo xtask soak cluster memory"]
 fn idle_programs_take_little_memory() {
     let world = together();
-    let shop = world.own_shop("killed", &small_sample());
+    let shop = world.own_shop("idle", &small_sample());
     let megabytes =
         |address: &str| metric(address, "process_resident_memory_bytes").expect("the metric") / 1e6;
     let members: Vec<f64> = shop.member_pods().iter().map(|pod| megabytes(&pod.address)).collect();

@@ -88,7 +88,8 @@ fn prometheus_scrapes_every_member_and_knows_the_true_hit_ratio() {
     }
     let read = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
     poll::until("every member is scraped after the last read", limit, || {
-        let scraped = prometheus.query("timestamp(up == 1)")?;
+        // Of a plain selector only, `timestamp` is the time of the scrape.
+        let scraped = prometheus.query("timestamp(up) and up == 1")?;
         let fresh = scraped.iter().filter(|(_, at)| *at > read).count();
         if fresh == 3 { Ok(()) } else { Err(format!("{scraped:?}")) }
     });

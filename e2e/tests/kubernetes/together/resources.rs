@@ -21,7 +21,8 @@ fn a_group_edit_takes_effect_without_a_restart() {
         .replace("policy: TinyLfu", "policy: S3Fifo");
     let begin = Instant::now();
     world.cluster.apply(&shop.namespace, &edited).expect("the edit is accepted");
-    // A changed origin invalidates the old one's values, so a key that was just read shows the edit.
+    // A changed origin invalidates the old one's values, so a key that was just read shows the
+    // edit.
     poll::until("the new query", Duration::from_secs(10), || {
         let answer = shop.get("edited", "Tom")?;
         let shown = value_of(&answer) == base64("1630") && answer.contains("S3Fifo");
