@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{command, workspace};
@@ -72,6 +72,18 @@ pub(crate) fn targets(targets: &[&str]) -> Result<Build> {
 }
 
 impl Build {
+    /// # Errors
+    /// When there are findings, or when clippy, which finds most of them, is not installed.
+    pub(crate) fn check_findings(&self) -> Result<()> {
+        ensure!(
+            command::clippy_driver().is_some(),
+            "clippy is not installed (rustup component add clippy)"
+        );
+        let count = self.findings.len();
+        ensure!(count == 0, "{count} findings, printed above");
+        Ok(())
+    }
+
     fn add(&mut self, message: Message) {
         match message {
             Message::Artifact(artifact) => self.tests.extend(artifact.test_program()),

@@ -14,7 +14,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{command, workspace};
+use crate::{command, compile, workspace};
 
 /// Crates, by folder, whose modules may import each other in circles, and why.
 const CIRCLES_ALLOWED: &[(&str, &str)] =
@@ -31,7 +31,7 @@ pub(crate) struct Args {}
 pub(crate) fn run(_: &Args) -> Result<()> {
     command::shown(&mut format())?;
     imports()?;
-    command::shown(&mut clippy())?;
+    compile::workspace()?.check_findings()?;
     if command::find("cargo-deny").is_none() {
         println!("dependencies not checked (cargo install --locked cargo-deny)");
         return Ok(());
@@ -92,13 +92,6 @@ fn allow(folder: &str, circles: Vec<String>, allowed: &[(&str, &str)]) -> Vec<St
 fn dependencies() -> Command {
     let mut cargo = command::cargo();
     cargo.args(["deny", "--locked", "check", "bans", "licenses", "sources"]);
-    cargo
-}
-
-/// The command that lints every target of every crate.
-pub(crate) fn clippy() -> Command {
-    let mut cargo = command::workspace_cargo("clippy");
-    cargo.args(["--all-targets", "--", "--deny", "warnings"]);
     cargo
 }
 

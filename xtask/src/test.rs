@@ -226,12 +226,7 @@ impl<'a> Steps<'a> {
     }
 
     fn lint(&mut self) -> Result<()> {
-        ensure!(
-            command::clippy_driver().is_some(),
-            "clippy is not installed (rustup component add clippy)"
-        );
-        let findings = self.workspace()?.findings.len();
-        ensure!(findings == 0, "{findings} findings, shown above");
+        self.workspace()?.check_findings()?;
         lint::imports()
     }
 

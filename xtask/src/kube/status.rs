@@ -22,7 +22,7 @@ pub(crate) fn status() -> Result<()> {
     match owner.stage {
         Stage::Starting => println!("a cluster that never became Ready; `kube down` removes it"),
         Stage::Ready if owner.before_boot() => {
-            println!("a cluster from before the last reboot; `kube down` removes it")
+            println!("a cluster from before the last reboot; `kube down` removes it");
         }
         Stage::Ready => println!("a cluster of {} nodes", owner.nodes),
     }

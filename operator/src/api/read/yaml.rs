@@ -28,7 +28,7 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, Problem> {
             line: error.location().map(|location| location.line()).filter(|line| *line > 0),
             object: String::new(),
             field: String::new(),
-            message: message(error, text),
+            message: message(error),
         }
     })?;
     Ok(nodes.into_iter().filter(|node| !matches!(node, Node::Scalar(Value::Null))).collect())
