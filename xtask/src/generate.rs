@@ -9,13 +9,13 @@ mod links;
 mod reasons;
 mod reference;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::reference::Files;
 use crate::tools::{self, Tool};
 use crate::{command, workspace};
 
@@ -33,9 +33,6 @@ pub(crate) struct Args {
     #[arg(long)]
     check: bool,
 }
-
-/// Files by their path inside the project.
-type Files = BTreeMap<PathBuf, String>;
 
 /// Writes what is not current, or says what it would write.
 ///

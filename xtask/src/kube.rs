@@ -9,6 +9,7 @@
 mod cgroup;
 mod down;
 mod forward;
+mod kubectl;
 mod load;
 mod network;
 mod ownership;

@@ -23,7 +23,7 @@ use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::ahead::Ahead;
-use self::report::{BuildClock, Count, Report, TierResult, Took};
+use self::report::{BuildClock, Count, Report, TierResult, Took, counted};
 use crate::compile::{self, Build};
 use crate::tools::{self, Tool};
 use crate::{bench, command, generate, lint, workspace};
@@ -288,14 +288,6 @@ impl<'a> Steps<'a> {
 /// A tier that is one check.
 fn check(run: impl FnOnce() -> Result<()>) -> TierResult {
     counted(run().map(|()| Count::PASSED))
-}
-
-/// An error in a tier is a failure like any other, and is shown.
-fn counted(result: Result<Count>) -> TierResult {
-    TierResult::Ran(result.unwrap_or_else(|error| {
-        println!("error: {error:#}");
-        Count::FAILED
-    }))
 }
 
 /// The engine's sources once more, with locks and atomics that a scheduler controls: a workspace and

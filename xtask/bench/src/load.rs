@@ -6,6 +6,7 @@
 
 mod grpc;
 mod memcached;
+mod protocol;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
+use self::protocol::Protocol;
 use crate::cpu;
 
 /// A slower reply is a fault of the server and ends the run.
@@ -63,26 +65,6 @@ enum ProtocolName {
     Grpc,
     /// memcached's text protocol.
     Memcached,
-}
-
-/// One connection's side of a protocol.
-pub(crate) trait Protocol {
-    /// Appends the connection preface.
-    fn begin(&mut self, out: &mut Vec<u8>);
-    /// Appends one request for a key; `sent` is returned with its reply.
-    fn request(&mut self, key: u32, sent: Instant, out: &mut Vec<u8>);
-    /// Consumes the complete replies at the beginning of `input` and returns how many bytes they
-    /// had. Appends the time at which each was requested to `replied`, and the protocol's own
-    /// messages to `out`.
-    ///
-    /// # Errors
-    /// A reply without the expected value.
-    fn consume(
-        &mut self,
-        input: &[u8],
-        replied: &mut Vec<Instant>,
-        out: &mut Vec<u8>,
-    ) -> Result<usize>;
 }
 
 /// The result of a run.
@@ -319,9 +301,4 @@ impl Load {
         output.drain(..written);
         Ok(())
     }
-}
-
-/// The key with this number. All keys have the same length.
-pub(crate) fn key(number: u32) -> String {
-    format!("key-{number:08}")
 }

@@ -4,15 +4,19 @@
 //! Fields come from the definitions in `manifests/crd`, help from the programs themselves. The page
 //! of metrics is written by the test that compares it with what the programs serve.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{Files, fields};
+use super::fields;
 use crate::tools::{self, Tool};
 use crate::{command, workspace};
+
+/// Files by their path inside the project.
+pub(super) type Files = BTreeMap<PathBuf, String>;
 
 /// The definitions that the field tables are made from.
 const DEFINITIONS: &str = "manifests/crd";

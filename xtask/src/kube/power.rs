@@ -8,9 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::kubectl::{PATIENCE, is_ready, kubectl};
 use super::plan::{Node, Plan};
 use super::start::Starter;
-use super::{cgroup, down, ownership, up};
+use super::{cgroup, down, ownership};
 use crate::tools::{self, Tool};
 use crate::{command, workspace};
 
@@ -46,9 +47,9 @@ pub(crate) fn start(number: u8) -> Result<()> {
     starter.join(node, holder, &tools::ensure(&[Tool::Kubelet, Tool::KubeProxy])?)?;
     let name = node.name();
     let kubelet = format!("kubelet-{name}");
-    starter.wait("the node's return", &kubelet, up::PATIENCE, || {
-        up::kubectl(&plan, &["get", "node", &name, "--output=json"], "")
-            .is_ok_and(|node| up::is_ready(&serde_json::from_str(&node).unwrap_or_default()))
+    starter.wait("the node's return", &kubelet, PATIENCE, || {
+        kubectl(&plan, &["get", "node", &name, "--output=json"], "")
+            .is_ok_and(|node| is_ready(&serde_json::from_str(&node).unwrap_or_default()))
     })
 }
 

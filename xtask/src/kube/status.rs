@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::kubectl::kubectl;
+use super::ownership;
 use super::plan::Plan;
 use super::record::{self, Stage, Started};
-use super::{ownership, up};
 use crate::workspace;
 
 /// Prints the state of the cluster.
@@ -32,7 +33,7 @@ pub(crate) fn status() -> Result<()> {
     }
     println!("logs: {}", plan.shown.join("logs").display());
     let table = ["get", "nodes,pods", "--all-namespaces", "--output=wide"];
-    match up::kubectl(&plan, &table, "") {
+    match kubectl(&plan, &table, "") {
         Ok(table) => print!("{table}"),
         Err(error) => println!("the API does not answer: {error:#}"),
     }

@@ -7,19 +7,19 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::kubectl::{PATIENCE, is_ready, kubectl};
 use super::plan::{Plan, secret, setting};
 use super::record::{Owner, Stage};
 use super::start::{self, Starter};
 use super::{cgroup, down, forward, network, ownership, pki, process, settings};
 use crate::packages::{self, Needed};
 use crate::tools::{self, Binaries, Tool};
-use crate::{command, workspace};
+use crate::workspace;
 
 /// Programs that the machine must have, and the Debian packages that contain them.
 const NEEDED: [Needed; 9] = [
@@ -47,9 +47,6 @@ const PROGRAMS: [Tool; 10] = [
     Tool::Etcd,
     Tool::Coredns,
 ];
-
-/// Longer than any step takes on a machine that is busy with builds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Builds what is missing of a cluster's programs and its pause image.
 ///
@@ -199,27 +196,10 @@ pub(crate) fn write_wrapper(plan: &Plan, name: &str, program: &str) -> Result<()
     Ok(())
 }
 
-/// Runs kubectl as the administrator and returns its output.
-///
-/// # Errors
-/// The output of kubectl.
-pub(crate) fn kubectl(plan: &Plan, arguments: &[&str], input: &str) -> Result<String> {
-    let mut kubectl = Command::new(plan.program(Tool::Kubectl.name()));
-    kubectl.env("KUBECONFIG", plan.kubeconfig());
-    command::fed(kubectl.arg("--request-timeout=10s").args(arguments), input)
-}
-
 /// Number of Ready nodes in a list.
 fn count_ready(list: &str) -> usize {
     let list: Value = serde_json::from_str(list).unwrap_or_default();
     list["items"].as_array().map_or(0, |nodes| nodes.iter().filter(|node| is_ready(node)).count())
-}
-
-/// Whether a node's condition Ready is True.
-pub(crate) fn is_ready(node: &Value) -> bool {
-    node["status"]["conditions"].as_array().is_some_and(|conditions| {
-        conditions.iter().any(|each| each["type"] == "Ready" && each["status"] == "True")
-    })
 }
 
 /// Whether a table of TCP sockets (/proc/PID/net/tcp) has a listener on a port.

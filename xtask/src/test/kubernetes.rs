@@ -4,6 +4,7 @@
 //! A cluster that exists is used and stays. Otherwise the tier creates one and removes it, unless
 //! it is to be kept.
 
+mod access;
 mod logs;
 mod readme;
 
@@ -14,9 +15,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::access::folder;
 use super::ahead::Ahead;
-use super::report::{BuildClock, Count, TierResult};
-use super::{cargo_test, counted};
+use super::cargo_test;
+use super::report::{BuildClock, Count, TierResult, counted};
 use crate::compile::{self, TestProgram};
 use crate::tools::{self, Tool};
 use crate::{command, image, kube, packages, workspace};
@@ -206,16 +208,4 @@ fn this(arguments: &[&str]) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.current_dir(workspace::root()).args(arguments);
     command
-}
-
-/// Where `kube up` writes what tests need.
-fn folder() -> PathBuf {
-    workspace::target().join("kube")
-}
-
-fn kubectl(arguments: &[&str]) -> Command {
-    let mut kubectl = Command::new(folder().join("bin/kubectl"));
-    kubectl.env("KUBECONFIG", folder().join("admin.kubeconfig"));
-    kubectl.args(arguments);
-    kubectl
 }

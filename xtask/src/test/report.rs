@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+
 /// Number of checks by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
@@ -127,6 +129,14 @@ impl Report {
         let Count { passed, failed, .. } = self.total();
         format!("{passed} passed, {failed} failed")
     }
+}
+
+/// An error in a tier is a failure like any other, and is shown.
+pub(crate) fn counted(result: Result<Count>) -> TierResult {
+    TierResult::Ran(result.unwrap_or_else(|error| {
+        println!("error: {error:#}");
+        Count::FAILED
+    }))
 }
 
 #[cfg(test)]

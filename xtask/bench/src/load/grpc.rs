@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use larder_proto::v1::{GetRequest, GetResponse};
 use prost::Message as _;
 
-use super::{Protocol, key};
+use super::protocol::{Protocol, key};
 use crate::surroundings::GROUP;
 
 const DATA: u8 = 0;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use super::{Protocol, key};
+use super::protocol::{Protocol, key};
 
 /// The state of one connection.
 pub(crate) struct Memcached {

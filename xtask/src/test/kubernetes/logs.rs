@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::folder;
+use super::access::folder;
 use crate::command;
 
 /// Lines printed of each pod's log.
@@ -48,7 +48,7 @@ fn save_pod_logs() -> Result<()> {
 }
 
 fn kubectl(arguments: &[&str]) -> Result<String> {
-    command::output(super::kubectl(arguments).arg("--request-timeout=10s"))
+    command::output(super::access::kubectl(arguments).arg("--request-timeout=10s"))
 }
 
 /// Namespace and name of each pod of a list.

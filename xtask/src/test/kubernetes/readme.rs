@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
-use super::{folder, kubectl};
+use super::access::{folder, kubectl};
 use crate::command;
 use crate::test::checks::{Checks, expect};
 use crate::test::report::Count;
