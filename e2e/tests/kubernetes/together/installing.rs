@@ -45,7 +45,7 @@ fn a_second_operator_for_the_same_namespace_is_refused() {
     let reason = refused(&[]);
     assert!(reason.contains(first) && reason.contains("--set crds.install=false"), "{reason}");
     let reason = refused(&["crds.install=false", &format!("watchNamespaces={{{shop}}}")]);
-    let clash = format!("namespace {shop} is looked after");
+    let clash = format!("namespace {shop} is already reconciled by");
     assert!(reason.contains(first) && reason.contains(&clash), "{reason}");
     let reason = refused(&["crds.install=false", "clusterWide=true"]);
     assert!(reason.contains(first), "{reason}");
