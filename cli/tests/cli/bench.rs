@@ -1,5 +1,7 @@
 //! `larder bench` against a running cluster.
 
+use std::time::{Duration, Instant};
+
 use crate::rig::{Program, Up, code, envelope, err, larder, out};
 
 const KEYS: [&str; 4] = ["--key-pattern", "student-{:04}", "--keys", "4000"];
@@ -70,10 +72,13 @@ fn an_interrupted_load_prints_what_it_measured() {
     let up = Up::start(&["--members", "1"]);
     let args = ["bench", "students", "-d", "600", "-e", &up.endpoint()];
     let mut bench = Program::start(&[&args[..], &KEYS].concat());
-    // Some requests have been answered when the cluster has counted them.
-    let answered = || out(&larder(&["status", "-o", "json", "-e", &up.endpoint()]));
-    while answered().contains("\"hits\": 0") {
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    // Some requests have been answered when the cluster has counted hits.
+    let status = || out(&larder(&["status", "-o", "json", "-e", &up.endpoint()]));
+    let hits = |text: &str| text.split("\"hits\": ").skip(1).any(|count| !count.starts_with('0'));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !hits(&status()) {
+        assert!(Instant::now() < deadline, "no hits: {}", status());
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     assert_eq!(bench.interrupt(), 0);
     bench.until("SHARE");

@@ -103,7 +103,13 @@ pub(crate) struct Program {
 impl Program {
     pub(crate) fn start(args: &[&str]) -> Self {
         let temporary = tempfile::tempdir().expect("a folder");
-        let mut child = command(args)
+        // `nohup` and background jobs of a shell leave signals ignored, which a process inherits.
+        let mut child = Command::new("env")
+            .args(["--default-signal=HUP,INT", LARDER])
+            .args(args)
+            .current_dir(root())
+            .env_remove("LARDER_ENDPOINT")
+            .env_remove("COLUMNS")
             .env("TMPDIR", temporary.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

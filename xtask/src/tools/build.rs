@@ -167,8 +167,13 @@ fn flags(folder: &str, module: &str) -> Vec<String> {
             }
         }
     }
-    // The linker drops debug information (`-s -w`); not generating it saves an eighth of the time.
-    ["-trimpath", "-buildvcs=false", "-mod=readonly", "-gcflags=all=-dwarf=false", "-ldflags"]
+    // The linker drops debug information (`-s -w`); not generating it saves an eighth of the time. Without
+    // inlining another sixth is saved. etcd keeps it: its program is in a published image.
+    let compiler = match folder {
+        "etcd" => "-gcflags=all=-dwarf=false",
+        _ => "-gcflags=all=-dwarf=false -l",
+    };
+    ["-trimpath", "-buildvcs=false", "-mod=readonly", compiler, "-ldflags"]
         .map(String::from)
         .into_iter()
         .chain([link])
@@ -226,6 +231,14 @@ mod tests {
         let flags = flags("kubernetes", module).join(" ");
         assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.34.4"), "{flags}");
         assert!(flags.contains("-X k8s.io/client-go/pkg/version.gitMinor=34"), "{flags}");
+    }
+
+    #[test]
+    fn only_programs_that_are_published_are_inlined() {
+        let without_inlining =
+            |folder: &str| flags(folder, "").iter().any(|flag| flag.ends_with(" -l"));
+        assert!(without_inlining("kubernetes"));
+        assert!(!without_inlining("etcd"));
     }
 
     #[test]
