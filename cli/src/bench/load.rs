@@ -47,6 +47,8 @@ impl Load {
             let batch = (0..self.batch).map(|_| keys.draw()).collect();
             let answers = self.ask(&mut client, batch).await;
             self.measure().record(begin.elapsed(), &answers);
+            // A call on a lost connection fails at once: without a yield the task could not be aborted.
+            tokio::task::consume_budget().await;
         }
     }
 

@@ -15,9 +15,6 @@ use super::cargo_test;
 use super::report::Count;
 use crate::compile::TestProgram;
 
-/// How many programs run at the same time: one waits for sockets and timers while the other computes.
-const AT_ONCE: usize = 2;
-
 /// A program's end.
 struct Ended {
     count: Count,
@@ -25,13 +22,14 @@ struct Ended {
     took: Duration,
 }
 
-/// Runs every program to its end with the same arguments and variables. A program that ends badly
-/// without a failed test counts as one failure.
+/// Runs every program to its end with the same arguments and variables, `at_once` at the same time. A
+/// program that ends badly without a failed test counts as one failure.
 ///
 /// # Errors
 /// When a program cannot be started; the others have run.
 pub(super) fn run(
     programs: &[TestProgram],
+    at_once: usize,
     arguments: &[String],
     variables: &[(&str, String)],
 ) -> Result<Count> {
@@ -49,7 +47,7 @@ pub(super) fn run(
         sum
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
         let sums = workers.into_iter().map(|worker| worker.join().expect("it returns its errors"));
         sums.reduce(|sum, more| Ok(sum?.plus(more?))).unwrap_or(Ok(Count::default()))
     })
@@ -125,7 +123,7 @@ mod tests {
         };
         let programs = [program("/no/such/program"), program("/bin/sh"), program("/bin/sh")];
         let arguments = ["-c".into(), "mktemp ran-XXXXXX".into()];
-        run(&programs, &arguments, &[]).expect_err("one is missing");
+        run(&programs, 2, &arguments, &[]).expect_err("one is missing");
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2);
     }
 }
