@@ -86,13 +86,22 @@ pub(crate) fn clippy_driver() -> Option<PathBuf> {
     Some(cargo.with_file_name("clippy-driver")).filter(|driver| driver.is_file())
 }
 
-/// Builds one of the workspace's programs in the dev profile, and says where it is.
+/// Builds one of the workspace's programs in the dev profile and returns its path.
 ///
 /// # Errors
 /// When the build fails; cargo has printed the cause.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
-    shown(workspace_cargo("build").args(["--bin", name]))?;
-    Ok(workspace::target().join("debug").join(name))
+    Ok(programs(&[name])?.join(name))
+}
+
+/// Builds some of the workspace's programs in the dev profile and returns their folder.
+///
+/// # Errors
+/// As [`program`].
+pub(crate) fn programs(names: &[&str]) -> Result<PathBuf> {
+    // `cargo test --bin` would build the programs' unit tests instead.
+    shown(workspace_cargo("build").args(names.iter().flat_map(|name| ["--bin", *name])))?;
+    Ok(workspace::target().join("debug"))
 }
 
 /// The last `count` lines of a text.

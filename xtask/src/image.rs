@@ -111,15 +111,13 @@ pub(crate) fn build(output: Option<&Path>) -> Result<Vec<Archive>> {
 /// When a program cannot be built or an archive cannot be written.
 pub(crate) fn build_for_tests() -> Result<Vec<Archive>> {
     let programs = [NODE, OPERATOR, COMMAND];
-    let targets: Vec<&str> = programs.iter().flat_map(|name| ["--bin", name]).collect();
-    // `cargo test --bin` would build the programs' unit tests instead.
-    command::shown(command::workspace_cargo("build").args(&targets))?;
+    let debug = command::programs(&programs)?;
     let folder = workspace::target().join("images-for-tests");
     let stripped = folder.join("programs");
     fs::create_dir_all(&stripped).with_context(|| format!("make {}", stripped.display()))?;
     let mut archives = Vec::new();
     for name in programs {
-        let (built, small) = (workspace::target().join("debug").join(name), stripped.join(name));
+        let (built, small) = (debug.join(name), stripped.join(name));
         if !is_current(&small, &[&built]) {
             command::output(Command::new("strip").arg("-o").arg(&small).arg(&built))?;
         }

@@ -45,10 +45,7 @@ pub(super) fn write_metrics() -> Result<()> {
 }
 
 fn help_pages() -> Result<Files> {
-    let mut build = command::workspace_cargo("build");
-    build.args(PROGRAMS.iter().flat_map(|name| ["--bin", *name]));
-    command::shown(&mut build)?;
-    let folder = workspace::target().join("debug");
+    let folder = command::programs(&PROGRAMS)?;
     let page = |name: &&str| -> Result<(PathBuf, String)> {
         let path = Path::new("docs/reference").join(name).with_extension("md");
         Ok((path, help_page(name, &folder.join(name))?))
