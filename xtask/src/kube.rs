@@ -145,6 +145,11 @@ pub(crate) fn nodes() -> Result<Option<u8>> {
     Ok(running.map(|owner| owner.nodes))
 }
 
+/// True if `kube up` has nothing to build.
+pub(crate) fn is_built() -> bool {
+    up::is_built()
+}
+
 /// Loads images into every node that lacks them and returns the names of those images.
 ///
 /// # Errors

@@ -136,7 +136,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 /// When a test fails or the tier cannot run.
 pub(crate) fn published_images(filters: &[String]) -> Result<()> {
     let options = kubernetes::Options { filters, keep: false, release: true };
-    match kubernetes::run(&mut BuildClock::default(), &options) {
+    match kubernetes::run(&mut BuildClock::default(), &options, None) {
         TierResult::Ran(count) => {
             println!("{} passed, {} failed", count.passed, count.failed);
             ensure!(count.failed == 0, "the published images do not hold what the tests ask");
@@ -178,7 +178,11 @@ struct Steps<'a> {
     filters: &'a [String],
     /// The Kubernetes tier's cluster stays for the next run.
     keep: bool,
+    /// The Kubernetes tier will run.
+    kubernetes: bool,
     ahead: Ahead,
+    /// Started before its tier, if nothing has to be built for it.
+    cluster: Option<kubernetes::Cluster>,
     /// The workspace, once it has been built.
     built: Option<Build>,
     /// Runs while the present tier builds something or waits for a build.
@@ -193,7 +197,9 @@ impl<'a> Steps<'a> {
         Self {
             filters: &args.filters,
             keep: args.keep,
+            kubernetes: wanted(args, Tier::Kubernetes),
             ahead,
+            cluster: None,
             built: None,
             building: BuildClock::default(),
         }
@@ -207,7 +213,12 @@ impl<'a> Steps<'a> {
             Tier::Tests => return self.tests(),
             Tier::Interleavings => self.other_workspace(interleavings),
             Tier::Docs => self.documentation(),
-            Tier::Benches => self.other_workspace(bench::tests),
+            Tier::Benches => {
+                if self.kubernetes {
+                    self.cluster = kubernetes::start_ahead(self.keep);
+                }
+                self.other_workspace(bench::tests)
+            }
             Tier::FirstLook => counted(first_look::run()),
             Tier::Generated => check(generate::check),
             Tier::Chart => counted(chart::run()),
@@ -217,6 +228,7 @@ impl<'a> Steps<'a> {
                 kubernetes::run(
                     &mut self.building,
                     &kubernetes::Options { filters, keep, release: false },
+                    self.cluster.take(),
                 )
             }
         };

@@ -13,8 +13,18 @@ use crate::helm::{self, SYSTEM};
 use crate::shop::Shop;
 
 /// The namespaces that the operator watches, without the run's suffix.
-const WATCHED: [&str; 9] =
-    ["shop", "outage", "disks", "external", "lifecycle", "killed", "scaled", "idle", "mistakes"];
+const WATCHED: [&str; 10] = [
+    "shop",
+    "outage",
+    "twodisks",
+    "alldisks",
+    "external",
+    "lifecycle",
+    "killed",
+    "scaled",
+    "idle",
+    "mistakes",
+];
 /// Marks the namespaces of the tests; its value is the run's suffix.
 const LABEL: &str = "larder.dev/e2e-run";
 

@@ -56,6 +56,11 @@ fn prepare() -> Result<(Binaries, PathBuf)> {
     Ok((tools::ensure(&PROGRAMS)?, tools::pause_image()?))
 }
 
+/// True if [`up`] has nothing to build.
+pub(crate) fn is_built() -> bool {
+    PROGRAMS.iter().chain([&Tool::Pause]).all(|tool| tools::built(*tool).is_some())
+}
+
 /// Creates a cluster of `nodes` nodes, unless one exists.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ mod readme;
 
 use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -42,6 +42,13 @@ pub(super) fn ahead() -> Ahead {
     Ahead::start([("tools", vec![this(&["tools", "etcd"]), this(&["tools"])])])
 }
 
+/// Starts a cluster while earlier tiers run, if there is none and its programs are built. Otherwise
+/// the tier starts it.
+pub(super) fn start_ahead(keep: bool) -> Option<Cluster> {
+    let possible = obstacle().is_none() && matches!(kube::nodes(), Ok(None)) && kube::is_built();
+    possible.then(|| Cluster::start_ahead(keep).ok()).flatten()
+}
+
 /// How the tier runs.
 pub(super) struct Options<'a> {
     /// Names of tests contain one of these; empty for all tests.
@@ -53,8 +60,12 @@ pub(super) struct Options<'a> {
 }
 
 /// Runs the tier.
-pub(super) fn run(building: &mut BuildClock, options: &Options<'_>) -> TierResult {
-    obstacle().map_or_else(|| counted(run_all(building, options)), TierResult::NotRun)
+pub(super) fn run(
+    building: &mut BuildClock,
+    options: &Options<'_>,
+    ahead: Option<Cluster>,
+) -> TierResult {
+    obstacle().map_or_else(|| counted(run_all(building, options, ahead)), TierResult::NotRun)
 }
 
 /// Why the tier cannot run here and now.
@@ -71,7 +82,11 @@ fn obstacle() -> Option<String> {
     }
 }
 
-fn run_all(building: &mut BuildClock, options: &Options<'_>) -> Result<Count> {
+fn run_all(
+    building: &mut BuildClock,
+    options: &Options<'_>,
+    ahead: Option<Cluster>,
+) -> Result<Count> {
     let filters = options.filters;
     let _lock = lock()?;
     let program = building.time(build_tests)?;
@@ -83,7 +98,7 @@ fn run_all(building: &mut BuildClock, options: &Options<'_>) -> Result<Count> {
     packages::ensure(&NEEDED)?;
     building.time(|| tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl]))?;
     let begin = Instant::now();
-    let mut cluster = Cluster::find_or_start(options.keep)?;
+    let mut cluster = ahead.map_or_else(|| Cluster::find_or_start(options.keep), Ok)?;
     let images = building
         .time(|| if options.release { image::build(None) } else { image::build_for_tests() })?;
     image::show(&images)?;
@@ -146,9 +161,11 @@ fn run_tests(program: &TestProgram, options: &Options<'_>) -> Result<Count> {
 }
 
 /// The cluster of this run.
-struct Cluster {
+pub(super) struct Cluster {
     /// The `kube up` of a new cluster, until it has ended.
     starting: Option<Child>,
+    /// Output of a start during earlier tiers.
+    log: Option<PathBuf>,
     new: bool,
     keep: bool,
 }
@@ -158,10 +175,22 @@ impl Cluster {
     fn find_or_start(keep: bool) -> Result<Self> {
         if kube::nodes()?.is_some() {
             println!("using the cluster that exists");
-            return Ok(Self { starting: None, new: false, keep });
+            return Ok(Self { starting: None, log: None, new: false, keep });
         }
-        let up = kube(&["up", "--nodes", &NODES.to_string()]).spawn().context("start kube up")?;
-        Ok(Self { starting: Some(up), new: true, keep })
+        Self::start(kube_up(), None, keep)
+    }
+
+    fn start_ahead(keep: bool) -> Result<Self> {
+        let log = workspace::target().join("ahead-cluster.log");
+        let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        let mut up = kube_up();
+        up.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        Self::start(up, Some(log), keep)
+    }
+
+    fn start(mut up: Command, log: Option<PathBuf>, keep: bool) -> Result<Self> {
+        let up = up.spawn().context("start kube up")?;
+        Ok(Self { starting: Some(up), log, new: true, keep })
     }
 
     fn is_new(&self) -> bool {
@@ -172,6 +201,9 @@ impl Cluster {
     fn wait(&mut self) -> Result<()> {
         if let Some(mut up) = self.starting.take() {
             let status = up.wait()?;
+            if let Some(log) = &self.log {
+                print!("{}", fs::read_to_string(log).unwrap_or_default());
+            }
             if !status.success() {
                 bail!("`kube up` failed ({status})");
             }
@@ -196,6 +228,10 @@ impl Drop for Cluster {
             println!("error: {error:#}; `cargo xtask kube down` can be repeated");
         }
     }
+}
+
+fn kube_up() -> Command {
+    kube(&["up", "--nodes", &NODES.to_string()])
 }
 
 /// This program with the verb `kube`.
