@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
@@ -57,11 +58,26 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The cargo that started this process, in the project's folder.
+/// The project's cargo, in the project's folder.
 pub(crate) fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::new(cargo_path());
     cargo.current_dir(workspace::root());
     cargo
+}
+
+/// The cargo that started this process; for a program that was started directly, the one of the
+/// project's toolchain.
+fn cargo_path() -> &'static Path {
+    static CARGO: OnceLock<PathBuf> = OnceLock::new();
+    CARGO.get_or_init(|| {
+        let of_toolchain = || {
+            let mut rustc = Command::new("rustc");
+            let sysroot =
+                output(rustc.current_dir(workspace::root()).args(["--print", "sysroot"])).ok()?;
+            Some(Path::new(sysroot.trim()).join("bin/cargo"))
+        };
+        std::env::var_os("CARGO").map(PathBuf::from).or_else(of_toolchain).unwrap_or("cargo".into())
+    })
 }
 
 /// Cargo with one verb for the whole workspace, to be narrowed by target (`--bin`, `--test`), never by
@@ -79,11 +95,9 @@ pub(crate) fn workspace_cargo(verb: &str) -> Command {
     cargo
 }
 
-/// Clippy's driver of the toolchain whose cargo runs this process; none where the component is not
-/// installed.
+/// Clippy's driver of the project's toolchain; none where the component is not installed.
 pub(crate) fn clippy_driver() -> Option<PathBuf> {
-    let cargo = PathBuf::from(std::env::var_os("CARGO")?);
-    Some(cargo.with_file_name("clippy-driver")).filter(|driver| driver.is_file())
+    Some(cargo_path().with_file_name("clippy-driver")).filter(|driver| driver.is_file())
 }
 
 /// Builds one of the workspace's programs in the dev profile and returns its path.
