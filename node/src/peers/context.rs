@@ -32,6 +32,8 @@ pub(crate) struct PeerDeps {
     pub(crate) metrics: RingMetrics,
     /// Limit of a call that waits for a load at the owner.
     pub(crate) load_timeout: Duration,
+    /// Memory for entries, which bounds that of the log of invalidations.
+    pub(crate) capacity_bytes: u64,
 }
 
 pub(super) struct PeerContext {
@@ -53,9 +55,8 @@ pub(super) struct Ejections {
 
 impl PeerContext {
     pub(super) fn new(deps: PeerDeps) -> Self {
-        let (member, uid) = (deps.member.clone(), deps.uid.clone());
         Self {
-            journal: Journal::new(member, uid, deps.random.next(), deps.clock),
+            journal: Journal::new(&deps),
             ejections: Mutex::default(),
             health_listener: OnceLock::new(),
             ring_revision: AtomicU64::new(0),

@@ -13,6 +13,7 @@ use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::context::PeerDeps;
 use super::exchange::{Arrival, RemoteState, run_for_response};
 use super::log::{Invalidation, InvalidationLog, LogLimits};
 
@@ -79,13 +80,13 @@ pub(super) struct Exchanged {
 }
 
 impl Journal {
-    pub(super) fn new(member: Arc<str>, uid: Arc<str>, incarnation: u64, clock: Clock) -> Self {
+    pub(super) fn new(deps: &PeerDeps) -> Self {
         Self {
-            member,
-            uid,
-            incarnation: incarnation.max(1),
-            clock,
-            log: Mutex::new(InvalidationLog::new(LogLimits::default())),
+            member: deps.member.clone(),
+            uid: deps.uid.clone(),
+            incarnation: deps.random.next().max(1),
+            clock: deps.clock,
+            log: Mutex::new(InvalidationLog::new(LogLimits::of_capacity(deps.capacity_bytes))),
             end: watch::Sender::new(0),
             remotes: Mutex::default(),
             applier: OnceLock::new(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_proto::v1::InvalidateRequest;
+use tokio::time::sleep;
 
 use super::links::Fault;
 use super::rig::{Cluster, eventually, get};
@@ -125,6 +126,25 @@ async fn an_invalidation_that_comes_while_a_peer_recovers_reaches_it() {
     }
     cluster.set_fault((&cluster, 0), (&cluster, 2), None);
     eventually(LIMIT, || async { invalidate(&cluster, 0, "another").await == (3, 3) }).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_made_before_the_owner_drops_the_key_does_not_survive() {
+    let cluster = Cluster::start(3).await;
+    let key = keys_of(&cluster, "shop-2", 1, 1).await.remove(0);
+    let late = Fault::LateSync(Duration::from_millis(300));
+    cluster.set_fault((&cluster, 0), (&cluster, 2), Some(late));
+    cluster.set_fault((&cluster, 2), (&cluster, 0), Some(Fault::Silent));
+    let copy = async {
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(read(&cluster, 1, &key).await, format!("{key} 1"), "the owner still has it");
+    };
+    let (reached, ()) = tokio::join!(invalidate(&cluster, 0, &key), copy);
+    assert_eq!(reached, (3, 3));
+    for member in 0..3 {
+        assert_eq!(read(&cluster, member, &key).await, format!("{key} 2"), "at shop-{member}");
+    }
     cluster.stop().await;
 }
 

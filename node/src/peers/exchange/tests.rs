@@ -13,7 +13,7 @@ struct End {
 
 impl End {
     fn new(incarnation: u64, started_ms: u64) -> Self {
-        let log = InvalidationLog::new(LogLimits { run_entries: 2, ..LogLimits::default() });
+        let log = InvalidationLog::new(LogLimits { run_entries: 2, ..LogLimits::of_capacity(0) });
         Self { incarnation, log, remote: RemoteState::default(), started_ms, dropped: Vec::new() }
     }
 
