@@ -1,7 +1,7 @@
 //! Builds a member: its cache, peers, membership and ports.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder_proto::groupcachepb::group_cache_server::GroupCacheServer;
@@ -13,6 +13,7 @@ use larder_proto::v1::peer_server::PeerServer;
 use larder_runtime::tasks::Tasks;
 use tonic::service::Routes;
 
+use super::background::BackgroundTasks;
 use super::follow;
 use super::node::{Addresses, Listeners, ModeParts, NodeCore};
 use super::options::Options;
@@ -26,7 +27,7 @@ use crate::grpc::{PortService, common_services};
 use crate::http;
 use crate::membership::{self, Membership, MembershipOptions};
 use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
-use crate::peers::{PeerContext, Peers};
+use crate::peers::{Grpc, PeerDeps, Peers};
 use crate::serve::{self, CLIENTS, ListenerTask, MEMBERS};
 
 /// Largest message from a peer: a batch of the longest keys.
@@ -42,19 +43,22 @@ pub(super) fn build(
     core: &NodeCore,
     addresses: Addresses,
     listeners: Listeners,
-    tasks: &Tasks,
+    tasks: &BackgroundTasks,
 ) -> ModeParts {
     let name: Arc<str> = config.identity.name.as_str().into();
     let ring_metrics = RingMetrics::register(&core.metrics);
     let peers = Peers::new(
         settings.placement.clone(),
-        PeerContext {
+        PeerDeps {
             member: name.clone(),
-            tasks: tasks.clone(),
+            uid: config.identity.uid.as_str().into(),
+            transport: options.transport.clone().unwrap_or_else(|| Arc::new(Grpc)),
+            tasks: tasks.peers.clone(),
+            clock: core.clock,
             random: core.random.clone(),
             metrics: ring_metrics.clone(),
             load_timeout: Duration::from_millis(config.limits.default_timeout_ms),
-            health_listener: OnceLock::new(),
+            capacity_bytes: settings.main_bytes,
         },
     );
     let cache = Cache::new(
@@ -64,14 +68,14 @@ pub(super) fn build(
             limits: config.limits.clone(),
             clock: core.clock,
             random: core.random.clone(),
-            tasks: tasks.clone(),
+            tasks: tasks.loads.clone(),
             peers,
             metrics: CacheMetrics::register(&core.metrics),
         },
     );
     let figures = cache.clone();
     EngineCollector::register(&core.metrics, move || figures.figures());
-    tasks.spawn("sweep", sweep(cache.clone(), tasks.clone()));
+    tasks.upkeep.spawn("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
     let membership = join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
     let threads = threads(&cache, core, listeners, ring_metrics);
     ModeParts { threads, cache: Some(cache), membership }
@@ -86,15 +90,13 @@ fn join(
     core: &NodeCore,
     addresses: Addresses,
     cache: &Cache,
-    tasks: &Tasks,
+    tasks: &BackgroundTasks,
     metrics: &RingMetrics,
 ) -> Option<Membership> {
     let registration = registration(config, settings, addresses);
-    let groups = follow::Groups::new(config, options.groups);
+    let groups = follow::Groups::new(config, options.groups, tasks.loads.handle().clone());
     let Some(registry) = &settings.registry else {
         let alone = BTreeMap::from([(config.identity.name.clone(), registration)]);
-        // Some loaders must be built on a runtime.
-        let _runtime = tasks.handle().enter();
         cache.peers().update(1, &alone);
         groups.apply(cache, &BTreeMap::new());
         return None;
@@ -111,7 +113,7 @@ fn join(
             registration,
             lease_ttl: registry.lease_ttl,
         },
-        tasks,
+        &tasks.upkeep,
         core.random.clone(),
         core.clock,
     );
@@ -129,7 +131,7 @@ fn join(
         metrics: metrics.clone(),
         applied: None,
     };
-    tasks.spawn("follow", follower.run(gates, tasks.stopping().clone()));
+    tasks.upkeep.spawn("follow", follower.run(gates, tasks.upkeep.stopping().clone()));
     Some(membership)
 }
 
