@@ -154,6 +154,7 @@ impl PendingKey {
             group: self.group.to_string(),
             key: self.key.clone(),
             timeout_ms: u32::try_from(load_time.as_millis()).unwrap_or(u32::MAX),
+            asks_once: load_time > BATCH_LOAD_TIME,
         }
     }
 }

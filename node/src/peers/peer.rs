@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use larder_proto::v1::FetchResult;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::batch::{self, PendingKey, Unanswered};
@@ -65,14 +66,19 @@ impl Peer {
         self.link.health.is_up()
     }
 
-    /// Requests one key in the next batch.
+    /// Requests one key in the next batch. The asking reads wait until `deadline`.
     ///
     /// # Errors
     /// [`Unanswered`] if the peer gave no answer. An error that the peer returns is a result.
     ///
     /// # Cancel safety
     /// Safe; the key may still be requested.
-    pub async fn fetch(&self, group: &Arc<str>, key: &Bytes) -> Result<FetchResult, Unanswered> {
+    pub async fn fetch(
+        &self,
+        group: &Arc<str>,
+        key: &Bytes,
+        _deadline: Instant,
+    ) -> Result<FetchResult, Unanswered> {
         if !self.is_up() {
             return Err(Unanswered::Down);
         }
