@@ -1,7 +1,9 @@
 //! An answer's explanation, as sentences and as JSON.
 
 use larder_client::{Answer, Explanation, Source};
-use serde_json::{Map, Value, json};
+use larder_proto::explanation::{json, source_name};
+use larder_proto::v1::StaleReason;
+use serde_json::{Map, Value};
 
 use crate::exit;
 use crate::output::encoded;
@@ -38,12 +40,6 @@ pub(crate) fn code(answer: &Answer) -> u8 {
     }
 }
 
-/// `SOURCE_LOCAL` as `LOCAL`.
-pub(crate) fn source_name(source: Source) -> &'static str {
-    let name = source.as_str_name();
-    name.strip_prefix("SOURCE_").unwrap_or(name)
-}
-
 /// The explanation as sentences.
 pub(crate) fn lines(e: &Explanation) -> Vec<String> {
     let mut lines = vec![format!("{} (source {})", origin(e.source()), source_name(e.source()))];
@@ -56,6 +52,7 @@ pub(crate) fn lines(e: &Explanation) -> Vec<String> {
         )
     });
     lines.push(age(e));
+    lines.extend(why_stale(e.stale_reason()).map(str::to_owned));
     if !e.policy.is_empty() {
         lines.push(format!("the group's eviction policy is {}", e.policy));
     }
@@ -68,19 +65,31 @@ fn origin(source: Source) -> &'static str {
         Source::Owner => "the owner had it in memory and was asked over the network",
         Source::Hot => "the asked member had a copy of another member's entry",
         Source::Loaded => "no member had it, so this read loaded it from the origin",
-        Source::Stale => {
-            "it is past its time to live; the group's freshness allows it while a reload runs or \
-             the origin fails"
-        }
+        Source::Stale => "it is past its time to live, and the group's freshness allows it",
         Source::Absent => "the origin says there is no such key",
         Source::Unspecified => "the member does not say where it came from",
     }
 }
 
+fn why_stale(reason: StaleReason) -> Option<&'static str> {
+    Some(match reason {
+        StaleReason::Unspecified => return None,
+        StaleReason::Revalidating => "stale while a reload runs",
+        StaleReason::OriginFailed => "stale because the origin failed within the last second",
+        StaleReason::OriginSuspended => {
+            "stale because the origin fails again and again: it is asked once a second"
+        }
+        StaleReason::RateLimited => "stale because originLimits.loadsPerSecond is reached",
+        StaleReason::OriginBusy => "stale because originLimits.concurrency is reached",
+        StaleReason::Deadline => "stale because the origin did not answer within the deadline",
+        StaleReason::Overloaded => "stale because too many requests wait at the owner",
+    })
+}
+
 fn age(e: &Explanation) -> String {
     let loaded = match e.version {
         0 => format!("loaded {} ago", duration(e.age_ms)),
-        version => format!("loaded {} ago, load {version} of its owner", duration(e.age_ms)),
+        version => format!("loaded {} ago, version {version}", duration(e.age_ms)),
     };
     if e.stale || e.remaining_ms == 0 {
         format!("{loaded}; its time to live is over")
@@ -89,22 +98,10 @@ fn age(e: &Explanation) -> String {
     }
 }
 
-fn json(e: &Explanation) -> Value {
-    json!({
-        "source": source_name(e.source()),
-        "owner": e.owner,
-        "servedBy": e.served_by,
-        "ringRevision": e.ring_revision,
-        "ageMs": e.age_ms,
-        "remainingMs": e.remaining_ms,
-        "version": e.version,
-        "stale": e.stale,
-        "policy": e.policy,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -116,16 +113,17 @@ mod tests {
             ring_revision: 7,
             age_ms: 61_000,
             stale: true,
+            stale_reason: StaleReason::OriginSuspended.into(),
             policy: "Lru".into(),
             ..Explanation::default()
         });
         assert_eq!(
             lines,
             [
-                "it is past its time to live; the group's freshness allows it while a reload runs \
-                 or the origin fails (source STALE)",
+                "it is past its time to live, and the group's freshness allows it (source STALE)",
                 "shop-0 was asked; shop-1 owns the key (ring revision 7)",
                 "loaded 1 min 1 s ago; its time to live is over",
+                "stale because the origin fails again and again: it is asked once a second",
                 "the group's eviction policy is Lru",
             ]
         );

@@ -7,11 +7,12 @@ use clap::{Args, ValueEnum};
 use futures::StreamExt as _;
 use futures::stream;
 use larder_client::{Answer, Client, Error};
+use larder_proto::explanation::source_name;
 use serde_json::{Value, json};
 
 use crate::connect::{Connection, runtime};
 use crate::exit::{self, BadConfiguration};
-use crate::explanation::{answer_json, code, key_json, lines, source_name};
+use crate::explanation::{answer_json, code, key_json, lines};
 use crate::keys::{KeyFlags, Target};
 use crate::output::{Report, Structured};
 use crate::table::{left, table, terminal_width};

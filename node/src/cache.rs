@@ -12,10 +12,12 @@
 //! # Files
 //! `read` is the entry, `owned` reads keys that belong here and `forward` those that do not; both
 //! use `load`, the only caller of an origin. `shared` is the state that they share, `groups` and
-//! `group` the table of groups, `wait` the bounded wait for a flight.
+//! `group` the table of groups, `wait` the bounded wait for a flight, `failed_keys` the memory of
+//! failed loads, `version` the numbers of loads.
 
 mod answer;
 mod error;
+mod failed_keys;
 mod forward;
 mod group;
 mod groups;
@@ -25,6 +27,7 @@ mod owned;
 mod read;
 mod shared;
 mod stats;
+mod version;
 mod wait;
 
 pub use answer::Answer;

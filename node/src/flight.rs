@@ -22,7 +22,7 @@ use bytes::Bytes;
 use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 /// Work in flight by key. Clones share it.
 pub struct Flights<T>(Arc<Inner<T>>);
@@ -42,12 +42,27 @@ struct KeyTable<T> {
 struct Started<T> {
     number: u64,
     outcome: watch::Receiver<Option<T>>,
+    latest_deadline: LatestDeadline,
 }
+
+/// What the work of a flight gets.
+#[derive(Debug)]
+pub struct FlightWork {
+    /// The key, in memory of its own.
+    pub key: Bytes,
+    /// Until when callers wait for the outcome.
+    pub latest_deadline: LatestDeadline,
+}
+
+/// The latest deadline of the callers of one flight. It only ever grows. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct LatestDeadline(Arc<Mutex<Option<Instant>>>);
 
 /// One caller's wait for an outcome.
 #[derive(Debug)]
 pub struct Flight<T> {
     outcome: watch::Receiver<Option<T>>,
+    latest_deadline: LatestDeadline,
     /// True for the caller whose join started the work.
     pub leader: bool,
 }
@@ -96,14 +111,16 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         key: &[u8],
         tasks: &Tasks,
         name: &'static str,
-        work: impl FnOnce(Bytes) -> F,
+        work: impl FnOnce(FlightWork) -> F,
     ) -> Result<Flight<T>, Error>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let mut by_key = self.0.by_key.lock();
         if let Some(started) = by_key.flights.get(key) {
-            return Ok(Flight { outcome: started.outcome.clone(), leader: false });
+            let Started { outcome, latest_deadline, .. } = started;
+            let (outcome, latest_deadline) = (outcome.clone(), latest_deadline.clone());
+            return Ok(Flight { outcome, latest_deadline, leader: false });
         }
         if by_key.flights.len() >= self.0.max {
             return Err(Error::Full { max: self.0.max });
@@ -114,16 +131,19 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let (sender, outcome) = watch::channel(None);
         by_key.last += 1;
         let number = by_key.last;
-        by_key.flights.insert(key.clone(), Started { number, outcome: outcome.clone() });
+        let latest_deadline = LatestDeadline::default();
+        let started =
+            Started { number, outcome: outcome.clone(), latest_deadline: latest_deadline.clone() };
+        by_key.flights.insert(key.clone(), started);
         drop(by_key);
 
         let leader = Leader { flights: self.0.clone(), key: key.clone(), number, outcome: sender };
-        let work = work(key);
+        let work = work(FlightWork { key, latest_deadline: latest_deadline.clone() });
         tasks.spawn(name, async move {
             let outcome = work.await;
             leader.finish(outcome);
         });
-        Ok(Flight { outcome, leader: true })
+        Ok(Flight { outcome, latest_deadline, leader: true })
     }
 
     /// Detaches the flight of `key`, whose outcome is outdated: the next join starts new work.
@@ -151,17 +171,46 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 }
 
 impl<T: Clone> Flight<T> {
-    /// Waits for the outcome of the work until `deadline`.
+    /// Waits for the outcome of the work until `deadline`, which the work can read.
     ///
     /// # Errors
     /// [`Error::Deadline`] or [`Error::Lost`].
     ///
     /// # Cancel safety
     /// Safe: the work continues.
-    pub async fn outcome(mut self, deadline: Instant) -> Result<T, Error> {
-        let waited = timeout_at(deadline, self.outcome.wait_for(Option::is_some)).await;
-        let outcome = waited.map_err(|_| Error::Deadline)?.map_err(|_| Error::Lost)?;
-        Ok(outcome.clone().expect("waited for"))
+    pub async fn outcome(self, deadline: Instant) -> Result<T, Error> {
+        self.latest_deadline.extend(deadline);
+        self.outcome_before(sleep_until(deadline)).await
+    }
+
+    /// Waits for the outcome of the work until `end` is ready, which the work cannot see.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] or [`Error::Lost`].
+    ///
+    /// # Cancel safety
+    /// Safe: the work continues.
+    pub async fn outcome_before(mut self, end: impl Future<Output = ()>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            outcome = self.outcome.wait_for(Option::is_some) => {
+                Ok(outcome.map_err(|_| Error::Lost)?.clone().expect("waited for"))
+            }
+            () = end => Err(Error::Deadline),
+        }
+    }
+}
+
+impl LatestDeadline {
+    /// The latest deadline so far; `None` while no caller waits yet.
+    #[must_use]
+    pub fn get(&self) -> Option<Instant> {
+        *self.0.lock()
+    }
+
+    fn extend(&self, deadline: Instant) {
+        let mut latest = self.0.lock();
+        *latest = latest.max(Some(deadline));
     }
 }
 

@@ -11,7 +11,7 @@ mod process;
 mod register;
 mod ring;
 
-pub use cache::{CacheMetrics, CountedAs, GroupMetrics, LoadTarget, hit_ratio};
+pub use cache::{CacheMetrics, CountedAs, GroupMetrics, LoadTarget, OriginRefusal, hit_ratio};
 pub use engine::{EngineCollector, EngineFigures, GroupFigures};
 pub use grpc::{CallTimer, GrpcMetrics, Method};
 pub use process::register_process;

@@ -140,7 +140,9 @@ fn code(error: &Error) -> Code {
         Error::UnknownGroup { .. } => Code::FailedPrecondition,
         Error::Overloaded { .. } | Error::ResponseFull => Code::ResourceExhausted,
         Error::Origin { source, .. } => match **source {
-            origin::Error::Busy { .. } => Code::ResourceExhausted,
+            origin::Error::Busy { .. } | origin::Error::RateLimited { .. } => {
+                Code::ResourceExhausted
+            }
             origin::Error::Key => Code::InvalidArgument,
             _ => Code::Unavailable,
         },
@@ -184,6 +186,9 @@ fn origin_reason(error: &origin::Error) -> &'static str {
             "ORIGIN_MISCONFIGURED"
         }
         Origin::Busy { .. } => "ORIGIN_BUSY",
+        Origin::RateLimited { .. } => "ORIGIN_RATE_LIMITED",
+        // What to do is decided by what failed, not by the suspension that followed.
+        Origin::Suspended { last, .. } => origin_reason(last),
         Origin::TimedOut { .. } => "ORIGIN_SLOW",
         Origin::TooLarge { .. } => "VALUE_TOO_LARGE",
         Origin::Key => "INVALID_KEY",
@@ -197,7 +202,9 @@ fn retry_after(error: &Error) -> Option<Duration> {
     match error {
         Error::Overloaded { .. } => Some(OVERLOAD_RETRY),
         Error::Origin { source, .. } => match **source {
-            origin::Error::Busy { retry_after, .. } => Some(retry_after),
+            origin::Error::Busy { retry_after, .. }
+            | origin::Error::RateLimited { retry_after, .. }
+            | origin::Error::Suspended { retry_after, .. } => Some(retry_after),
             _ => None,
         },
         Error::AtOwner { retry_after, .. } => *retry_after,
@@ -290,6 +297,21 @@ mod tests {
     }
 
     #[test]
+    fn a_suspended_origin_has_the_reason_of_its_last_failure_and_a_time_to_retry() {
+        let last = Arc::new(origin::Error::TimedOut { timeout_ms: 500, pending: None });
+        let retry_after = Duration::from_millis(700);
+        let suspended = at_origin(origin::Error::Suspended { last, failures: 5, retry_after });
+        let reply = ErrorReply::from(&suspended);
+        assert_eq!((reply.code, reply.reason.as_str()), (Code::Unavailable, "ORIGIN_SLOW"));
+        assert_eq!((reply.retry_after_ms(), reply.http_retry_after()), (700, Some(1)));
+        assert!(
+            reply.message.contains("did not answer within 500 ms (5 loads failed in a row"),
+            "{}",
+            reply.message
+        );
+    }
+
+    #[test]
     fn a_silent_owner_is_distinguished_from_a_failing_origin() {
         let problem = "connection refused".to_owned();
         let origin = at_origin(origin::Error::Connect { place: "db:5432".into(), problem });
@@ -323,6 +345,7 @@ mod tests {
             origin::Error::Key,
             origin::Error::TimedOut { timeout_ms: 1, pending: None },
             origin::Error::Busy { concurrency: 1, retry_after: Duration::ZERO },
+            origin::Error::RateLimited { loads_per_second: 1, retry_after: Duration::ZERO },
         ];
         let others = [
             Error::EmptyKey,

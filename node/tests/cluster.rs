@@ -4,6 +4,7 @@
 //! registry, members and origin.
 
 mod cluster {
+    mod cold;
     mod errors;
     mod frozen;
     mod invalidation;

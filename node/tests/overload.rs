@@ -48,7 +48,7 @@ impl Member {
             stale_if_error_ms: 0,
             negative_ttl_ms: 0,
         };
-        let limits = OriginLimits { concurrency: 1, timeout_ms: 8_000 };
+        let limits = OriginLimits::new(1, 8_000);
         let options = Options::default().group_with("students", loader, freshness, limits);
         let app = App::build(Config::alone("alone", 1 << 20), options).expect("free ports");
         let mut member = Self { running: app.spawn().expect("threads"), gate, reads: Vec::new() };

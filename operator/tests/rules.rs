@@ -63,6 +63,10 @@ fn url(object: &mut Value, text: &str) {
     object["spec"]["origin"] = json!({"http": {"urlTemplate": text}});
 }
 
+fn limits(object: &mut Value, limits: &Value) {
+    object["spec"]["originLimits"] = limits.clone();
+}
+
 fn cluster_cases() -> Vec<Case> {
     let case = |message, bad, good, old| Case { kind: CLUSTER, message, bad, good, old };
     vec![
@@ -184,6 +188,24 @@ fn group_cases() -> Vec<Case> {
             "urlTemplate must not contain a user or a password",
             |o| url(o, "http://me:secret@a/{key}"),
             |o| url(o, "http://a/@{key}"),
+            None,
+        ),
+        case(
+            "loadsPerSecond must be at least 1; leave it out for no limit",
+            |o| limits(o, &json!({"loadsPerSecond": 0})),
+            |o| limits(o, &json!({"loadsPerSecond": 1})),
+            None,
+        ),
+        case(
+            "burst must be at least 1; leave it out for the loads of one second",
+            |o| limits(o, &json!({"loadsPerSecond": 10, "burst": 0})),
+            |o| limits(o, &json!({"loadsPerSecond": 10, "burst": 1})),
+            None,
+        ),
+        case(
+            "burst can only be set with loadsPerSecond",
+            |o| limits(o, &json!({"burst": 5})),
+            |o| limits(o, &json!({"loadsPerSecond": 1, "burst": 5})),
             None,
         ),
     ]

@@ -81,6 +81,27 @@ pub struct OriginLimits {
     pub concurrency: u32,
     /// Time-out of one load.
     pub timeout_ms: u64,
+    /// Limit of loads per second; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<LoadRate>,
+}
+
+impl OriginLimits {
+    /// Limits without a rate.
+    #[must_use]
+    pub const fn new(concurrency: u32, timeout_ms: u64) -> Self {
+        Self { concurrency, timeout_ms, rate: None }
+    }
+}
+
+/// A token bucket: how many loads may start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoadRate {
+    /// Loads that may start per second in the long run.
+    pub loads_per_second: u32,
+    /// Loads that may start at once after a quiet time.
+    pub burst: u32,
 }
 
 #[cfg(test)]
@@ -103,7 +124,7 @@ mod tests {
                 stale_if_error_ms: 600_000,
                 negative_ttl_ms: 5_000,
             },
-            origin_limits: OriginLimits { concurrency: 32, timeout_ms: 500 },
+            origin_limits: OriginLimits::new(32, 500),
             generation: 1,
         };
         let text = serde_json::to_string(&contract).expect("plain data");
@@ -118,6 +139,18 @@ mod tests {
             )
         );
         assert_eq!(serde_json::from_str::<GroupContract>(&text).expect("own text"), contract);
+    }
+
+    #[test]
+    fn limits_with_a_rate_keep_their_json_form() {
+        let rate = Some(LoadRate { loads_per_second: 100, burst: 20 });
+        let limits = OriginLimits { rate, ..OriginLimits::new(32, 500) };
+        let text = serde_json::to_string(&limits).expect("plain data");
+        assert_eq!(
+            text,
+            r#"{"concurrency":32,"timeoutMs":500,"rate":{"loadsPerSecond":100,"burst":20}}"#
+        );
+        assert_eq!(serde_json::from_str::<OriginLimits>(&text).expect("own text"), limits);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod contract;
+pub mod explanation;
 pub mod keys;
 pub mod names;
 mod placement;

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use larder_client::{Explanation, Source};
+use larder_proto::explanation::source_name;
 use larder_proto::v1::{GetResponse, KeyResult, Outcome};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-
-use crate::explanation::source_name;
 
 /// Longest latency that is recorded as it is, microseconds: ten minutes.
 const MAX_MICROS: u64 = 600_000_000;

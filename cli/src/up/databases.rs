@@ -133,7 +133,7 @@ impl Databases {
     async fn ask(&self, group: &Group, secret: &SecretKey) -> anyhow::Result<()> {
         let credentials = Credentials::new(self.directory());
         // Not the group's own limit: the first connection takes longer than a load.
-        let limits = OriginLimits { concurrency: 1, timeout_ms: ASK_TIMEOUT_MS };
+        let limits = OriginLimits::new(1, ASK_TIMEOUT_MS);
         let loader =
             origin::build(&group.contract.origin, &limits, &credentials, names::MAX_VALUE_BYTES);
         let problem = match async { loader?.load(b"larder-up").await }.await {

@@ -17,7 +17,7 @@ use crate::cache::{Cache, GroupPlan, OriginSource};
 use crate::config::{Config, Identity};
 use crate::membership::MembershipView;
 use crate::metrics::RingMetrics;
-use crate::origin::{self, Bulkhead, Credentials, Loader};
+use crate::origin::{self, Credentials, Loader};
 
 /// How often departed members are checked and unusable origins are built again.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_millis(500);
@@ -83,12 +83,9 @@ impl Groups {
         cache.set_groups(&plans, &|plan| self.loader(plan));
     }
 
-    /// The plan's loader behind its bulkhead.
     fn loader(&self, plan: &GroupPlan) -> Result<Arc<dyn Loader>, Arc<str>> {
         match &plan.origin {
-            OriginSource::Given(loader) => {
-                Ok(Arc::new(Bulkhead::new(loader.clone(), &plan.limits)))
-            }
+            OriginSource::Given(loader) => Ok(loader.clone()),
             OriginSource::Described(origin) => {
                 let max = self.max_value_bytes;
                 let loader = origin::build(origin, &plan.limits, &self.credentials, max)
@@ -155,7 +152,7 @@ impl Follower {
     /// Does what no event triggers.
     fn maintain(&self) {
         let view = self.views.borrow().clone();
-        if self.cache.has_broken_group() {
+        if self.cache.has_group_to_retry() {
             self.groups.apply(&self.cache, &view.groups);
         }
         // A lease is a hint: a member that lost it and still answers is kept for the grace time.

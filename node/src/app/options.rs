@@ -31,7 +31,7 @@ impl Options {
             stale_if_error_ms: 0,
             negative_ttl_ms: 5_000,
         };
-        let limits = OriginLimits { concurrency: 32, timeout_ms: 5_000 };
+        let limits = OriginLimits::new(32, 5_000);
         self.group_with(name, loader, freshness, limits)
     }
 

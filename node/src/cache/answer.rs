@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use larder_engine::{Hit, Value};
-use larder_proto::v1::{self, Source};
+use larder_proto::v1::{self, Source, StaleReason};
+
+use super::error::Error;
+use crate::origin;
 
 /// The answer for one key, and how this member came by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,16 +14,18 @@ pub struct Answer {
     pub value: Value,
     /// How this member came by it, also if absent. See [`Answer::reported_source`].
     pub source: Source,
-    /// Past its TTL, as the group's freshness allows.
-    pub stale: bool,
+    /// Why a value past its TTL is the answer; `Unspecified` if it is not past it.
+    pub stale_reason: StaleReason,
     /// Time since it was loaded, ms.
     pub age_ms: u64,
     /// Time until it is no longer fresh, ms; 0 if stale.
     pub remaining_ms: u64,
-    /// Number of the owner's load that produced it. A larger number is a later load.
+    /// Number of the load that produced it. A larger number is a later load of the key.
     pub version: u64,
     /// This member's ring places the key elsewhere.
     pub not_owner: bool,
+    /// Identifies the origin that it was loaded from, among those of its group; 0 if unknown.
+    pub origin_id: u64,
 }
 
 impl Answer {
@@ -36,22 +41,29 @@ impl Answer {
         if self.value == Value::Absent { Source::Absent } else { self.source }
     }
 
+    /// True if it is past its TTL, as the group's freshness allows.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale_reason != StaleReason::Unspecified
+    }
+
     /// From an entry that is fresh for another `remaining_ms`. `source` names its store.
     pub(super) fn fresh(hit: Hit, source: Source, remaining_ms: u64, now_ms: u64) -> Self {
         Self {
             age_ms: now_ms.saturating_sub(hit.stored_at.as_millis()),
             source,
-            stale: false,
+            stale_reason: StaleReason::Unspecified,
             remaining_ms,
             version: hit.version,
             not_owner: false,
+            origin_id: 0,
             value: hit.into_value(),
         }
     }
 
     /// From an entry past its TTL.
-    pub(super) fn stale(hit: Hit, now_ms: u64) -> Self {
-        Self { stale: true, ..Self::fresh(hit, Source::Stale, 0, now_ms) }
+    pub(super) fn stale(hit: Hit, stale_reason: StaleReason, now_ms: u64) -> Self {
+        Self { stale_reason, ..Self::fresh(hit, Source::Stale, 0, now_ms) }
     }
 
     /// The same answer `ms` later.
@@ -79,17 +91,20 @@ impl Answer {
         Some(Self {
             value,
             source,
-            stale: result.stale,
+            // A stale result always has a reason.
+            stale_reason: result.stale_reason(),
             age_ms: result.age_ms,
             remaining_ms: result.remaining_ms,
             version: result.version,
             not_owner: result.not_owner,
+            origin_id: result.origin_id,
         })
     }
 
     /// The result for the peer that asked.
     #[must_use]
     pub fn into_peer(self) -> v1::FetchResult {
+        let stale = self.is_stale();
         let (outcome, value) = match self.value {
             Value::Present(value) => (v1::Outcome::Found, value),
             Value::Absent => (v1::Outcome::Absent, Bytes::new()),
@@ -101,10 +116,28 @@ impl Answer {
             age_ms: self.age_ms,
             remaining_ms: self.remaining_ms,
             version: self.version,
-            stale: self.stale,
+            stale,
+            stale_reason: self.stale_reason.into(),
             not_owner: self.not_owner,
+            origin_id: self.origin_id,
             ..v1::FetchResult::default()
         }
+    }
+}
+
+/// The reason of a stale answer in place of an error.
+pub(super) fn stale_reason(error: &Error) -> StaleReason {
+    use origin::Error as Origin;
+    match error {
+        Error::Deadline { .. } => StaleReason::Deadline,
+        Error::Overloaded { .. } | Error::Stopping => StaleReason::Overloaded,
+        Error::Origin { source, .. } => match **source {
+            Origin::Suspended { .. } => StaleReason::OriginSuspended,
+            Origin::RateLimited { .. } => StaleReason::RateLimited,
+            Origin::Busy { .. } => StaleReason::OriginBusy,
+            _ => StaleReason::OriginFailed,
+        },
+        _ => StaleReason::OriginFailed,
     }
 }
 
@@ -117,11 +150,12 @@ mod tests {
         let answer = Answer {
             value: Value::Present("630".into()),
             source: Source::Local,
-            stale: false,
+            stale_reason: StaleReason::Unspecified,
             age_ms: 5,
             remaining_ms: 995,
             version: 7,
             not_owner: false,
+            origin_id: 9,
         };
         let received = Answer::from_peer(&answer.clone().into_peer()).expect("an answer");
         assert_eq!(received, Answer { source: Source::Owner, ..answer });
@@ -132,11 +166,12 @@ mod tests {
         let base = Answer {
             value: Value::Absent,
             source: Source::Loaded,
-            stale: false,
+            stale_reason: StaleReason::Unspecified,
             age_ms: 0,
             remaining_ms: 1,
             version: 1,
             not_owner: true,
+            origin_id: 0,
         };
         let empty = Answer { value: Value::Present(Bytes::new()), ..base.clone() };
         let round_trip = |answer: &Answer| Answer::from_peer(&answer.clone().into_peer());

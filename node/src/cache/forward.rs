@@ -6,20 +6,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_engine::{Fence, NewEntry, Tick};
 use larder_proto::v1::{FetchResult, Outcome};
+use tokio::time::{Instant, sleep_until};
 
 use super::answer::Answer;
 use super::error::{Awaited, Error};
 use super::group::{Group, LoadOutcome};
 use super::load::{StoreAs, joined_or_overloaded};
 use super::shared::Cache;
-use super::wait::{Caller, Lookup, wait_for};
-use crate::flight::Flight;
+use super::wait::{Caller, Lookup, flatten};
+use crate::flight::{Flight, FlightWork, LatestDeadline};
 use crate::metrics::LoadTarget;
 use crate::peers::{Owner, Peer, Refusal, Unanswered};
 
 /// Owners asked before the key is loaded here: the first one and, if that does not answer, its
 /// stand-in.
 const OWNERS_ASKED: usize = 2;
+/// Time that an owner's answer takes back to the waiters, so that it is there before they give up.
+const HOP_ALLOWANCE: Duration = Duration::from_millis(20);
 
 impl Cache {
     /// Joins the forward flight of a key, or starts it.
@@ -30,17 +33,24 @@ impl Cache {
         caller: Caller,
     ) -> Result<Flight<LoadOutcome>, Error> {
         assert_eq!(caller, Caller::Application, "a forwarded request is never forwarded again");
-        let joined = group.forwards.join(key, self.0.peers.tasks(), "forward", |key| {
-            Box::pin(run(self.clone(), group.clone(), key))
+        let joined = group.forwards.join(key, self.0.peers.tasks(), "forward", |work| {
+            Box::pin(run(self.clone(), group.clone(), work))
         });
         joined_or_overloaded(joined, group, LoadTarget::Peer)
     }
 
-    /// Stores a copy of a peer's answer for a short time, unless the answer is stale.
-    fn store_copy(&self, group: &Group, key: &[u8], answer: &Answer, fence: Option<Fence>) {
+    /// Stores a copy of a peer's answer for a short time, unless the answer is stale or comes from
+    /// another origin: a peer may not have seen yet that the origin changed.
+    pub(super) fn store_copy(
+        &self,
+        group: &Group,
+        key: &[u8],
+        answer: &Answer,
+        fence: Option<Fence>,
+    ) {
         let ttl_ms = answer.remaining_ms.min(self.0.hot_ttl_ms);
         let (Some(hot), Some(fence)) = (&group.hot, fence) else { return };
-        if answer.stale || ttl_ms == 0 {
+        if answer.is_stale() || ttl_ms == 0 || answer.origin_id != group.origin_id {
             return;
         }
         let now_ms = self.0.clock.now_ms();
@@ -54,27 +64,29 @@ impl Cache {
     }
 }
 
-async fn run(cache: Cache, group: Arc<Group>, key: Bytes) -> LoadOutcome {
+async fn run(cache: Cache, group: Arc<Group>, work: FlightWork) -> LoadOutcome {
+    let FlightWork { key, latest_deadline } = work;
     if let Some(answer) = group.peek_hot_copy(&key, cache.0.clock.now_ms()) {
         return Ok(answer);
     }
+    let waiters = Waiters { latest_deadline, default: cache.default_deadline() };
     let mut silent_owner = None;
     for _ in 0..OWNERS_ASKED {
         // The ring is asked each time: an owner that did not answer is bypassed from then on.
         let peer = match cache.0.peers.view().owner(&group.name, &key) {
             Owner::There(peer) => peer.clone(),
             Owner::Here => {
-                let outcome = stand_in(&cache, &group, &key).await;
+                let outcome = stand_in(&cache, &group, &key, &waiters).await;
                 return in_place_of(silent_owner, outcome);
             }
         };
-        if let Some(outcome) = ask(&cache, &group, &key, &peer).await {
+        if let Some(outcome) = ask(&cache, &group, &key, &peer, &waiters).await {
             return outcome;
         }
         silent_owner = Some(peer.name().clone());
     }
     cache.0.metrics.fallbacks.inc();
-    in_place_of(silent_owner, load_unowned(&cache, &group, &key).await)
+    in_place_of(silent_owner, load_unowned(&cache, &group, &key, &waiters).await)
 }
 
 /// Adds to an error that the owner did not answer before.
@@ -85,11 +97,17 @@ fn in_place_of(silent_owner: Option<Arc<str>>, outcome: LoadOutcome) -> LoadOutc
     }
 }
 
-/// Asks one owner once. `None` means that this member has to answer in its place.
-async fn ask(cache: &Cache, group: &Group, key: &Bytes, peer: &Peer) -> Option<LoadOutcome> {
-    let fence = group.hot.as_ref().map(larder_engine::Group::begin_load);
+/// Asks one owner. `None` means that this member has to answer in its place.
+async fn ask(
+    cache: &Cache,
+    group: &Group,
+    key: &Bytes,
+    peer: &Peer,
+    waiters: &Waiters,
+) -> Option<LoadOutcome> {
+    let fence = group.hot.as_ref().and_then(|hot| group.begin_load(hot));
     group.metrics.load(LoadTarget::Peer);
-    let result = match peer.fetch(&group.name, key, cache.default_deadline()).await {
+    let result = match fetch(group, key, peer, waiters).await {
         Ok(result) => result,
         Err(Unanswered::Deadline) => {
             group.metrics.load_error(LoadTarget::Peer);
@@ -107,10 +125,34 @@ async fn ask(cache: &Cache, group: &Group, key: &Bytes, peer: &Peer) -> Option<L
     if result.outcome() == Outcome::Error {
         return owner_error(group, result);
     }
+    cache.0.versions.saw(result.version);
     let answer = Answer::from_peer(&result)?;
     cache.store_copy(group, key, &answer, fence);
     // The caller does not care whether the owner's ring agrees.
     Some(Ok(Answer { not_owner: false, ..answer }))
+}
+
+/// Asks until the owner answers or no waiter has time left. A read that joins after the owner was
+/// asked may wait longer than those before it, so an owner whose time is over is asked again, which
+/// joins its load.
+async fn fetch(
+    group: &Group,
+    key: &Bytes,
+    peer: &Peer,
+    waiters: &Waiters,
+) -> Result<FetchResult, Unanswered> {
+    loop {
+        let answer = peer.fetch(&group.name, key, waiters.answer_by()).await;
+        let timed_out = match &answer {
+            Ok(result) => {
+                result.outcome() == Outcome::Error && Refusal::of(result) == Refusal::TimedOut
+            }
+            Err(unanswered) => *unanswered == Unanswered::Deadline,
+        };
+        if !timed_out || Instant::now() + HOP_ALLOWANCE >= waiters.latest_deadline() {
+            return answer;
+        }
+    }
 }
 
 /// The outcome of an owner's error. An owner that does not know the group yet must not fail a
@@ -131,17 +173,53 @@ fn owner_error(group: &Group, result: FetchResult) -> Option<LoadOutcome> {
 }
 
 /// Answers as the owner's stand-in, which the ring names: from the main store, or by a load.
-async fn stand_in(cache: &Cache, group: &Arc<Group>, key: &[u8]) -> LoadOutcome {
+async fn stand_in(cache: &Cache, group: &Arc<Group>, key: &[u8], waiters: &Waiters) -> LoadOutcome {
     let now_ms = cache.0.clock.now_ms();
     // As for a peer: the application's own wait counts the read, once.
-    match cache.read_owned(group, key, Caller::Peer, now_ms, false)? {
+    match cache.read_owned(group, key, Caller::Peer { asks_once: true }, now_ms, false)? {
         Lookup::Done(answer) => answer,
-        Lookup::Wait(wait) => wait.answer(cache.default_deadline()).await,
+        Lookup::Wait(wait) => wait.answer_before(waiters.give_up()).await,
     }
 }
 
 /// Loads a key although the ring names another member, because none of the candidates answered.
-async fn load_unowned(cache: &Cache, group: &Arc<Group>, key: &[u8]) -> LoadOutcome {
+async fn load_unowned(
+    cache: &Cache,
+    group: &Arc<Group>,
+    key: &[u8],
+    waiters: &Waiters,
+) -> LoadOutcome {
     let flight = cache.load(group, key, StoreAs::StandIn)?;
-    wait_for(flight, cache.default_deadline(), Awaited::Origin).await
+    flatten(flight.outcome_before(waiters.give_up()).await, Awaited::Origin)
+}
+
+/// The reads that wait for a forward flight.
+struct Waiters {
+    latest_deadline: LatestDeadline,
+    /// Their deadline while none of them waits yet.
+    default: Instant,
+}
+
+impl Waiters {
+    fn latest_deadline(&self) -> Instant {
+        self.latest_deadline.get().unwrap_or(self.default)
+    }
+
+    /// When an answer must be there to reach the most patient waiter.
+    fn answer_by(&self) -> Instant {
+        let latest = self.latest_deadline();
+        let left = latest.saturating_duration_since(Instant::now());
+        latest - HOP_ALLOWANCE.min(left / 2)
+    }
+
+    /// Ready when no waiter has time left, also for those that join in the meantime.
+    async fn give_up(&self) {
+        loop {
+            let end = self.answer_by();
+            sleep_until(end).await;
+            if Instant::now() + HOP_ALLOWANCE >= self.latest_deadline() {
+                return;
+            }
+        }
+    }
 }

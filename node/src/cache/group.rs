@@ -2,24 +2,34 @@
 //!
 //! A group is replaced as a whole when its contract changes. Entries, counters and, unless the
 //! origin changed, flights are kept. A group never reads the registry.
+//!
+//! # A changed origin
+//! The stores outlive the group, so a load of the old origin could fill them for the new one:
+//!
+//! 1. A load is queued with the old group.
+//! 2. The contract changes: the stores are cleared, then the new group is published.
+//! 3. The load takes its fence, which is newer than the clear, and the store accepts its value.
+//!
+//! [`Group::begin_load`] prevents it: the fence is taken first and the [`Seal`] is read after it,
+//! while [`Group::retire_origin`] seals first and clears after it. A load that reads an open seal
+//! has a fence from before the clear, so its value is refused; any other load stores nothing.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use larder_engine::{GroupOptions, Hit, PolicyKind, Tick};
+use larder_backoff::Backoff;
+use larder_engine::{Fence, GroupOptions, Hit, PolicyKind, Tick};
 use larder_proto::contract::{Freshness, Origin, OriginLimits};
-use larder_proto::v1::Source;
+use larder_proto::v1::{Source, StaleReason};
 
 use super::answer::Answer;
 use super::error::Error;
+use super::failed_keys::FailedKeys;
 use crate::flight::Flights;
 use crate::freshness::{self, Kind, Times, Verdict};
-use crate::metrics::GroupMetrics;
-use crate::origin::Loader;
-
-/// How long a failing origin is not asked again for entries that may be answered stale: one probe
-/// in this time, not one for each read.
-const SUSPENSION_MS: u64 = 1_000;
+use crate::metrics::{GroupMetrics, OriginRefusal};
+use crate::origin::{Guard, Health, Loader};
 
 /// The desired state of a group, from a `CacheGroup` or from the embedding program.
 #[derive(Clone)]
@@ -53,16 +63,27 @@ pub(super) struct Group {
     pub(super) main: larder_engine::Group,
     /// Short-lived copies of other members' entries; `None` if the member keeps none.
     pub(super) hot: Option<larder_engine::Group>,
-    /// The loader behind its bulkhead, or why it could not be built.
-    pub(super) loader: Result<Arc<dyn Loader>, Arc<str>>,
+    /// The loader behind its guard.
+    pub(super) origin: Result<Arc<Guard>, Broken>,
     /// Loads from the origin. A load never waits for a forward, so members cannot wait for each
     /// other in a circle.
     pub(super) loads: Flights<LoadOutcome>,
     /// Requests to owners. May wait for a load.
     pub(super) forwards: Flights<LoadOutcome>,
     pub(super) metrics: Arc<GroupMetrics>,
-    /// End of the suspension after a failed load, ms; 0 if there is none.
-    suspended_until_ms: AtomicU64,
+    /// Identifies the origin among those that the members of a cluster may use for this group; 0
+    /// if a loader was given, which has no description to compare.
+    pub(super) origin_id: u64,
+    pub(super) failed_keys: FailedKeys,
+    seal: Seal,
+}
+
+/// Why a loader could not be built from its contract, and when to try again.
+#[derive(Debug, Clone)]
+pub(super) struct Broken {
+    pub(super) problem: Arc<str>,
+    pub(super) retries: Backoff,
+    pub(super) retry_at_ms: u64,
 }
 
 /// What a group keeps when its contract changes.
@@ -72,18 +93,36 @@ pub(super) struct GroupState {
     pub(super) loads: Flights<LoadOutcome>,
     pub(super) forwards: Flights<LoadOutcome>,
     pub(super) metrics: Arc<GroupMetrics>,
+    pub(super) seal: Seal,
 }
+
+/// Closed once the origin of a group is replaced. Shared by all groups that succeed each other
+/// with the same origin.
+#[derive(Clone, Default)]
+pub(super) struct Seal(Arc<AtomicBool>);
 
 impl Group {
     pub(super) fn new(
         name: Arc<str>,
         plan: GroupPlan,
         state: GroupState,
-        loader: Result<Arc<dyn Loader>, Arc<str>>,
+        origin: Result<Arc<Guard>, Broken>,
     ) -> Self {
-        let GroupState { main, hot, loads, forwards, metrics } = state;
-        let suspended_until_ms = AtomicU64::new(0);
-        Self { name, plan, main, hot, loader, loads, forwards, metrics, suspended_until_ms }
+        let GroupState { main, hot, loads, forwards, metrics, seal } = state;
+        let origin_id = plan.origin_id();
+        Self {
+            name,
+            plan,
+            main,
+            hot,
+            origin,
+            loads,
+            forwards,
+            metrics,
+            origin_id,
+            failed_keys: FailedKeys::default(),
+            seal,
+        }
     }
 
     pub(super) fn state(&self) -> GroupState {
@@ -93,7 +132,22 @@ impl Group {
             loads: self.loads.clone(),
             forwards: self.forwards.clone(),
             metrics: self.metrics.clone(),
+            seal: self.seal.clone(),
         }
+    }
+
+    /// The fence of a load whose result goes into `store`, one of this group's. `None` if the
+    /// group's origin was replaced: nothing may be stored.
+    pub(super) fn begin_load(&self, store: &larder_engine::Group) -> Option<Fence> {
+        let fence = store.begin_load();
+        let replaced = self.seal.0.load(Ordering::SeqCst);
+        (!replaced).then_some(fence)
+    }
+
+    /// Drops every entry and keeps loads of this origin from storing further ones.
+    pub(super) fn retire_origin(&self) {
+        self.seal.0.store(true, Ordering::SeqCst);
+        self.drop_keys::<&[u8]>(&[]);
     }
 
     /// What an entry of the main store is worth under the contract in force.
@@ -108,27 +162,51 @@ impl Group {
 
     /// A fresh copy of another member's entry. Counts as an access for the eviction policy.
     pub(super) fn hot_copy(&self, key: &[u8], now_ms: u64) -> Option<Answer> {
-        fresh_copy(self.hot.as_ref()?.get(key, Tick::from_millis(now_ms))?, now_ms)
+        self.fresh_copy(self.hot.as_ref()?.get(key, Tick::from_millis(now_ms))?, now_ms)
     }
 
     /// [`Group::hot_copy`] without counting as an access.
     pub(super) fn peek_hot_copy(&self, key: &[u8], now_ms: u64) -> Option<Answer> {
-        fresh_copy(self.hot.as_ref()?.peek(key, Tick::from_millis(now_ms))?, now_ms)
+        self.fresh_copy(self.hot.as_ref()?.peek(key, Tick::from_millis(now_ms))?, now_ms)
     }
 
-    /// True for a while after a failed load.
-    pub(super) fn is_origin_suspended(&self, now_ms: u64) -> bool {
-        now_ms < self.suspended_until_ms.load(Ordering::Relaxed)
+    /// A copy is as fresh as its owner said, until the copy's own TTL ends.
+    fn fresh_copy(&self, hit: Hit, now_ms: u64) -> Option<Answer> {
+        let end_ms = hit.fresh_until.as_millis();
+        (now_ms < end_ms).then(|| self.fresh(hit, Source::Hot, end_ms - now_ms, now_ms))
     }
 
-    pub(super) fn suspend_origin(&self, now_ms: u64) {
-        self.suspended_until_ms.store(now_ms + SUSPENSION_MS, Ordering::Relaxed);
+    /// The answer from an entry of this group. The seal keeps entries of an earlier origin out of
+    /// the stores, so each is of this group's origin or of a later one.
+    pub(super) fn fresh(&self, hit: Hit, source: Source, remaining_ms: u64, now_ms: u64) -> Answer {
+        let origin_id = self.origin_id;
+        Answer { origin_id, ..Answer::fresh(hit, source, remaining_ms, now_ms) }
     }
 
-    pub(super) fn resume_origin(&self) {
-        if self.suspended_until_ms.load(Ordering::Relaxed) != 0 {
-            self.suspended_until_ms.store(0, Ordering::Relaxed);
+    /// The answer from an entry past its TTL.
+    pub(super) fn stale(&self, hit: Hit, reason: StaleReason, now_ms: u64) -> Answer {
+        Answer { origin_id: self.origin_id, ..Answer::stale(hit, reason, now_ms) }
+    }
+
+    /// Why an entry that may be answered stale is answered without another load; `None` if the
+    /// origin works.
+    pub(super) fn origin_failure(&self, now_ms: u64) -> Option<StaleReason> {
+        match self.origin.as_ref().ok()?.health(now_ms) {
+            Health::Working => None,
+            Health::Failing => Some(StaleReason::OriginFailed),
+            Health::Suspended => Some(StaleReason::OriginSuspended),
         }
+    }
+
+    /// Why a load of `key` is refused now: the key failed lately, or the origin is suspended.
+    pub(super) fn refusal(&self, key: &[u8], now_ms: u64) -> Option<Error> {
+        if let Some(error) = self.failed_keys.error(key, now_ms) {
+            self.metrics.refused(OriginRefusal::FailedKey);
+            return Some(error);
+        }
+        let source = self.origin.as_ref().ok()?.suspension(now_ms)?;
+        self.metrics.refused(OriginRefusal::Suspended);
+        Some(Error::Origin { group: self.name.clone(), source })
     }
 
     /// Drops keys (none: all) here and detaches their flights, so that later readers start new
@@ -140,25 +218,29 @@ impl Group {
             stores().for_each(larder_engine::Group::clear);
             self.loads.forget_all();
             self.forwards.forget_all();
+            self.failed_keys.forget_all();
         }
         for key in keys {
             stores().for_each(|store| _ = store.invalidate(key.as_ref()));
             self.loads.forget(key.as_ref());
             self.forwards.forget(key.as_ref());
+            self.failed_keys.forget(key.as_ref());
         }
     }
-}
-
-/// A copy is as fresh as its owner said, until the copy's own TTL ends.
-fn fresh_copy(hit: Hit, now_ms: u64) -> Option<Answer> {
-    let end_ms = hit.fresh_until.as_millis();
-    (now_ms < end_ms).then(|| Answer::fresh(hit, Source::Hot, end_ms - now_ms, now_ms))
 }
 
 impl GroupPlan {
     /// The part of the plan that the engine implements.
     pub(super) fn engine_options(&self) -> GroupOptions {
         GroupOptions { policy: self.policy, ..GroupOptions::default() }
+    }
+
+    /// Equal on members of one version that load from the same place.
+    fn origin_id(&self) -> u64 {
+        let OriginSource::Described(origin) = &self.origin else { return 0 };
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_vec(origin).expect("plain data").hash(&mut hasher);
+        hasher.finish().max(1)
     }
 
     /// True if both plans load from the same place.

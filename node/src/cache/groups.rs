@@ -6,13 +6,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::group::{Group, GroupPlan, GroupState};
+use larder_backoff::{Backoff, BackoffPolicy};
+
+use super::group::{Broken, Group, GroupPlan, GroupState, Seal};
 use super::shared::Cache;
 use crate::flight::Flights;
-use crate::origin::Loader;
+use crate::origin::{Guard, Loader};
 
-/// Builds the loader of a plan, behind its bulkhead. The error says what is wrong with the plan.
+/// Delays between two tries to build a loader whose contract has not changed.
+const RETRY: Result<BackoffPolicy, larder_backoff::Error> =
+    BackoffPolicy::new(Duration::from_secs(1), 2, Duration::from_mins(1), 20);
+
+/// Builds the loader of a plan. The error says what is wrong with the plan.
 type BuildLoader<'f> = &'f dyn Fn(&GroupPlan) -> Result<Arc<dyn Loader>, Arc<str>>;
 
 impl Cache {
@@ -38,9 +45,10 @@ impl Cache {
         }
     }
 
-    /// True if the loader of a group could not be built. Another [`Cache::set_groups`] tries again.
-    pub(crate) fn has_broken_group(&self) -> bool {
-        self.0.groups.load().values().any(|group| group.loader.is_err())
+    /// True if a loader that could not be built is to be tried again, by [`Cache::set_groups`].
+    pub(crate) fn has_group_to_retry(&self) -> bool {
+        let now_ms = self.0.clock.now_ms();
+        self.0.groups.load().values().any(|group| is_due(group, now_ms))
     }
 
     fn new_group(&self, name: &str, plan: &GroupPlan, build: BuildLoader<'_>) -> Arc<Group> {
@@ -54,9 +62,11 @@ impl Cache {
             loads: self.flights(),
             forwards: self.flights(),
             metrics: Arc::new(self.0.metrics.group(name)),
+            seal: Seal::default(),
         };
         tracing::info!(group = name, policy = %plan.policy, "group added");
-        with_loader(name.into(), plan, state, build)
+        let origin = self.guarded(name, plan, build, None);
+        Arc::new(Group::new(name.into(), plan.clone(), state, origin))
     }
 
     fn changed_group(
@@ -65,8 +75,8 @@ impl Cache {
         plan: &GroupPlan,
         build: BuildLoader<'_>,
     ) -> Arc<Group> {
-        if group.plan.is_same(plan) && group.loader.is_ok() {
-            return group.clone();
+        if group.plan.is_same(plan) {
+            return self.retried_group(group, build);
         }
         let mut state = group.state();
         let name = group.name.clone();
@@ -74,16 +84,57 @@ impl Cache {
             state.main.update(plan.engine_options());
         }
         if !group.plan.has_same_origin(plan) {
-            group.drop_keys::<&[u8]>(&[]);
+            group.retire_origin();
+            state.seal = Seal::default();
             state.loads = self.flights();
             state.forwards = self.flights();
-        } else if group.plan.limits == plan.limits && group.loader.is_ok() {
-            let loader = group.loader.clone();
+        } else if group.plan.limits == plan.limits && group.origin.is_ok() {
+            let origin = group.origin.clone();
             tracing::info!(group = %name, "group changed");
-            return Arc::new(Group::new(name, plan.clone(), state, loader));
+            return Arc::new(Group::new(name, plan.clone(), state, origin));
         }
         tracing::info!(group = %name, "group changed, loader rebuilt");
-        with_loader(name, plan, state, build)
+        let origin = self.guarded(&name, plan, build, None);
+        Arc::new(Group::new(name, plan.clone(), state, origin))
+    }
+
+    /// The group with another try to build its loader, if that is due.
+    fn retried_group(&self, group: &Arc<Group>, build: BuildLoader<'_>) -> Arc<Group> {
+        let Err(broken) = &group.origin else { return group.clone() };
+        if !is_due(group, self.0.clock.now_ms()) {
+            return group.clone();
+        }
+        let (name, plan) = (group.name.clone(), group.plan.clone());
+        let origin = self.guarded(&name, &plan, build, Some(broken));
+        if origin.is_ok() {
+            tracing::info!(group = %name, "loader built");
+        }
+        Arc::new(Group::new(name, plan, group.state(), origin))
+    }
+
+    /// The plan's loader behind its guard. `before` is why the last try for this plan failed. A
+    /// problem is logged once, not at every try.
+    fn guarded(
+        &self,
+        name: &str,
+        plan: &GroupPlan,
+        build: BuildLoader<'_>,
+        before: Option<&Broken>,
+    ) -> Result<Arc<Guard>, Broken> {
+        let problem = match build(plan) {
+            Ok(loader) => return Ok(Arc::new(Guard::new(loader, &plan.limits, self.0.clock))),
+            Err(problem) => problem,
+        };
+        if before.is_none_or(|before| before.problem != problem) {
+            tracing::warn!(group = name, %problem, "origin is misconfigured");
+        }
+        let mut retries = before.map_or_else(
+            || Backoff::new(RETRY.expect("a valid policy")),
+            |before| before.retries.clone(),
+        );
+        let delay = retries.next_delay(self.0.random.ratio());
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        Err(Broken { problem, retries, retry_at_ms: self.0.clock.now_ms() + delay_ms })
     }
 
     fn flights<T: Clone + Send + Sync + 'static>(&self) -> Flights<T> {
@@ -92,15 +143,7 @@ impl Cache {
     }
 }
 
-fn with_loader(
-    name: Arc<str>,
-    plan: &GroupPlan,
-    state: GroupState,
-    build: BuildLoader<'_>,
-) -> Arc<Group> {
-    let loader = build(plan);
-    if let Err(problem) = &loader {
-        tracing::warn!(group = %name, %problem, "origin is misconfigured");
-    }
-    Arc::new(Group::new(name, plan.clone(), state, loader))
+/// True if the group's loader could not be built and it is time for another try.
+fn is_due(group: &Group, now_ms: u64) -> bool {
+    group.origin.as_ref().is_err_and(|broken| now_ms >= broken.retry_at_ms)
 }

@@ -2,21 +2,20 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use larder_engine::{Fence, NewEntry, Tick, Value};
-use larder_proto::v1::Source;
+use larder_proto::v1::{Source, StaleReason};
 
-use super::answer::Answer;
+use super::answer::{Answer, stale_reason};
 use super::error::Error;
 use super::group::{Group, LoadOutcome};
 use super::shared::Cache;
 use crate::flight::{self, Flight};
 use crate::freshness::{self, Kind, Life, Verdict};
-use crate::metrics::LoadTarget;
-use crate::origin::{self, Loaded};
+use crate::metrics::{LoadTarget, OriginRefusal};
+use crate::origin::{self, Blame, Loaded};
 
 /// TTL of a value loaded here because owner and stand-in were unreachable: long enough to spare
 /// the origin, short enough to be gone when the owner is back.
@@ -32,21 +31,23 @@ pub(super) enum StoreAs {
 }
 
 impl Cache {
-    /// Joins the load flight of a key, or starts it.
+    /// Joins the load flight of a key, or starts it, unless it would fail at once.
     pub(super) fn load(
         &self,
         group: &Arc<Group>,
         key: &[u8],
         store_as: StoreAs,
     ) -> Result<Flight<LoadOutcome>, Error> {
-        let joined = group.loads.join(key, &self.0.tasks, "load", |key| {
-            Box::pin(run(self.clone(), group.clone(), key, store_as))
+        if let Some(error) = group.refusal(key, self.0.clock.now_ms()) {
+            return Err(error);
+        }
+        let joined = group.loads.join(key, &self.0.tasks, "load", |work| {
+            Box::pin(run(self.clone(), group.clone(), work.key, store_as))
         });
         joined_or_overloaded(joined, group, LoadTarget::Origin)
     }
 
-    /// Starts a load that no request waits for. If the flight table is full, the next read tries
-    /// again.
+    /// Starts a load that no request waits for. If it is refused, the next read tries again.
     pub(super) fn reload(&self, group: &Arc<Group>, key: &[u8]) {
         _ = self.load(group, key, StoreAs::Owned);
     }
@@ -60,7 +61,7 @@ impl Cache {
         let hit = group.main.peek(key, Tick::from_millis(now_ms))?;
         match group.judge(&hit, now_ms) {
             Verdict::Fresh { remaining_ms } => {
-                Some(Answer::fresh(hit, Source::Local, remaining_ms, now_ms))
+                Some(group.fresh(hit, Source::Local, remaining_ms, now_ms))
             }
             Verdict::StaleAndReload | Verdict::StaleIfError | Verdict::Expired => None,
         }
@@ -73,10 +74,10 @@ impl Cache {
         key: &[u8],
         value: Value,
         store_as: StoreAs,
-        fence: Fence,
+        fence: Option<Fence>,
     ) -> Answer {
         let now_ms = self.0.clock.now_ms();
-        let version = self.0.last_load.fetch_add(1, Ordering::Relaxed) + 1;
+        let version = self.0.versions.next(now_ms);
         let kind = if value == Value::Absent { Kind::Absent } else { Kind::Present };
         let full = freshness::life(&group.plan.freshness, kind, self.0.random.ratio(), now_ms);
         let (store, life) = match store_as {
@@ -89,13 +90,14 @@ impl Cache {
         let answer = Answer {
             value: value.clone(),
             source: Source::Loaded,
-            stale: false,
+            stale_reason: StaleReason::Unspecified,
             age_ms: 0,
             remaining_ms: life.fresh_until_ms - now_ms,
             version,
             not_owner: false,
+            origin_id: group.origin_id,
         };
-        if let Some(store) = store {
+        if let (Some(store), Some(fence)) = (store, fence) {
             let fresh_until = Tick::from_millis(life.fresh_until_ms);
             let keep_until = Tick::from_millis(life.keep_until_ms);
             let entry = NewEntry::new(value, fresh_until, keep_until, version);
@@ -107,15 +109,17 @@ impl Cache {
         answer
     }
 
-    /// An entry that the group's freshness allows in place of a failed load.
-    fn in_place_of_error(&self, group: &Group, key: &[u8]) -> Option<Answer> {
+    /// An entry that the group's freshness allows in place of an error.
+    pub(super) fn in_place_of(&self, error: &Error, group: &Group, key: &[u8]) -> Option<Answer> {
         let now_ms = self.0.clock.now_ms();
         let hit = group.main.peek(key, Tick::from_millis(now_ms))?;
         match group.judge(&hit, now_ms) {
             Verdict::Fresh { remaining_ms } => {
-                Some(Answer::fresh(hit, Source::Local, remaining_ms, now_ms))
+                Some(group.fresh(hit, Source::Local, remaining_ms, now_ms))
             }
-            Verdict::StaleAndReload | Verdict::StaleIfError => Some(Answer::stale(hit, now_ms)),
+            Verdict::StaleAndReload | Verdict::StaleIfError => {
+                Some(group.stale(hit, stale_reason(error), now_ms))
+            }
             Verdict::Expired => None,
         }
     }
@@ -131,38 +135,54 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> 
         (StoreAs::StandIn, Some(hot)) => hot,
         (StoreAs::Owned, _) | (StoreAs::StandIn, None) => &group.main,
     };
-    let fence = store.begin_load();
+    let fence = group.begin_load(store);
     group.metrics.load(LoadTarget::Origin);
     match ask_origin(&cache, &group, &key).await {
-        Ok(value) => {
-            group.resume_origin();
-            Ok(cache.store(&group, &key, value, store_as, fence))
-        }
+        Ok(value) => Ok(cache.store(&group, &key, value, store_as, fence)),
         Err(error) => {
             group.metrics.load_error(LoadTarget::Origin);
-            if !is_about_key(&error) {
-                group.suspend_origin(cache.0.clock.now_ms());
+            if let Some(refusal) = refusal(&error) {
+                group.metrics.refused(refusal);
+            }
+            if is_remembered(&error) {
+                group.failed_keys.record(&key, &error, cache.0.clock.now_ms());
             }
             tracing::debug!(group = %group.name, kind = error.kind(), %error, "load failed");
-            cache.in_place_of_error(&group, &key).ok_or(error)
+            cache.in_place_of(&error, &group, &key).ok_or(error)
         }
     }
 }
 
-/// True if the error says nothing about the state of the origin.
-fn is_about_key(error: &Error) -> bool {
-    matches!(error, Error::Origin { source, .. } if matches!(**source, origin::Error::Key))
+/// Why the guard did not let the load through; `None` if it did.
+fn refusal(error: &Error) -> Option<OriginRefusal> {
+    let Error::Origin { source, .. } = error else { return None };
+    match **source {
+        origin::Error::Suspended { .. } => Some(OriginRefusal::Suspended),
+        origin::Error::RateLimited { .. } => Some(OriginRefusal::RateLimited),
+        origin::Error::Busy { .. } => Some(OriginRefusal::Busy),
+        _ => None,
+    }
+}
+
+/// True if another load of the key would most likely fail the same way. Not so after a refusal,
+/// which only says when to try again.
+fn is_remembered(error: &Error) -> bool {
+    match error {
+        Error::Origin { source, .. } => source.blame() != Blame::Nobody,
+        Error::ValueTooLarge { .. } => true,
+        _ => false,
+    }
 }
 
 /// Calls the loader once. A panic becomes an error.
 async fn ask_origin(cache: &Cache, group: &Group, key: &[u8]) -> Result<Value, Error> {
     let name = || group.name.clone();
-    let loader = group
-        .loader
+    let origin = group
+        .origin
         .as_ref()
-        .map_err(|problem| Error::BrokenGroup { group: name(), problem: problem.clone() })?;
+        .map_err(|broken| Error::BrokenGroup { group: name(), problem: broken.problem.clone() })?;
     let _timing = group.metrics.origin_call();
-    let call = AssertUnwindSafe(async { loader.load(key).await }).catch_unwind();
+    let call = AssertUnwindSafe(origin.load(key)).catch_unwind();
     let loaded = call.await.map_err(|_| Error::Panicked { group: name() })?;
     match loaded {
         Ok(Loaded::Value(value)) => {
@@ -173,7 +193,7 @@ async fn ask_origin(cache: &Cache, group: &Group, key: &[u8]) -> Result<Value, E
             Ok(Value::Present(value))
         }
         Ok(Loaded::Absent) => Ok(Value::Absent),
-        Err(source) => Err(Error::Origin { group: name(), source: Arc::new(source) }),
+        Err(source) => Err(Error::Origin { group: name(), source }),
     }
 }
 

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use larder_engine::Tick;
-use larder_proto::v1::Source;
+use larder_proto::v1::{Source, StaleReason};
 
-use super::answer::Answer;
+use super::answer::{Answer, stale_reason};
 use super::error::{Awaited, Error};
 use super::group::Group;
 use super::load::StoreAs;
 use super::shared::Cache;
-use super::wait::{Caller, Lookup, Wait};
+use super::wait::{Caller, Lookup, Wait, counted_as};
 use crate::freshness::Verdict;
-use crate::metrics::CountedAs;
 
 impl Cache {
     /// Reads a key that this member owns, or that a peer takes it to own (`not_owner`).
@@ -24,32 +23,50 @@ impl Cache {
         now_ms: u64,
         not_owner: bool,
     ) -> Result<Lookup, Error> {
-        let done = |answer: Answer, counted_as| {
+        let done = |outcome: Result<Answer, Error>| {
             if caller == Caller::Application {
-                group.metrics.count(counted_as);
+                group.metrics.count(counted_as(&outcome));
             }
-            Ok(Lookup::Done(Ok(Answer { not_owner, ..answer })))
+            Ok(Lookup::Done(outcome.map(|answer| Answer { not_owner, ..answer })))
         };
+        let mut stale_if_error = None;
         if let Some(hit) = group.main.get(key, Tick::from_millis(now_ms)) {
-            match group.judge(&hit, now_ms) {
-                Verdict::Fresh { remaining_ms } => {
-                    let answer = Answer::fresh(hit, Source::Local, remaining_ms, now_ms);
-                    return done(answer, CountedAs::HitLocal);
+            let verdict = group.judge(&hit, now_ms);
+            if let Verdict::Fresh { remaining_ms } = verdict {
+                return done(Ok(group.fresh(hit, Source::Local, remaining_ms, now_ms)));
+            }
+            match (verdict, group.origin_failure(now_ms)) {
+                (Verdict::StaleAndReload | Verdict::StaleIfError, Some(reason)) => {
+                    return done(Ok(group.stale(hit, reason, now_ms)));
                 }
-                Verdict::StaleAndReload => {
-                    if !group.is_origin_suspended(now_ms) {
-                        self.reload(group, key);
-                    }
-                    return done(Answer::stale(hit, now_ms), CountedAs::Stale);
+                (Verdict::StaleAndReload, None) => {
+                    self.reload(group, key);
+                    return done(Ok(group.stale(hit, StaleReason::Revalidating, now_ms)));
                 }
-                Verdict::StaleIfError if group.is_origin_suspended(now_ms) => {
-                    return done(Answer::stale(hit, now_ms), CountedAs::Stale);
-                }
-                Verdict::StaleIfError | Verdict::Expired => {}
+                (Verdict::StaleIfError, None) => stale_if_error = Some(hit),
+                (Verdict::Expired | Verdict::Fresh { .. }, _) => {}
             }
         }
+        match (self.wait_for_load(group, key, caller, not_owner), stale_if_error) {
+            (Ok(wait), None) => Ok(Lookup::Wait(wait)),
+            (Ok(wait), Some(_)) => Ok(Lookup::Wait(wait.or_stale(self, key))),
+            (Err(error), Some(hit)) => done(Ok(group.stale(hit, stale_reason(&error), now_ms))),
+            (Err(error @ Error::Overloaded { .. }), None) => Err(error),
+            (Err(error), None) => done(Err(error)),
+        }
+    }
+
+    /// Joins or starts the load of a key. The place comes first, so that a refused request starts
+    /// no work.
+    fn wait_for_load(
+        &self,
+        group: &Arc<Group>,
+        key: &[u8],
+        caller: Caller,
+        not_owner: bool,
+    ) -> Result<Wait, Error> {
         let place = self.0.waiting.enter()?;
         let flight = self.load(group, key, StoreAs::Owned)?;
-        Ok(Lookup::Wait(Wait::new(place, flight, group, caller, Awaited::Origin, not_owner)))
+        Ok(Wait::new(place, flight, group, caller, Awaited::Origin, not_owner))
     }
 }

@@ -55,7 +55,7 @@ impl Cache {
         let view = self.0.peers.view();
         match (view.owner(&group.name, key), caller) {
             (Owner::Here, _) => self.read_owned(group, key, caller, now_ms, false),
-            (Owner::There(_), Caller::Peer) => {
+            (Owner::There(_), Caller::Peer { .. }) => {
                 self.0.metrics.not_owner.inc();
                 self.read_owned(group, key, caller, now_ms, true)
             }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use larder_proto::config::Limits;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::error::Error;
 use super::group::Group;
+use super::version::Versions;
 use super::wait::WaitingRequests;
 use crate::config;
 use crate::metrics::CacheMetrics;
@@ -42,8 +43,7 @@ pub(super) struct Shared {
     pub(super) joined: AtomicBool,
     pub(super) peers: Peers,
     pub(super) waiting: Arc<WaitingRequests>,
-    /// Number of the latest load, which becomes the version of its value.
-    pub(super) last_load: AtomicU64,
+    pub(super) versions: Versions,
     pub(super) metrics: CacheMetrics,
 }
 
@@ -78,7 +78,7 @@ impl Cache {
             waiting: WaitingRequests::new(limits.max_waiting_requests),
             groups: ArcSwap::default(),
             joined: AtomicBool::new(false),
-            last_load: AtomicU64::new(0),
+            versions: Versions::new(unix_time_us().saturating_sub(clock.now_ms() * 1_000)),
             member,
             limits,
             clock,
@@ -104,8 +104,9 @@ impl Cache {
             age_ms: answer.age_ms,
             remaining_ms: answer.remaining_ms,
             version: answer.version,
-            stale: answer.stale,
+            stale: answer.is_stale(),
             policy: policy.unwrap_or_default().to_owned(),
+            stale_reason: answer.stale_reason.into(),
         }
     }
 
@@ -152,6 +153,11 @@ impl Cache {
             _ => Ok(()),
         }
     }
+}
+
+fn unix_time_us() -> u64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl std::fmt::Debug for Cache {

@@ -1,5 +1,9 @@
 //! The read path of one member, on a paused clock, with a scripted origin.
 
+mod deadlines;
+mod guard;
+mod origin_change;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +13,7 @@ use larder_engine::{CURVE_PERCENTS, PolicyKind};
 use larder_proto::config::{Limits, Placement};
 use larder_proto::contract::{Freshness, OriginLimits};
 use larder_proto::v1::admin_server::Admin;
-use larder_proto::v1::{CurveRequest, HotKeysRequest, Source};
+use larder_proto::v1::{self, CurveRequest, HotKeysRequest, Source};
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
@@ -21,7 +25,7 @@ use tonic::{Code, Request, Response};
 use super::*;
 use crate::config;
 use crate::grpc::admin::AdminService;
-use crate::metrics::{CacheMetrics, EngineCollector, RingMetrics};
+use crate::metrics::{CacheMetrics, CountedAs, EngineCollector, RingMetrics};
 use crate::origin::{self, Loaded};
 use crate::peers::{Grpc, PeerDeps, Peers};
 
@@ -110,16 +114,24 @@ fn plain() -> Rig {
 impl Rig {
     /// Applies a contract with the same origin.
     fn apply_contract(&self, freshness: Freshness) {
-        let plan = GroupPlan {
-            policy: PolicyKind::default(),
-            freshness,
-            limits: OriginLimits { concurrency: 8, timeout_ms: 60_000 },
-            origin: OriginSource::Given(self.loader.clone()),
-        };
+        self.apply(freshness, OriginLimits::new(8, 60_000), self.loader.clone());
+    }
+
+    fn apply(&self, freshness: Freshness, limits: OriginLimits, loader: Arc<dyn origin::Loader>) {
+        let origin = OriginSource::Given(loader);
+        let plan = GroupPlan { policy: PolicyKind::default(), freshness, limits, origin };
         self.cache.set_groups(&[("g".to_owned(), plan)].into(), &|plan| match &plan.origin {
             OriginSource::Given(loader) => Ok(loader.clone()),
             OriginSource::Described(_) => Err("no described origin in this test".into()),
         });
+    }
+
+    /// Starts a read that has to wait.
+    fn wait(&self, key: &str) -> Wait {
+        match self.cache.get("g", key.as_bytes(), Caller::Application) {
+            Lookup::Wait(wait) => wait,
+            Lookup::Done(answer) => panic!("{answer:?}"),
+        }
     }
 
     async fn read(&self, key: &str) -> Result<Answer, Error> {
@@ -182,7 +194,7 @@ async fn a_stale_entry_is_answered_at_once_while_one_reload_runs() {
         let Lookup::Done(Ok(answer)) = rig.cache.get("g", b"k", Caller::Application) else {
             panic!("no slow read");
         };
-        assert!(answer.stale);
+        assert!(answer.is_stale());
         assert_eq!((answer.remaining_ms, answer.reported_source()), (0, Source::Stale));
     }
     sleep(Duration::from_millis(50)).await;
@@ -200,7 +212,7 @@ async fn while_the_origin_fails_the_stale_entry_is_answered_and_the_origin_is_pr
     let (mut reads, before) = (0, rig.loads());
     while began.elapsed() < Duration::from_secs(5) {
         let answer = rig.read("k").await.expect("the stale entry");
-        assert!(answer.stale, "marked stale");
+        assert!(answer.is_stale(), "marked stale");
         reads += 1;
         sleep(Duration::from_millis(10)).await;
     }
@@ -210,7 +222,7 @@ async fn while_the_origin_fails_the_stale_entry_is_answered_and_the_origin_is_pr
     assert!(matches!(rig.read("k").await, Err(Error::Origin { .. })), "past every window");
     rig.set_origin(Behaviour::Works);
     pass(1_000).await;
-    assert!(!rig.read("k").await.expect("back").stale);
+    assert!(!rig.read("k").await.expect("back").is_stale());
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,7 +234,10 @@ async fn a_key_that_the_origin_cannot_take_does_not_suspend_the_origin() {
     let refused = rig.read("..").await;
     assert!(matches!(refused, Err(Error::Origin { .. })), "{refused:?}");
     rig.set_origin(Behaviour::Works);
-    assert!(!rig.read("k").await.expect("an answer").stale, "loaded again, not answered stale");
+    assert!(
+        !rig.read("k").await.expect("an answer").is_stale(),
+        "loaded again, not answered stale"
+    );
 }
 
 #[tokio::test(start_paused = true)]

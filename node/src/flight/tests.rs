@@ -136,3 +136,20 @@ async fn ten_thousand_flights_with_every_ending_leave_nothing_behind() {
     assert_eq!(tasks.stop(Duration::from_secs(1)).await, Ok(()));
     assert_eq!((flights.len(), tasks.running()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_work_sees_the_latest_deadline_of_its_callers() {
+    let (flights, tasks) = (Flights::<Option<Instant>>::new(8), tasks());
+    let began = Instant::now();
+    let work = |work: FlightWork| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        work.latest_deadline.get()
+    };
+    let short = flights.join(b"k", &tasks, "work", work).expect("room");
+    let long = flights.join(b"k", &tasks, "work", work).expect("room");
+    let middle = flights.join(b"k", &tasks, "work", work).expect("room");
+    let at = |ms| began + Duration::from_millis(ms);
+    let (short, long, _) =
+        tokio::join!(short.outcome(at(10)), long.outcome(at(900)), middle.outcome(at(500)));
+    assert_eq!((short, long), (Err(Error::Deadline), Ok(Some(at(900)))));
+}

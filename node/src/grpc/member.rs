@@ -66,5 +66,5 @@ impl Backend for Cache {
 
 fn reply(cache: &Cache, group: &str, key: &[u8], answer: Answer, explain: bool) -> ReadReply {
     let explanation = explain.then(|| cache.explain(group, key, &answer));
-    ReadReply { value: answer.value, stale: answer.stale, explanation }
+    ReadReply { stale: answer.is_stale(), value: answer.value, explanation }
 }

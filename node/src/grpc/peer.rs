@@ -41,7 +41,9 @@ impl PeerService {
         if keys.len() > MAX_KEYS {
             return Err(Error::TooManyKeys { keys: keys.len(), max: MAX_KEYS });
         }
-        let get = |key: &FetchKey| self.cache.get(&key.group, &key.key, Caller::Peer);
+        let get = |key: &FetchKey| {
+            self.cache.get(&key.group, &key.key, Caller::Peer { asks_once: key.asks_once })
+        };
         let lookups = keys.iter().map(get).collect();
         let load_time_ms = keys.iter().map(|key| key.timeout_ms).max().unwrap_or(0);
         let answers = finish_all(lookups, self.deadline(load_time_ms)).await;

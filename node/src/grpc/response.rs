@@ -67,7 +67,7 @@ pub(super) async fn finish_all(
 mod tests {
     use bytes::Bytes;
     use larder_engine::Value;
-    use larder_proto::v1::Source;
+    use larder_proto::v1::{Source, StaleReason};
 
     use super::*;
 
@@ -78,11 +78,12 @@ mod tests {
             Answer {
                 value,
                 source: Source::Local,
-                stale: false,
+                stale_reason: StaleReason::Unspecified,
                 age_ms: 0,
                 remaining_ms: 1,
                 version: 1,
                 not_owner: false,
+                origin_id: 0,
             }
         };
         let mut budget = ResponseBudget::new();

@@ -75,7 +75,7 @@ fn answer_body(
             body.insert("found".into(), true.into());
             body.insert("value".into(), text.into());
             body.insert("encoding".into(), encoding.into());
-            body.insert("stale".into(), answer.stale.into());
+            body.insert("stale".into(), answer.is_stale().into());
             StatusCode::OK
         }
         Value::Absent => {
@@ -84,18 +84,7 @@ fn answer_body(
         }
     };
     if let Some(e) = explanation {
-        let explanation = json!({
-            "source": e.source().as_str_name().trim_start_matches("SOURCE_"),
-            "owner": e.owner,
-            "servedBy": e.served_by,
-            "ringRevision": e.ring_revision,
-            "ageMs": e.age_ms,
-            "remainingMs": e.remaining_ms,
-            "version": e.version,
-            "stale": e.stale,
-            "policy": e.policy,
-        });
-        body.insert("explanation".into(), explanation);
+        body.insert("explanation".into(), larder_proto::explanation::json(e));
     }
     (status, Json(body.into()))
 }

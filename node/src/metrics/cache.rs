@@ -64,6 +64,34 @@ impl CountedAs {
     }
 }
 
+/// Why a load did not reach the origin: the label `reason` of `larder_origin_refused_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginRefusal {
+    /// Several loads in a row failed; the origin is asked once a second.
+    Suspended,
+    /// The limit of loads per second.
+    RateLimited,
+    /// The limit of concurrent and waiting loads.
+    Busy,
+    /// The load of this key failed within the last second.
+    FailedKey,
+}
+
+impl OriginRefusal {
+    const COUNT: usize = 4;
+    const ALL: [Self; Self::COUNT] =
+        [Self::Suspended, Self::RateLimited, Self::Busy, Self::FailedKey];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Suspended => "suspended",
+            Self::RateLimited => "rate_limited",
+            Self::Busy => "busy",
+            Self::FailedKey => "failed_key",
+        }
+    }
+}
+
 impl LoadTarget {
     const ALL: [Self; 2] = [Self::Origin, Self::Peer];
 
@@ -84,6 +112,7 @@ pub struct CacheMetrics {
     load_errors: IntCounterVec,
     origin_seconds: HistogramVec,
     origin_inflight: IntGaugeVec,
+    origin_refused: IntCounterVec,
     shed: IntCounterVec,
     /// Requests from peers for keys that this member's ring places elsewhere.
     pub not_owner: IntCounter,
@@ -101,6 +130,7 @@ pub struct GroupMetrics {
     load_errors: [IntCounter; 2],
     origin_seconds: Histogram,
     origin_inflight: IntGauge,
+    origin_refused: [IntCounter; OriginRefusal::COUNT],
 }
 
 /// Measures one call of an origin until it is dropped.
@@ -150,6 +180,11 @@ impl CacheMetrics {
                 )
                 .expect("valid names"),
             ),
+            origin_refused: counters(
+                "origin_refused_total",
+                "Loads that were refused before the origin was asked, by reason.",
+                &["group", "reason"],
+            ),
             shed: counters(
                 "shed_total",
                 "Reads refused before any work started, by reason.",
@@ -183,6 +218,8 @@ impl CacheMetrics {
             load_errors: by_target(&self.load_errors),
             origin_seconds: self.origin_seconds.with_label_values(&[name]),
             origin_inflight: self.origin_inflight.with_label_values(&[name]),
+            origin_refused: OriginRefusal::ALL
+                .map(|refusal| self.origin_refused.with_label_values(&[name, refusal.label()])),
         }
     }
 
@@ -198,6 +235,9 @@ impl CacheMetrics {
         }
         _ = self.origin_seconds.remove_label_values(&[name]);
         _ = self.origin_inflight.remove_label_values(&[name]);
+        for refusal in OriginRefusal::ALL {
+            _ = self.origin_refused.remove_label_values(&[name, refusal.label()]);
+        }
     }
 
     /// Counts a read that was refused before any work started, under the error's kind.
@@ -225,6 +265,11 @@ impl GroupMetrics {
     /// Counts a load that failed.
     pub fn load_error(&self, target: LoadTarget) {
         self.load_errors[target as usize].inc();
+    }
+
+    /// Counts a load that was refused before the origin was asked.
+    pub fn refused(&self, refusal: OriginRefusal) {
+        self.origin_refused[refusal as usize].inc();
     }
 
     /// Measures a call of the origin until it is dropped.
@@ -280,6 +325,9 @@ mod tests {
     fn results_are_numbered_as_listed() {
         for (index, counted_as) in CountedAs::ALL.into_iter().enumerate() {
             assert_eq!(counted_as as usize, index);
+        }
+        for (index, refusal) in OriginRefusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, index);
         }
     }
 

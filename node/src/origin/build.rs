@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use larder_proto::contract::{Origin, OriginLimits};
 
-use super::bulkhead::Bulkhead;
 use super::credentials::Credentials;
 use super::error::Error;
 use super::http::HttpLoader;
 use super::loader::Loader;
 use super::sql::SqlLoader;
 
-/// Builds the loader that a contract describes, behind its bulkhead. It does not connect yet.
+/// Builds the loader that a contract describes. It does not connect yet.
 ///
 /// # Errors
 /// An invalid description: a statement without exactly one parameter, or a template that is no URL.
@@ -22,9 +21,8 @@ pub fn build(
     credentials: &Credentials,
     max_value_bytes: usize,
 ) -> Result<Arc<dyn Loader>, Error> {
-    let loader: Arc<dyn Loader> = match origin {
+    Ok(match origin {
         Origin::Sql(sql) => Arc::new(SqlLoader::new(sql, limits, credentials, max_value_bytes)?),
         Origin::Http(http) => Arc::new(HttpLoader::new(http, limits, max_value_bytes)?),
-    };
-    Ok(Arc::new(Bulkhead::new(loader, limits)))
+    })
 }

@@ -1,5 +1,6 @@
 //! Why a load failed, or why an origin cannot be used as described.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The texts name hosts, tables and limits, never a credential or a URL.
@@ -49,6 +50,12 @@ pub enum Error {
     /// The URL template cannot express the key.
     #[error("the key cannot be part of the URL: it would change the path")]
     Key,
+    /// Several loads in a row failed, and it is not yet time for the next probe.
+    #[error("{last} ({failures} loads failed in a row, so the origin is asked once a second)")]
+    Suspended { last: Arc<Error>, failures: u32, retry_after: Duration },
+    /// The bucket of loads is empty.
+    #[error("the limit of {loads_per_second} loads per second is reached")]
+    RateLimited { loads_per_second: u32, retry_after: Duration },
     /// The bulkhead is full, or the load waited too long in it.
     #[error("the origin is busy: {concurrency} loads run already")]
     Busy { concurrency: u32, retry_after: Duration },
@@ -60,7 +67,41 @@ pub enum Error {
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// What an error says about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The origin as a whole: the next load of another key would fail too.
+    Origin,
+    /// One key: the origin answered, so it works.
+    Key,
+    /// Neither: the origin was not asked.
+    Nobody,
+}
+
 impl Error {
+    /// What the error says about.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::TooLarge { .. } | Self::Type { .. } => Blame::Key,
+            Self::Status { status, .. } if is_about_key(*status) => Blame::Key,
+            Self::Key | Self::Suspended { .. } | Self::RateLimited { .. } | Self::Busy { .. } => {
+                Blame::Nobody
+            }
+            Self::Statement { .. }
+            | Self::Template { .. }
+            | Self::Credential { .. }
+            | Self::Url { .. }
+            | Self::Connect { .. }
+            | Self::Login { .. }
+            | Self::Query { .. }
+            | Self::Ask { .. }
+            | Self::Status { .. }
+            | Self::TimedOut { .. }
+            | Self::Other(_) => Blame::Origin,
+        }
+    }
+
     /// The error of an embedding program's loader.
     pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Other(error.into())
@@ -82,9 +123,17 @@ impl Error {
             Self::TooLarge { .. } => "too_large",
             Self::Type { .. } => "type",
             Self::Key => "key",
+            Self::Suspended { .. } => "suspended",
+            Self::RateLimited { .. } => "rate_limited",
             Self::Busy { .. } => "busy",
             Self::TimedOut { .. } => "timed_out",
             Self::Other(_) => "other",
         }
     }
+}
+
+/// True for a client error of HTTP, except those that any key would get: 401, 403 and 407 are about
+/// credentials, 408 and 429 about load.
+fn is_about_key(status: u16) -> bool {
+    (400..500).contains(&status) && ![401, 403, 407, 408, 429].contains(&status)
 }

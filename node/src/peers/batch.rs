@@ -139,6 +139,7 @@ impl PendingKey {
             key: self.key.clone(),
             // 0 would be the owner's default.
             timeout_ms: u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1),
+            asks_once: longest > BATCH_LOAD_TIME,
         }
     }
 }

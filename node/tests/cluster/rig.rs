@@ -46,7 +46,12 @@ const LEASE_SECONDS: u64 = 2;
 pub(crate) struct Origin {
     loads: Mutex<HashMap<Bytes, usize>>,
     pub(crate) delay_ms: AtomicU64,
+    running: AtomicUsize,
+    most_running: AtomicUsize,
 }
+
+/// Counts a load among the running ones until it is dropped.
+struct RunningLoad(Arc<Origin>);
 
 pub(crate) struct Cluster {
     pub(crate) origin: Arc<Origin>,
@@ -56,6 +61,7 @@ pub(crate) struct Cluster {
     channels: Vec<Channel>,
     pub(super) keys: Keys,
     pub(super) links: Links,
+    limits: Limits,
 }
 
 /// A member in a process of its own.
@@ -94,7 +100,23 @@ impl Process {
 
 impl Origin {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { loads: Mutex::default(), delay_ms: AtomicU64::new(0) })
+        Arc::new(Self {
+            loads: Mutex::default(),
+            delay_ms: AtomicU64::new(0),
+            running: AtomicUsize::new(0),
+            most_running: AtomicUsize::new(0),
+        })
+    }
+
+    /// Loads so far, and the most that ran at one time.
+    pub(crate) fn loads(&self) -> (usize, usize) {
+        (self.loads.lock().values().sum(), self.most_running.load(Ordering::SeqCst))
+    }
+
+    fn run(self: &Arc<Self>) -> RunningLoad {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_running.fetch_max(running, Ordering::SeqCst);
+        RunningLoad(self.clone())
     }
 
     pub(crate) fn loads_of(&self, key: &str) -> usize {
@@ -102,6 +124,7 @@ impl Origin {
     }
 
     async fn load(self: Arc<Self>, key: Bytes) -> Result<Loaded, origin::Error> {
+        let _running = self.run();
         let number = {
             let mut loads = self.loads.lock();
             let number = loads.entry(key.clone()).or_default();
@@ -124,10 +147,22 @@ impl Origin {
     }
 }
 
+impl Drop for RunningLoad {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Cluster {
     /// Starts members `shop-0`, `shop-1`, ... and waits until all have the whole ring.
     pub(crate) async fn start(members: usize) -> Self {
+        Self::start_with(members, Limits::default()).await
+    }
+
+    /// [`Cluster::start`] with limits of the members, except their number of threads.
+    pub(crate) async fn start_with(members: usize, limits: Limits) -> Self {
         let mut cluster = Self::empty(Origin::new());
+        cluster.limits = limits;
         for index in 0..members {
             cluster.add(&format!("shop-{index}"), CAPACITY_BYTES);
         }
@@ -149,7 +184,7 @@ impl Cluster {
                 .expect("a registry");
         let keys = Keys::new("prod", "shop");
         let (members, channels, links) = (Vec::new(), Vec::new(), Links::default());
-        Self { origin, registry, tasks, members, channels, keys, links }
+        Self { origin, registry, tasks, members, channels, keys, links, limits: Limits::default() }
     }
 
     pub(crate) fn add(&mut self, name: &str, capacity_bytes: u64) {
@@ -175,7 +210,7 @@ impl Cluster {
             cluster: ClusterRef { namespace: "prod".into(), name: "shop".into() },
             mode,
             listen: Listen { grpc: free(), peer: free(), http: free(), admin: free() },
-            limits: Limits { workers: 1, ..Limits::default() },
+            limits: Limits { workers: 1, ..self.limits.clone() },
             credentials_directory: String::new(),
             drain_seconds: 4,
         };
@@ -306,7 +341,7 @@ impl Cluster {
                 stale_if_error_ms: 0,
                 negative_ttl_ms: 0,
             },
-            origin_limits: OriginLimits { concurrency: 4, timeout_ms: 1_000 },
+            origin_limits: OriginLimits::new(4, 1_000),
             generation: 1,
         };
         self.put(self.keys.group(name), serde_json::to_vec(&contract).expect("data")).await;

@@ -162,7 +162,7 @@ async fn an_origin_can_only_read() {
         "SELECT k FROM t WHERE k = $1) AS x(y); DELETE FROM t WHERE (true",
     ] {
         let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
-        let limits = OriginLimits { concurrency: 1, timeout_ms: 5_000 };
+        let limits = OriginLimits::new(1, 5_000);
         let credentials = schema.credential.folder();
         if let Ok(loader) = build(&origin, &limits, &credentials, 1_000) {
             let error = loader.load(b"a").await.expect_err(query);

@@ -18,7 +18,7 @@ impl Credential {
     /// The loader of a group that reads this database.
     pub(super) fn loader(&self, query: &str, concurrency: u32, timeout_ms: u64) -> Arc<dyn Loader> {
         let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
-        let limits = OriginLimits { concurrency, timeout_ms };
+        let limits = OriginLimits::new(concurrency, timeout_ms);
         build(&origin, &limits, &self.folder(), 1_000).expect("a good query")
     }
 

@@ -239,6 +239,7 @@ impl Default for FreshnessSpec {
 /// Limits of one member's load on the origin.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::BURST_NEEDS_RATE)]
 pub struct OriginLimitsSpec {
     /// Concurrent loads of one member. Unit: loads, 1 to 10000. Default: 32.
     #[serde(default = "defaults::concurrency")]
@@ -248,6 +249,19 @@ pub struct OriginLimitsSpec {
     #[serde(default = "defaults::timeout_milliseconds")]
     #[schemars(range(min = 1, max = 600_000))]
     pub timeout_milliseconds: i64,
+    /// Loads that one member may start per second in the long run. Further ones are refused with
+    /// the time after which to retry, or a stale entry is served where staleIfErrorSeconds allows
+    /// it. Unit: loads per second, 1 to 1000000. Default: none, no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_000_000))]
+    #[x_kube(validation = rules::RATE_MINIMUM)]
+    pub loads_per_second: Option<i32>,
+    /// Loads that one member may start at once after a quiet time. Needs loadsPerSecond. Unit:
+    /// loads, 1 to 1000000. Default: the loads of one second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_000_000))]
+    #[x_kube(validation = rules::BURST_MINIMUM)]
+    pub burst: Option<i32>,
 }
 
 impl Default for OriginLimitsSpec {
@@ -255,6 +269,8 @@ impl Default for OriginLimitsSpec {
         Self {
             concurrency: defaults::CONCURRENCY,
             timeout_milliseconds: defaults::TIMEOUT_MILLISECONDS,
+            loads_per_second: None,
+            burst: None,
         }
     }
 }

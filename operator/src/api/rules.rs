@@ -79,3 +79,12 @@ pub(super) const URL_HAS_KEY: Rule = ("self.contains('{key}')", "urlTemplate mus
 
 pub(super) const URL_NO_CREDENTIALS: Rule =
     ("!self.matches('^https?://[^/]*@')", "urlTemplate must not contain a user or a password");
+
+pub(super) const RATE_MINIMUM: Rule =
+    ("self >= 1", "loadsPerSecond must be at least 1; leave it out for no limit");
+
+pub(super) const BURST_MINIMUM: Rule =
+    ("self >= 1", "burst must be at least 1; leave it out for the loads of one second");
+
+pub(super) const BURST_NEEDS_RATE: Rule =
+    ("!has(self.burst) || has(self.loadsPerSecond)", "burst can only be set with loadsPerSecond");

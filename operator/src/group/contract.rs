@@ -2,7 +2,7 @@
 //! a credential: the contract names the file into which the operator writes it.
 
 use larder_proto::contract::{
-    Freshness, GroupContract, HttpOrigin, Origin, OriginLimits, SqlOrigin,
+    Freshness, GroupContract, HttpOrigin, LoadRate, Origin, OriginLimits, SqlOrigin,
 };
 
 use crate::api::group::{CacheGroup, FreshnessSpec, OriginLimitsSpec, OriginSpec};
@@ -72,12 +72,33 @@ fn limits(spec: &OriginLimitsSpec) -> Result<OriginLimits, Error> {
             spec.timeout_milliseconds,
             1,
         )?,
+        rate: rate(spec)?,
     })
+}
+
+fn rate(spec: &OriginLimitsSpec) -> Result<Option<LoadRate>, Error> {
+    const RATE: &str = "spec.originLimits.loadsPerSecond";
+    const BURST: &str = "spec.originLimits.burst";
+    match (spec.loads_per_second, spec.burst) {
+        (None, None) => Ok(None),
+        (None, Some(burst)) => Err(Error::Range { field: BURST, value: burst.into() }),
+        (Some(rate), burst) => Ok(Some(LoadRate {
+            loads_per_second: positive(RATE, rate)?,
+            burst: positive(BURST, burst.unwrap_or(rate))?,
+        })),
+    }
 }
 
 fn milliseconds(field: &'static str, value: i64, factor: u64) -> Result<u64, Error> {
     let whole = u64::try_from(value).ok().and_then(|value| value.checked_mul(factor));
     whole.ok_or(Error::Range { field, value })
+}
+
+fn positive(field: &'static str, value: i32) -> Result<u32, Error> {
+    match count(field, value)? {
+        0 => Err(Error::Range { field, value: 0 }),
+        value => Ok(value),
+    }
 }
 
 fn count(field: &'static str, value: i32) -> Result<u32, Error> {
@@ -108,7 +129,25 @@ mod tests {
             (contract.freshness.ttl_ms, contract.freshness.negative_ttl_ms),
             (60_000, 5_000)
         );
-        assert_eq!(contract.origin_limits, OriginLimits { concurrency: 32, timeout_ms: 1_000 });
+        assert_eq!(contract.origin_limits, OriginLimits::new(32, 1_000));
+    }
+
+    #[test]
+    fn a_rate_has_the_loads_of_one_second_as_its_burst() {
+        let limited = |limits: &str| {
+            let spec = SQL.replace("}}}", &format!("}}}}, originLimits: {{{limits}}}}}"));
+            contract(&group(&spec)).map(|contract| contract.origin_limits.rate)
+        };
+        let rate = |loads_per_second, burst| Ok(Some(LoadRate { loads_per_second, burst }));
+        assert_eq!(limited("concurrency: 8"), Ok(None));
+        assert_eq!(limited("loadsPerSecond: 50"), rate(50, 50));
+        assert_eq!(limited("loadsPerSecond: 50, burst: 5"), rate(50, 5));
+        let refused = |limits: &str| limited(limits).expect_err("out of range").to_string();
+        assert_eq!(
+            refused("loadsPerSecond: 0"),
+            "spec.originLimits.loadsPerSecond: 0 is out of range"
+        );
+        assert_eq!(refused("burst: 5"), "spec.originLimits.burst: 5 is out of range");
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn contract(url_template: String) -> GroupContract {
             stale_if_error_ms: 0,
             negative_ttl_ms: 0,
         },
-        origin_limits: OriginLimits { concurrency: 32, timeout_ms: 5_000 },
+        origin_limits: OriginLimits::new(32, 5_000),
         generation: 1,
     }
 }

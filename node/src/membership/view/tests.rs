@@ -35,7 +35,7 @@ fn contract(generation: i64) -> GroupContract {
             stale_if_error_ms: 0,
             negative_ttl_ms: 0,
         },
-        origin_limits: OriginLimits { concurrency: 1, timeout_ms: 1 },
+        origin_limits: OriginLimits::new(1, 1),
         generation,
     }
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::*;
 
-const LIMITS: OriginLimits = OriginLimits { concurrency: 4, timeout_ms: 2_000 };
+const LIMITS: OriginLimits = OriginLimits::new(4, 2_000);
 
 /// Answers with the requested path, or as the path's name says.
 async fn serve() -> String {

@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use super::*;
 
-const LIMITS: OriginLimits = OriginLimits { concurrency: 4, timeout_ms: 2_000 };
+const LIMITS: OriginLimits = OriginLimits::new(4, 2_000);
 
 /// A database with a table of students, and a credentials folder that names it.
 struct Demo {
