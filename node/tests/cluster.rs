@@ -8,6 +8,7 @@ mod cluster {
     mod frozen;
     pub(crate) mod rig;
     mod scale;
+    mod superseded;
 }
 
 use std::sync::atomic::Ordering;
