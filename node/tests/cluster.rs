@@ -6,6 +6,7 @@
 mod cluster {
     mod errors;
     mod frozen;
+    mod large;
     pub(crate) mod rig;
     mod scale;
     mod superseded;
