@@ -4,6 +4,7 @@
 //! registry, members and origin.
 
 mod cluster {
+    mod drain;
     mod errors;
     mod frozen;
     mod large;
