@@ -1,8 +1,11 @@
 //! Reads of many keys: grouped by owner, answered in the order of the keys.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::join_all;
 use larder_proto::v1::GetManyRequest;
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::answer::{Answer, from_result};
@@ -13,10 +16,14 @@ use crate::key::Key;
 use crate::near::{Fence, Near};
 use crate::request::{cache, with_timeout};
 
+/// Reason of a key whose value did not fit in a response: docs/reference/errors.md.
+const RESPONSE_FULL: &str = "RESPONSE_FULL";
+
 impl Client {
     /// Reads many keys of one group; the answers have the order of the keys. While the ring is
-    /// known, each owner gets one request, or several with more than `max_batch_keys`. The error
-    /// of one key is final; a request that fails as a whole is retried like any other.
+    /// known, each owner gets one request, or several with more than `max_batch_keys` or with more
+    /// values than one response takes. The error of one key is final; a request that fails as a
+    /// whole is retried like any other.
     ///
     /// # Errors
     /// Never as a whole: every key has its own result.
@@ -62,20 +69,47 @@ impl Client {
         by_owner.iter().flat_map(|(_, batch)| batch.chunks(size).map(<[_]>::to_vec)).collect()
     }
 
+    /// Reads the keys of one owner, in as many requests as their values need responses.
     async fn read_batch(
         &self,
         group: &str,
         keys: Vec<Bytes>,
         fence: Option<Fence>,
     ) -> Vec<Result<Answer, Error>> {
-        let limit = self.inner.dispatcher.settings.max_answer_bytes;
+        let deadline = Instant::now() + self.timeout;
+        let mut answers = self.request_batch(group, &keys, fence, self.timeout).await;
+        let mut left: Vec<usize> = refused(&answers, 0..keys.len());
+        // Each response has room for at least one value, so every request leaves fewer keys.
+        let mut before = keys.len();
+        while !left.is_empty() && left.len() < before {
+            before = left.len();
+            let again: Vec<_> = left.iter().map(|at| keys[*at].clone()).collect();
+            let limit = deadline.saturating_duration_since(Instant::now());
+            let results = self.request_batch(group, &again, fence, limit).await;
+            for (at, result) in left.iter().zip(results) {
+                answers[*at] = result;
+            }
+            left = refused(&answers, left);
+        }
+        answers
+    }
+
+    async fn request_batch(
+        &self,
+        group: &str,
+        keys: &[Bytes],
+        fence: Option<Fence>,
+        limit: Duration,
+    ) -> Vec<Result<Answer, Error>> {
+        let max_bytes = self.inner.dispatcher.settings.max_answer_bytes;
         let explain = self.inner.near.is_some();
         let route = Route::Owner { group, key: &keys[0] };
-        let call = self.inner.dispatcher.call(self.timeout, route, |channel, left| {
+        let call = self.inner.dispatcher.call(limit, route, |channel, left| {
             let expected = keys.len();
-            let request = GetManyRequest { group: group.into(), keys: keys.clone(), explain };
+            let request = GetManyRequest { group: group.into(), keys: keys.to_vec(), explain };
             async move {
-                let response = cache(channel, limit).get_many(with_timeout(request, left)).await?;
+                let request = with_timeout(request, left);
+                let response = cache(channel, max_bytes).get_many(request).await?;
                 let results = response.into_inner().results;
                 if results.len() != expected {
                     let text = format!("{} results for {expected} keys", results.len());
@@ -98,4 +132,12 @@ impl Client {
         });
         answers.collect()
     }
+}
+
+/// Those of the keys whose values did not fit in a response.
+fn refused(answers: &[Result<Answer, Error>], keys: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let is_refused = |at: &usize| {
+        answers[*at].as_ref().is_err_and(|error| error.reason() == Some(RESPONSE_FULL))
+    };
+    keys.into_iter().filter(is_refused).collect()
 }

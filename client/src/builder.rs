@@ -61,8 +61,10 @@ impl Builder {
         self
     }
 
-    /// Time limit of one try, after which the next member is tried. Default 2 s. It should exceed
-    /// the origin's timeout, otherwise a slow load looks like a dead member.
+    /// How long one try waits for a member that does not answer anything; then the next member is
+    /// tried. Default 2 s. The member is probed in the last half second of it (with less than a
+    /// second, from half of it on, for half a second): one that answers is only slow with this key,
+    /// and the try continues until the call's deadline.
     pub fn try_timeout(mut self, timeout: Duration) -> Self {
         self.settings.try_timeout = timeout;
         self

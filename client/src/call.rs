@@ -3,7 +3,13 @@
 //! Life of a call: it takes a permit, then tries the members in their order; the first answer ends
 //! it. When a member fails, the next one is tried at once. When all failed, the call waits for the
 //! back-off delay, or less when a member that was down answers again, and starts the next round.
+//! The retry budget may end it earlier.
+//!
+//! One call without an answer is no evidence against its member: the key may be slow. The member is
+//! probed, and while it answers, the call keeps waiting for it. Another member would only ask the
+//! same owner.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,15 +18,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use crate::directory::Directory;
+use crate::budget::RetryBudget;
+use crate::directory::{Directory, PROBE_LIMIT};
 use crate::error::{Error, Failure, MemberError, root_cause};
 use crate::member::Member;
 use crate::network::GrpcChannel;
 use crate::settings::Settings;
 use crate::status::{Verdict, judge, member_error};
 
-/// Members that may answer "unavailable" in one round. More would only multiply the load on a
-/// failing origin: each of them asks the same owner.
+/// Members that may answer "unavailable" in one round. Each of them asks the same owner.
 const UNAVAILABLE_PER_ROUND: u32 = 2;
 
 /// Which member a call tries first.
@@ -74,6 +80,7 @@ pub(crate) struct Dispatcher {
     pub(crate) directory: Arc<Directory>,
     pub(crate) settings: Settings,
     pub(crate) counts: Counts,
+    budget: RetryBudget,
     permits: Semaphore,
     queued: AtomicUsize,
 }
@@ -82,12 +89,15 @@ pub(crate) struct Dispatcher {
 pub(crate) struct Counts {
     pub(crate) tries: AtomicU64,
     pub(crate) failed_tries: AtomicU64,
+    pub(crate) denied_retries: AtomicU64,
 }
 
 /// What a call has seen so far.
 #[derive(Default)]
 struct Progress {
     tries: u32,
+    /// True if the next try counts against the retry budget.
+    is_charged: bool,
     /// The most specific failure of the current round, or of an earlier one while this has none.
     last: Option<Failure>,
     last_is_of_earlier_round: bool,
@@ -107,7 +117,12 @@ enum FailedTry {
 enum FailedRound {
     Final(Error),
     NoAnswer,
-    Pushback { delay: Duration, answer: MemberError },
+    Pushback {
+        delay: Duration,
+        answer: MemberError,
+    },
+    /// The retry budget is used up.
+    Denied,
 }
 
 impl Dispatcher {
@@ -115,6 +130,7 @@ impl Dispatcher {
         Self {
             directory,
             counts: Counts::default(),
+            budget: RetryBudget::new(),
             permits: Semaphore::new(settings.in_flight),
             queued: AtomicUsize::new(0),
             settings,
@@ -130,6 +146,7 @@ impl Dispatcher {
     ) -> Result<Reply<T>, Error> {
         let deadline = Instant::now() + limit;
         let mut progress = Progress::default();
+        self.budget.call();
         let rounds = async {
             let _permit = self.permit().await?;
             self.rounds(route, deadline, &mut progress, &attempt).await
@@ -148,7 +165,13 @@ impl Dispatcher {
         attempt: impl Attempt<T>,
     ) -> Result<T, Error> {
         let deadline = Instant::now() + limit;
-        self.attempt(member, deadline, &attempt).await.map_err(|failed| match failed {
+        let tried = timeout_at(deadline, self.attempt(member, deadline, &attempt)).await;
+        let failed = match tried {
+            Ok(Ok(message)) => return Ok(message),
+            Ok(Err(failed)) => failed,
+            Err(_) => return Err(Error::DeadlineExceeded { after: limit, last: None }),
+        };
+        Err(match failed {
             FailedTry::Final(answer) => Error::of_answer("", answer),
             FailedTry::Another { failure, .. } => Error::of_failure("", 1, failure),
             FailedTry::Pushback { answer, .. } => Error::Overloaded(answer),
@@ -187,6 +210,9 @@ impl Dispatcher {
             let Some(delay) = self.settings.retry.delay(failed, rand::random()) else {
                 return Err(give_up(route, end, progress));
             };
+            if matches!(end, FailedRound::Denied) || !self.may_try(progress) {
+                return Err(give_up(route, end, progress));
+            }
             match end {
                 // Waiting is pointless: the caller learns at once when to retry.
                 FailedRound::Pushback { delay, .. } if Instant::now() + delay >= deadline => {
@@ -215,6 +241,9 @@ impl Dispatcher {
         let mut unavailable = 0;
         let mut only_not_grpc = !members.is_empty();
         for member in members {
+            if !self.may_try(progress) {
+                return Err(FailedRound::Denied);
+            }
             progress.tries += 1;
             match self.attempt(&member, deadline, attempt).await {
                 Ok(message) => return Ok(Reply { member, message }),
@@ -224,10 +253,12 @@ impl Dispatcher {
                 Err(FailedTry::Another { failure, reached }) => {
                     tracing::debug!(member = member.address(), %failure, "try failed");
                     only_not_grpc &= matches!(failure, Failure::NotGrpc { .. });
+                    progress.is_charged = failure.is_costly();
                     progress.record(failure);
                     unavailable += u32::from(reached);
                 }
                 Err(FailedTry::Pushback { delay, answer }) => {
+                    progress.is_charged = true;
                     progress.record(Failure::Answered(answer.clone()));
                     return Err(FailedRound::Pushback { delay, answer });
                 }
@@ -244,6 +275,15 @@ impl Dispatcher {
         })
     }
 
+    /// False if the next try is a retry beyond the budget.
+    fn may_try(&self, progress: &mut Progress) -> bool {
+        let is_allowed = !std::mem::take(&mut progress.is_charged) || self.budget.retry();
+        if !is_allowed {
+            self.counts.denied_retries.fetch_add(1, Ordering::Relaxed);
+        }
+        is_allowed
+    }
+
     async fn attempt<T>(
         &self,
         member: &Arc<Member>,
@@ -251,32 +291,63 @@ impl Dispatcher {
         attempt: &impl Attempt<T>,
     ) -> Result<T, FailedTry> {
         let started = Instant::now();
-        let try_ends = deadline.min(started + self.settings.try_timeout);
         let left = deadline.saturating_duration_since(started);
         self.counts.tries.fetch_add(1, Ordering::Relaxed);
-        let tried = timeout_at(try_ends, async {
+        let tried = pin!(async {
             let channel = member.channel(self.directory.network()).await?;
             Ok(attempt(channel, left).await)
         });
-        let failed = match tried.await {
-            Ok(Ok(Ok(message))) => {
+        let failed = match self.while_member_answers(member, deadline, tried).await {
+            Some(Ok(Ok(message))) => {
                 member.set_down(false);
                 return Ok(message);
             }
-            Ok(Ok(Err(status))) => classify(member, &status),
-            Ok(Err(failure)) => FailedTry::Another { failure, reached: false },
-            Err(_) => {
-                let address = member.address().to_owned();
-                let failure = Failure::Silent { address, after: try_ends - started };
+            Some(Ok(Err(status))) => classify(member, &status),
+            Some(Err(failure)) => FailedTry::Another { failure, reached: false },
+            None => {
+                let (address, after) = (member.address().to_owned(), started.elapsed());
+                let failure = Failure::Silent { address, after };
                 FailedTry::Another { failure, reached: false }
             }
         };
         self.counts.failed_tries.fetch_add(1, Ordering::Relaxed);
-        match failed {
+        match &failed {
+            // The probe found out whether the member is down.
+            FailedTry::Another { failure: Failure::Silent { .. }, .. } => {}
             FailedTry::Another { reached: false, .. } => self.directory.lost(member),
             _ => _ = member.set_down(false),
         }
         Err(failed)
+    }
+
+    /// The result of a try; `None` if the member does not answer a probe either. The caller ends the
+    /// wait at the deadline.
+    async fn while_member_answers<F: Future>(
+        &self,
+        member: &Arc<Member>,
+        deadline: Instant,
+        mut tried: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        let patience = self.settings.try_timeout;
+        // The verdict comes at the end of the time of one try.
+        let unsuspected = patience.saturating_sub(PROBE_LIMIT).max(patience / 2);
+        loop {
+            let suspected = (Instant::now() + unsuspected).min(deadline);
+            if let Ok(result) = timeout_at(suspected, tried.as_mut()).await {
+                return Some(result);
+            }
+            // At the deadline, the verdict serves later calls.
+            let mut check = self.directory.check(member);
+            tokio::select! {
+                biased;
+                result = tried.as_mut() => return Some(result),
+                verdict = check.wait_for(Option::is_some) => {
+                    if !verdict.is_ok_and(|answers| *answers == Some(true)) {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -330,6 +401,6 @@ fn give_up(route: Route<'_>, end: FailedRound, progress: &mut Progress) -> Error
     match end {
         FailedRound::Final(error) => error,
         FailedRound::Pushback { answer, .. } => Error::Overloaded(answer),
-        FailedRound::NoAnswer => progress.error(route),
+        FailedRound::NoAnswer | FailedRound::Denied => progress.error(route),
     }
 }

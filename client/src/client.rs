@@ -32,6 +32,7 @@ use crate::status::key_status;
 /// # Guarantees
 /// - Every call ends by its deadline.
 /// - A call fails for unreachable members only after it tried every known member in every round.
+/// - Retries after answers and timeouts are at most a tenth of the calls, plus ten per second.
 /// - A call that waits between rounds continues as soon as any member answers again.
 ///
 /// # Cancel safety
@@ -55,6 +56,8 @@ pub struct Stats {
     pub tries: u64,
     /// Requests that failed.
     pub failed_tries: u64,
+    /// Retries that the budget did not allow.
+    pub denied_retries: u64,
     /// Reads answered by the near cache.
     pub near_hits: u64,
     /// Reads that the near cache could not answer.
@@ -298,6 +301,7 @@ impl Client {
         Stats {
             tries: self.inner.dispatcher.counts.tries.load(Ordering::Relaxed),
             failed_tries: self.inner.dispatcher.counts.failed_tries.load(Ordering::Relaxed),
+            denied_retries: self.inner.dispatcher.counts.denied_retries.load(Ordering::Relaxed),
             near_hits,
             near_misses,
             near_bytes,

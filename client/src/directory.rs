@@ -30,8 +30,8 @@ use crate::status::{Verdict, judge};
 
 /// Time limit of resolving one name.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(2);
-/// Time limit of one request for the ring, which is also the probe of a member that is down.
-const PROBE_LIMIT: Duration = Duration::from_millis(500);
+/// Time limit of one request for the ring, which is also the probe of a member.
+pub(crate) const PROBE_LIMIT: Duration = Duration::from_millis(500);
 /// Names are not resolved more often than this.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 /// Members that a refresh asks for the ring before it gives up.

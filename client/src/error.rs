@@ -231,11 +231,28 @@ impl Error {
 impl MemberError {
     /// Whether the member worked, and the origin behind it failed.
     pub(crate) fn is_of_origin(&self) -> bool {
-        self.reason.as_deref().is_some_and(|r| r.starts_with("ORIGIN_") || r == "VALUE_TOO_LARGE")
+        self.reason.as_deref().is_some_and(is_of_origin)
+    }
+
+    /// Whether the member refused the request unread.
+    fn is_unread(&self) -> bool {
+        matches!(self.reason.as_deref(), Some("MEMBER_STOPPING" | "MEMBER_NOT_JOINED"))
     }
 }
 
 impl Failure {
+    /// Whether the try may have cost a member work.
+    pub(crate) fn is_costly(&self) -> bool {
+        match self {
+            Self::Answered(answer) => !answer.is_unread(),
+            Self::Silent { .. } => true,
+            Self::Connection { .. }
+            | Self::NotGrpc { .. }
+            | Self::Resolve { .. }
+            | Self::NoMember => false,
+        }
+    }
+
     /// How specific the failure is about the cause; the most specific one of a round is reported.
     pub(crate) fn rank(&self) -> u8 {
         match self {
@@ -243,6 +260,11 @@ impl Failure {
             _ => 0,
         }
     }
+}
+
+/// Whether a reason means that the origin failed.
+pub(crate) fn is_of_origin(reason: &str) -> bool {
+    reason.starts_with("ORIGIN_") || reason == "VALUE_TOO_LARGE"
 }
 
 /// Most messages about an origin name the group already.

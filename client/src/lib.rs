@@ -20,7 +20,8 @@
 //! **Life of a read.** The client asks the near cache, if it has one, then the key's owner, or any
 //! member while the ring is unknown: every member answers for every key. When a member fails, it
 //! tries the next one at once. When all failed, it waits 1, 2 and 4 s by default, or until one of
-//! them answers again. One deadline covers all of it.
+//! them answers again. One deadline covers all of it. Tries that may have cost a member work are
+//! repeated only within a budget: a tenth of the calls and ten per second.
 //!
 //! **Which runtime.** Any tokio runtime, also a current-thread one. The runtime in which a
 //! connection was first used drives it; a program with one runtime per core builds one client in
@@ -32,11 +33,12 @@
 //!
 //! Start at [`Client`]; `call.rs` has the rounds, `directory.rs` the members and the ring. Modules
 //! import in one direction: `builder` and `batch` use `client`, which uses `call` and `near`;
-//! `call` uses `directory`, which uses `member` and `ring`; below are `network`, `status` and
+//! `call` uses `budget` and `directory`, which uses `member` and `ring`; below are `network`, `status` and
 //! `error`.
 
 mod answer;
 mod batch;
+mod budget;
 mod builder;
 mod call;
 mod client;

@@ -20,7 +20,12 @@ pub(crate) struct Member {
     is_open: AtomicBool,
     /// Whether the last try did not reach the member.
     is_down: AtomicBool,
+    /// The last probe of a member that left a call without an answer.
+    pub(crate) check: Mutex<Option<Check>>,
 }
+
+/// Whether the member answered a probe; `None` while it runs.
+pub(crate) type Check = watch::Receiver<Option<bool>>;
 
 /// The result of a connection attempt; `None` while it runs. The sender is dropped with the
 /// attempt's runtime.
@@ -51,6 +56,7 @@ impl Member {
             link: Mutex::new(Link::Closed),
             is_open: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
+            check: Mutex::new(None),
         }
     }
 

@@ -9,7 +9,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::error::MemberError;
+use crate::error::{MemberError, is_of_origin};
 use crate::network::ChannelError;
 
 /// Trailer with the milliseconds after which to retry; a negative number means never.
@@ -48,6 +48,8 @@ pub(crate) fn judge(status: &Status) -> Verdict {
         };
     }
     match status.code() {
+        // Every member would ask the same origin.
+        Code::Unavailable if reason(status).is_some_and(|r| is_of_origin(&r)) => Verdict::Final,
         Code::Unavailable => Verdict::TryAnother,
         Code::ResourceExhausted => pushback(status).map_or(Verdict::Final, Verdict::Pushback),
         _ => Verdict::Final,
@@ -73,10 +75,14 @@ pub(crate) fn member_error(address: &str, status: &Status) -> MemberError {
     MemberError {
         address: address.to_owned(),
         code: status.code(),
-        reason: status.get_details_error_info().map(|info| info.reason),
+        reason: reason(status),
         message: status.message().to_owned(),
         retry_after: pushback(status),
     }
+}
+
+fn reason(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
 }
 
 fn pushback(status: &Status) -> Option<Duration> {
@@ -140,6 +146,22 @@ mod tests {
             assert_eq!(judge(&status), Verdict::Final, "{status}");
         }
         assert_eq!(judge(&Status::unavailable("draining")), Verdict::TryAnother);
+    }
+
+    #[test]
+    fn a_failed_origin_is_final_and_an_unavailable_member_is_not() {
+        for (reason, expected) in [
+            ("ORIGIN_UNREACHABLE", Verdict::Final),
+            ("ORIGIN_SLOW", Verdict::Final),
+            ("VALUE_TOO_LARGE", Verdict::Final),
+            ("OWNER_UNAVAILABLE", Verdict::TryAnother),
+            ("MEMBER_STOPPING", Verdict::TryAnother),
+            ("MEMBER_NOT_JOINED", Verdict::TryAnother),
+        ] {
+            let (code, reason) = (Code::Unavailable.into(), reason.to_owned());
+            let result = KeyResult { code, reason: reason.clone(), ..KeyResult::default() };
+            assert_eq!(judge(&key_status(result)), expected, "{reason}");
+        }
     }
 
     #[test]

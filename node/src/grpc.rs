@@ -14,6 +14,7 @@ mod member;
 pub mod peer;
 mod port;
 mod response;
+mod stream;
 
 pub use backend::{Backend, ReadReply};
 pub use deadline::call_deadline;

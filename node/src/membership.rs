@@ -23,7 +23,7 @@ mod watch;
 pub use board::Reporter;
 pub use etcd::Etcd;
 pub use registry::{
-    Error, Feed, KeyChange, Listing, RegistryClient, Session, StoredValue, WatchMessage,
+    Error, Feed, KeyChange, Listing, NO_LEASE, RegistryClient, Session, StoredValue, WatchMessage,
 };
 pub use service::{Membership, MembershipOptions, start, start_with};
 pub use view::{Counts, Departed, Entry, Event, LEAVING, MembershipView, Read, Rules, apply};

@@ -173,8 +173,11 @@ where
         .max_pending_accept_reset_streams(limits.resets)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
-    let connect = move |stream| builder.serve_connection(TokioIo::new(stream), service.clone());
-    Box::new(move |connections| Box::pin(accept(listener, connections, limits, connect)))
+    Box::new(move |connections| {
+        let service = service.until(connections.stopping.clone());
+        let connect = move |stream| builder.serve_connection(TokioIo::new(stream), service.clone());
+        Box::pin(accept(listener, connections, limits, connect))
+    })
 }
 
 /// Serves routes over HTTP/1.1 and HTTP/2.

@@ -5,13 +5,16 @@
 
 mod cluster {
     mod cold;
+    mod drain;
     mod errors;
     mod frozen;
     mod invalidation;
+    mod large;
     pub(crate) mod links;
     mod peers;
     pub(crate) mod rig;
     mod scale;
+    mod superseded;
     mod views;
 }
 

@@ -1,4 +1,5 @@
-//! The keys in the registry: one prefix per cluster with members and groups below it.
+//! The keys in the registry: one prefix per cluster with members, their successions and groups
+//! below it.
 
 /// The registry keys of one cluster.
 ///
@@ -38,6 +39,12 @@ impl Keys {
     #[must_use]
     pub fn member(&self, name: &str) -> String {
         format!("{}members/{name}", self.root)
+    }
+
+    /// Key of the [`Succession`](crate::registry::Succession) of one member's name.
+    #[must_use]
+    pub fn succession(&self, name: &str) -> String {
+        format!("{}succession/{name}", self.root)
     }
 
     /// Prefix of the groups' keys.
@@ -81,6 +88,7 @@ mod tests {
         let keys = Keys::new("prod", "shop");
         assert_eq!(keys.parse(&keys.member("shop-0")), Some(ParsedKey::Member("shop-0")));
         assert_eq!(keys.parse(&keys.group("students")), Some(ParsedKey::Group("students")));
+        assert_eq!(keys.parse(&keys.succession("shop-0")), None, "no member");
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// Readiness of a process. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct Ready {
-    state: Arc<Mutex<State>>,
+    state: Arc<watch::Sender<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,34 +37,49 @@ impl Ready {
     /// Adds a gate. `/readyz` lists `name` until the gate opens.
     #[must_use]
     pub fn gate(&self, name: &'static str) -> Gate {
-        self.state.lock().waiting_for.insert(name);
+        self.state.send_modify(|state| _ = state.waiting_for.insert(name));
         Gate { ready: self.clone(), name }
     }
 
     /// Turns readiness off permanently, as a drain does. The first reason is kept.
     pub fn close(&self, reason: &'static str) {
-        self.state.lock().closed.get_or_insert(reason);
+        self.state.send_modify(|state| _ = state.closed.get_or_insert(reason));
     }
 
     /// True if every gate is open and [`Ready::close`] was not called.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let state = self.state.lock();
-        state.closed.is_none() && state.waiting_for.is_empty()
+        self.state.borrow().is_ready()
+    }
+
+    /// Waits until [`Ready::is_ready`] returns `wanted`.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn wait_for(&self, wanted: bool) {
+        let mut states = self.state.subscribe();
+        let waited = states.wait_for(|state| state.is_ready() == wanted).await;
+        assert!(waited.is_ok(), "`self` holds the sender");
     }
 
     /// Why the process is not ready; empty if it is.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<&'static str> {
-        let state = self.state.lock();
+        let state = self.state.borrow();
         state.closed.into_iter().chain(state.waiting_for.iter().copied()).collect()
+    }
+}
+
+impl State {
+    fn is_ready(&self) -> bool {
+        self.closed.is_none() && self.waiting_for.is_empty()
     }
 }
 
 impl Gate {
     /// Marks the condition as met.
     pub fn open(self) {
-        self.ready.state.lock().waiting_for.remove(self.name);
+        self.ready.state.send_modify(|state| _ = state.waiting_for.remove(self.name));
     }
 }
 
@@ -84,6 +99,16 @@ mod tests {
         ready.close("draining");
         assert_eq!(ready.waiting_for(), ["draining"]);
         assert!(!ready.is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_readiness_can_be_awaited() {
+        let ready = Ready::new();
+        let gate = ready.gate("registered");
+        let (waiting, opening) = (ready.wait_for(true), async { gate.open() });
+        tokio::join!(waiting, opening);
+        ready.close("draining");
+        ready.wait_for(false).await;
     }
 
     #[test]

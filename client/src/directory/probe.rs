@@ -1,5 +1,6 @@
-//! Background probes of members that are down: they run while calls are made, so that no call has
-//! to find out whether a member is back, and calls that wait for one continue as soon as it is.
+//! Background probes. Members that are down are probed while calls are made, so that no call has to
+//! find out whether a member is back, and calls that wait for one continue as soon as it is. A
+//! member that leaves a call without an answer is probed once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::Directory;
+use crate::member::{Check, Member};
 
 /// Pause between probes while a call waits for a member.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
@@ -65,6 +67,28 @@ impl Directory {
         let _waiter = Waiter(&self.waiters);
         self.start_probes();
         let _ = timeout(limit, returns.changed()).await;
+    }
+
+    /// Probes a member that has left a call without an answer. The receiver gets whether it answers;
+    /// calls to one member share a probe. Runs on when the receiver is dropped.
+    pub(crate) fn check(self: &Arc<Self>, member: &Arc<Member>) -> Check {
+        let mut last = member.check.lock();
+        let is_running = |check: &&Check| check.has_changed().is_ok() && check.borrow().is_none();
+        if let Some(running) = last.as_ref().filter(is_running) {
+            return running.clone();
+        }
+        let (verdict, check) = watch::channel(None);
+        *last = Some(check.clone());
+        let (directory, member) = (Arc::clone(self), Arc::clone(member));
+        tokio::spawn(async move {
+            _ = directory.probe(&member).await;
+            if member.is_down() {
+                directory.start_refresh();
+                directory.start_probes();
+            }
+            verdict.send_replace(Some(!member.is_down()));
+        });
+        check
     }
 
     /// Probes the members that are down until all answer or calls cease.

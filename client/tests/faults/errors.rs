@@ -28,17 +28,27 @@ async fn an_origin_failure_names_the_origin_even_if_another_member_is_unreachabl
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_failure_is_retried_with_the_back_off_and_survives_a_deadline() {
-    let lab = Lab::with_members(1);
-    lab.set(0, Mode::OriginFails);
+async fn an_origin_failure_is_final() {
+    let lab = Lab::with_members(3);
+    (0..3).for_each(|i| lab.set(i, Mode::OriginFails));
     let client = lab.builder().build().expect("valid");
     let (ended, took) = timed(client.get("students", "Tom")).await;
-    assert_eq!(ended.expect_err("the origin fails").kind(), "origin");
-    assert!(took >= ms(7000) && took < ms(7050), "{took:?}");
-
-    let (ended, _) = timed(client.with_timeout(ms(1500)).get("students", "Tom")).await;
     let error = ended.expect_err("the origin fails");
-    assert_eq!((error.kind(), error.reason()), ("deadline_exceeded", Some("ORIGIN_UNREACHABLE")));
+    assert_eq!((error.kind(), error.reason()), ("origin", Some("ORIGIN_UNREACHABLE")));
+    assert_eq!((client.stats().tries, took), (1, Duration::ZERO));
+    let explained = client.explain("students", "Tom").await.expect_err("the origin fails");
+    assert_eq!((explained.kind(), client.stats().tries), ("origin", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_survives_the_deadline() {
+    let lab = Lab::with_members(1);
+    lab.set(0, Mode::Unavailable);
+    let client = lab.builder().build().expect("valid");
+    let (ended, _) = timed(client.with_timeout(ms(1500)).get("students", "Tom")).await;
+    let error = ended.expect_err("draining");
+    assert_eq!(error.kind(), "deadline_exceeded");
+    assert_eq!(error.answer().expect("of the first round").message, "draining");
 }
 
 #[tokio::test(start_paused = true)]

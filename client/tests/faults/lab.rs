@@ -33,6 +33,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// Time in which a connection to an unassigned address fails.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
+/// Keys that begin with "large" and fit in one response. The key "huge" never fits, and a read of
+/// the key "slow" never ends.
+const LARGE_PER_RESPONSE: usize = 2;
+
 /// How a member behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -255,6 +259,15 @@ fn with_reason(code: Code, reason: &str, text: &str) -> Status {
     Status::with_error_details(code, text, details)
 }
 
+fn response_full() -> KeyResult {
+    KeyResult {
+        outcome: Outcome::Error.into(),
+        code: Code::ResourceExhausted.into(),
+        reason: "RESPONSE_FULL".into(),
+        ..KeyResult::default()
+    }
+}
+
 async fn hold(connection: DuplexStream) {
     std::future::pending::<()>().await;
     drop(connection);
@@ -305,6 +318,9 @@ impl Cache for Service {
         let request = request.into_inner();
         self.record(&[&request.key]);
         self.member.behave().await?;
+        if request.key == "slow" {
+            std::future::pending::<()>().await;
+        }
         match (&*request.group, &request.key[..]) {
             ("students", b"Nobody") => Err(Status::not_found("absent")),
             ("students", key) => {
@@ -322,8 +338,15 @@ impl Cache for Service {
         let request = request.into_inner();
         self.record(&request.keys);
         self.member.behave().await?;
-        let results = request.keys.iter().map(|k| self.result(k, request.explain)).collect();
-        Ok(Response::new(GetManyResponse { results }))
+        let mut large = 0;
+        let results = request.keys.iter().map(|key| {
+            large += usize::from(key.starts_with(b"large"));
+            if key == "huge" || (key.starts_with(b"large") && large > LARGE_PER_RESPONSE) {
+                return response_full();
+            }
+            self.result(key, request.explain)
+        });
+        Ok(Response::new(GetManyResponse { results: results.collect() }))
     }
 
     async fn invalidate(

@@ -125,6 +125,103 @@ async fn a_hanging_member_delays_one_call_and_no_later_one() {
     assert!(lab.received(0).len() > before, "its turn comes again");
 }
 
+/// The members that were asked for a key.
+fn asked(lab: &Lab, key: &str) -> Vec<u8> {
+    let received = |i: u8| lab.received(i).into_iter().flatten().filter(|k| k == key).count();
+    (0..lab.count()).flat_map(|i| std::iter::repeat_n(i, received(i))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_key_is_asked_of_one_member_which_stays_in_use() {
+    let lab = Lab::with_members(3);
+    let client = lab.builder().build().expect("valid");
+    with_ring(&client).await;
+    let slow = tokio::spawn({
+        let client = client.clone();
+        async move { timed(client.get("students", "slow")).await }
+    });
+    settle().await;
+    let [owner] = asked(&lab, "slow")[..] else { panic!("{:?}", asked(&lab, "slow")) };
+    for second in 0..9 {
+        let before = lab.received(owner).len();
+        for i in 0..30 {
+            let (ended, took) = timed(client.get("students", format!("key-{i}"))).await;
+            ended.expect("a hit");
+            assert_eq!(took, Duration::ZERO, "second {second}");
+        }
+        assert!(lab.received(owner).len() > before + 3, "second {second}: its share");
+        tokio::time::sleep(ms(1000)).await;
+    }
+    let (ended, took) = slow.await.expect("no panic");
+    assert_eq!(ended.expect_err("never answered").kind(), "deadline_exceeded");
+    assert!(took >= ms(10_000) && took < ms(10_010), "{took:?}");
+    assert_eq!(asked(&lab, "slow"), [owner], "no other member was asked");
+    assert!(client.stats().failed_tries <= 1, "the server may see the deadline first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_deadlines_find_out_that_a_member_hangs() {
+    let lab = Lab::with_members(2);
+    let client = lab.builder().timeout(ms(200)).build().expect("valid");
+    with_ring(&client).await;
+    lab.set(0, Mode::Hang);
+    for i in 0..20 {
+        _ = client.get("students", format!("key-{i}")).await;
+    }
+    tokio::time::sleep(ms(500)).await;
+    for i in 0..20 {
+        let (ended, took) = timed(client.get("students", format!("key-{i}"))).await;
+        ended.expect("the other member answers");
+        assert_eq!(took, Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_stay_within_their_budget() {
+    let lab = Lab::with_members(3);
+    (0..3).for_each(|i| lab.set(i, Mode::Unavailable));
+    let client = lab.builder().max_in_flight(5_000).build().expect("valid");
+    let calls = (0..3_000).map(|i| client.get("students", format!("key-{i}")));
+    for ended in futures::future::join_all(calls).await {
+        assert_eq!(ended.expect_err("all are unavailable").kind(), "unavailable");
+    }
+    // A tenth of the calls, the first balance, and ten a second for seven seconds of back-off.
+    let retries = client.stats().tries - 3_000;
+    assert!((100..=300 + 100 + 70).contains(&retries), "{retries}");
+    assert!(client.stats().denied_retries > 2_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_member_costs_no_retry_budget() {
+    let lab = Lab::with_members(2);
+    lab.set(0, Mode::Refuse);
+    let client = lab.builder().max_in_flight(5_000).build().expect("valid");
+    let calls = (0..3_000).map(|i| client.get("students", format!("key-{i}")));
+    for ended in futures::future::join_all(calls).await {
+        ended.expect("the other member answers");
+    }
+    assert_eq!(client.stats().denied_retries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_did_not_fit_in_a_response_are_asked_again() {
+    let lab = Lab::with_members(1);
+    let client = lab.builder().build().expect("valid");
+    with_ring(&client).await;
+    let before = lab.requests();
+    let keys = ["large-1", "large-2", "Tom", "large-3", "huge", "large-4", "large-5"];
+    let answers = client.get_many("students", keys).await;
+    for (key, answer) in keys.into_iter().zip(answers) {
+        if key == "huge" {
+            let error = answer.expect_err("it never fits");
+            assert_eq!((error.kind(), error.reason()), ("overloaded", Some("RESPONSE_FULL")));
+        } else {
+            assert_eq!(value(answer), format!("value of {key}"));
+        }
+    }
+    assert_eq!(lab.requests() - before, 4, "two large keys each, then one request in vain");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deadline_holds_when_every_member_hangs() {
     let lab = Lab::with_members(3);

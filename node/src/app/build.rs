@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use larder_runtime::clock::Clock;
@@ -16,7 +15,7 @@ use tonic_health::server::HealthReporter;
 use super::background::Background;
 use super::node::{Addresses, Listeners, NodeCore};
 use super::options::Options;
-use super::running::{Running, set_health};
+use super::running::Running;
 use super::{member, sidecar};
 use crate::config::{Config, Mode};
 use crate::metrics;
@@ -84,13 +83,12 @@ impl App {
         };
         let workers =
             Workers::start(parts.threads, &core.random).context("cannot start threads")?;
-        tasks.upkeep.spawn("health", follow_readiness(core.ready.clone(), core.health.clone()));
+        tasks.upkeep.spawn("health", follow_readiness(core.ready.clone(), core.health));
         Ok(Running {
             addresses,
             cache: parts.cache,
             membership: parts.membership,
             ready: core.ready,
-            health: core.health,
             metrics: core.metrics,
             tasks,
             workers,
@@ -111,16 +109,18 @@ fn addresses(listeners: &Listeners, admin: &TcpListener) -> io::Result<Addresses
     })
 }
 
-/// Keeps grpc.health.v1 equal to `/readyz` until the node is ready.
+/// Keeps grpc.health.v1 equal to `/readyz`.
 async fn follow_readiness(ready: Ready, health: HealthReporter) {
-    /// Short, so that a start does not wait for the next probe, which comes every few seconds.
-    const INTERVAL: Duration = Duration::from_millis(100);
     set_health(&health, ServingStatus::NotServing).await;
-    loop {
-        match ready.waiting_for().as_slice() {
-            [] => return set_health(&health, ServingStatus::Serving).await,
-            ["draining", ..] => return,
-            _ => tokio::time::sleep(INTERVAL).await,
-        }
+    ready.wait_for(true).await;
+    set_health(&health, ServingStatus::Serving).await;
+    // Once ready, only closing turns readiness off, and that is final.
+    ready.wait_for(false).await;
+    set_health(&health, ServingStatus::NotServing).await;
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", "larder.v1.Cache"] {
+        health.set_service_status(service, status).await;
     }
 }

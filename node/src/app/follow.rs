@@ -41,8 +41,10 @@ pub(super) struct Gates {
 pub(super) struct Follower {
     pub(super) views: watch::Receiver<Arc<MembershipView>>,
     pub(super) registered: watch::Receiver<bool>,
+    pub(super) superseded: watch::Receiver<bool>,
     pub(super) connected: watch::Receiver<bool>,
     pub(super) identity: Identity,
+    pub(super) ready: Ready,
     pub(super) cache: Cache,
     pub(super) groups: Groups,
     pub(super) metrics: RingMetrics,
@@ -119,6 +121,7 @@ impl Follower {
                 () = stopping.cancelled() => return,
                 Ok(()) = self.views.changed() => {}
                 Ok(()) = self.registered.changed() => {}
+                Ok(()) = self.superseded.changed() => {}
                 Ok(()) = self.connected.changed() => {}
                 () = sleep(MAINTENANCE_INTERVAL) => self.maintain(),
             }
@@ -130,8 +133,17 @@ impl Follower {
         if *self.registered.borrow_and_update() {
             gates.registered.take().into_iter().for_each(Gate::open);
         }
+        let superseded = *self.superseded.borrow_and_update();
+        if superseded {
+            self.ready.close("superseded by a newer pod of this name");
+        }
         let view = self.views.borrow_and_update().clone();
         self.metrics.set_held(view.distrusted, !view.departed.is_empty());
+        let own = view.members.get(&self.identity.name);
+        let is_joined = own.is_some_and(|own| own.metadata.uid == self.identity.uid);
+        if superseded || (own.is_some() && !is_joined) {
+            return self.leave_ring();
+        }
         let applied = self.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, &view));
         if view.revision == 0 || applied {
             return;
@@ -139,8 +151,7 @@ impl Follower {
         // Groups first: a member that the ring makes an owner must know the group.
         self.groups.apply(&self.cache, &view.groups);
         self.cache.peers().update(view.revision, &view.members);
-        let own = view.members.get(&self.identity.name);
-        if own.is_some_and(|own| own.metadata.uid == self.identity.uid) {
+        if is_joined {
             gates.joined.take().into_iter().for_each(Gate::open);
         }
         let unix_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -149,9 +160,18 @@ impl Follower {
         self.applied = Some(view);
     }
 
+    /// Another pod has this member's name: the others send it the keys and the invalidations of
+    /// that name, so nothing here may be served. Requests are refused as not joined.
+    fn leave_ring(&mut self) {
+        if self.applied.take().is_some() {
+            self.cache.leave();
+            self.cache.peers().update(0, &BTreeMap::new());
+        }
+    }
+
     /// Does what no event triggers.
     fn maintain(&self) {
-        let view = self.views.borrow().clone();
+        let Some(view) = &self.applied else { return };
         if self.cache.has_group_to_retry() {
             self.groups.apply(&self.cache, &view.groups);
         }

@@ -124,8 +124,10 @@ fn join(
     let follower = follow::Follower {
         views: membership.views.clone(),
         registered: membership.registered.clone(),
+        superseded: membership.superseded.clone(),
         connected: membership.connected.clone(),
         identity: config.identity.clone(),
+        ready: core.ready.clone(),
         cache: cache.clone(),
         groups,
         metrics: metrics.clone(),

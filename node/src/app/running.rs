@@ -5,8 +5,6 @@ use std::time::Duration;
 use larder_runtime::ready::Ready;
 use prometheus::Registry;
 use tokio::time::Instant;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
 use super::background::{Background, BackgroundTasks};
 use super::node::Addresses;
@@ -27,7 +25,6 @@ pub struct Running {
     pub(super) cache: Option<Cache>,
     pub(super) membership: Option<Membership>,
     pub(super) ready: Ready,
-    pub(super) health: HealthReporter,
     pub(super) metrics: Registry,
     pub(super) tasks: BackgroundTasks,
     pub(super) workers: Workers,
@@ -65,11 +62,9 @@ impl Running {
     /// # Cancel safety
     /// If dropped early, the node stops at once.
     pub async fn drain(self) -> bool {
-        let Self {
-            cache, membership, ready, health, tasks, workers, mut background, grace, ..
-        } = self;
+        let Self { cache, membership, ready, tasks, workers, mut background, grace, .. } = self;
+        // The health service follows.
         ready.close("draining");
-        set_health(&health, ServingStatus::NotServing).await;
         let has_peers = cache.as_ref().is_some_and(|c| !c.peers().view().peers().is_empty());
         if let Some(membership) = membership {
             membership.leave().await;
@@ -88,11 +83,5 @@ impl Running {
         }
         background.join();
         served && finished.is_ok()
-    }
-}
-
-pub(super) async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", "larder.v1.Cache"] {
-        health.set_service_status(service, status).await;
     }
 }

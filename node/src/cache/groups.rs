@@ -34,9 +34,20 @@ impl Cache {
             };
             new.insert(group.name.clone(), group);
         }
-        let gone: Vec<_> = old.values().filter(|g| !new.contains_key(&g.name)).cloned().collect();
-        self.0.groups.store(Arc::new(new));
+        self.replace_groups(new);
         self.0.joined.store(true, Ordering::Release);
+    }
+
+    /// Drops every group and refuses requests as not joined, until [`Cache::set_groups`].
+    pub(crate) fn leave(&self) {
+        self.0.joined.store(false, Ordering::Release);
+        self.replace_groups(HashMap::new());
+    }
+
+    fn replace_groups(&self, new: HashMap<Arc<str>, Arc<Group>>) {
+        let new = Arc::new(new);
+        let old = self.0.groups.swap(new.clone());
+        let gone = old.values().filter(|group| !new.contains_key(&group.name));
         for group in gone {
             self.0.main.remove_group(&group.name);
             self.0.hot.iter().for_each(|hot| _ = hot.remove_group(&group.name));

@@ -9,6 +9,7 @@ use larder_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::backend::Backend;
+use super::response::limit_response;
 use crate::cache::Error;
 use crate::metrics::{GrpcMetrics, Method};
 use crate::status::{ErrorReply, absent};
@@ -54,7 +55,11 @@ impl<B: Backend> CacheService<B> {
             Ok(reply) => KeyResult::from(reply),
             Err(error) => KeyResult::from(error),
         });
-        Ok(Response::new(GetManyResponse { results: results.collect() }))
+        let mut results: Vec<_> = results.collect();
+        // Without its message, which a thousand refusals would repeat.
+        let refusal = ErrorReply { message: String::new(), ..Error::ResponseFull.into() };
+        limit_response(&mut results, &refusal.into());
+        Ok(Response::new(GetManyResponse { results }))
     }
 }
 

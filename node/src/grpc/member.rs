@@ -6,7 +6,7 @@ use tonic::metadata::MetadataMap;
 
 use super::backend::{Backend, ReadReply};
 use super::deadline::call_deadline;
-use super::response::{ResponseBudget, finish_all};
+use super::response::finish_all;
 use crate::cache::{Answer, Cache, Caller, Error};
 use crate::status::ErrorReply;
 
@@ -39,10 +39,9 @@ impl Backend for Cache {
         // Every lookup starts before any is awaited, so that the keys share batches to their
         // owners.
         let lookups = keys.iter().map(|key| self.get(group, key, Caller::Application)).collect();
-        let mut budget = ResponseBudget::new();
         let mut replies = Vec::with_capacity(keys.len());
         for (key, answer) in keys.iter().zip(finish_all(lookups, deadline).await) {
-            replies.push(match answer.and_then(|answer| budget.admit(answer)) {
+            replies.push(match answer {
                 Ok(answer) => Ok(reply(self, group, key, answer, explain)),
                 Err(error @ (Error::UnknownGroup { .. } | Error::NotJoined)) => {
                     return Err(error.into());

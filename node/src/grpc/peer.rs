@@ -9,7 +9,7 @@ use larder_proto::v1::{
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
-use super::response::{ResponseBudget, finish_all};
+use super::response::{finish_all, limit_response};
 use crate::cache::{Answer, Cache, Caller, Error};
 use crate::metrics::{GrpcMetrics, Method};
 use crate::status::ErrorReply;
@@ -47,11 +47,8 @@ impl PeerService {
         let lookups = keys.iter().map(get).collect();
         let load_time_ms = keys.iter().map(|key| key.timeout_ms).max().unwrap_or(0);
         let answers = finish_all(lookups, self.deadline(load_time_ms)).await;
-        let mut budget = ResponseBudget::new();
-        let results = answers
-            .into_iter()
-            .map(|answer| result(answer.and_then(|answer| budget.admit(answer))))
-            .collect();
+        let mut results: Vec<_> = answers.into_iter().map(result).collect();
+        limit_response(&mut results, &result(Err(Error::ResponseFull)));
         let peers = self.cache.peers();
         let (ring_revision, log_end) = (peers.view().revision(), Some(peers.log_end()));
         Ok(FetchResponse { results, ring_revision, log_end })

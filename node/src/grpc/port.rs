@@ -11,12 +11,15 @@ use std::pin::Pin;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use larder_proto::FILE_DESCRIPTOR_SET;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::Service;
+
+use super::stream;
 
 /// The future that generated services return.
 type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -28,6 +31,8 @@ pub struct PortService<S> {
     /// `/package.Service/` of the hot service.
     hot_prefix: &'static str,
     others: Routes,
+    /// Ends the message streams of the others.
+    stopping: CancellationToken,
 }
 
 impl<S> PortService<S>
@@ -42,7 +47,16 @@ where
     #[must_use]
     pub fn new(hot: S, hot_prefix: &'static str, others: Routes) -> Self {
         assert_eq!(hot_prefix.trim_matches('/'), S::NAME, "the prefix names the hot service");
-        Self { hot, hot_prefix, others }
+        Self { hot, hot_prefix, others, stopping: CancellationToken::new() }
+    }
+}
+
+impl<S> PortService<S> {
+    /// The same services, whose message streams end once `stopping` is cancelled. Otherwise a
+    /// client that watches health would hold up a drain for its whole grace time.
+    #[must_use]
+    pub fn until(self, stopping: CancellationToken) -> Self {
+        Self { stopping, ..self }
     }
 }
 
@@ -61,7 +75,11 @@ where
         if request.uri().path().starts_with(self.hot_prefix) {
             self.hot.clone().call(request)
         } else {
-            Box::pin(self.others.clone().call(request))
+            let (mut others, stopping) = (self.others.clone(), self.stopping.clone());
+            Box::pin(async move {
+                let response = others.call(stream::request(request, &stopping)).await?;
+                Ok(stream::response(response, &stopping))
+            })
         }
     }
 }

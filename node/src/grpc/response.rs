@@ -1,32 +1,28 @@
 //! Responses with many keys: waits for all of them and limits their size.
 
 use futures::future::join_all;
+use prost::Message;
 use tokio::time::Instant;
 
 use crate::cache::{Answer, Error, Lookup};
 
-/// Bytes of values in one response, below gRPC's common receive limit of 4 MiB. At least one value
-/// of the largest size fits.
-const RESPONSE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
+/// gRPC's common receive limit, less the response's own fields. A value of the largest size fits
+/// next to the refusals of a thousand keys.
+const RESPONSE_BYTES: usize = 4 * 1024 * 1024 - 1024;
+/// Most bytes for the tag and the length of one result.
+const FRAME_BYTES: usize = 6;
 
-/// Limits a response to what stock clients receive.
-pub(super) struct ResponseBudget {
-    left_bytes: usize,
-}
-
-impl ResponseBudget {
-    pub(super) fn new() -> Self {
-        Self { left_bytes: RESPONSE_BYTES }
-    }
-
-    /// Passes an answer that still fits.
-    pub(super) fn admit(&mut self, answer: Answer) -> Result<Answer, Error> {
-        match self.left_bytes.checked_sub(answer.value.len()) {
-            Some(left_bytes) => {
-                self.left_bytes = left_bytes;
-                Ok(answer)
-            }
-            None => Err(Error::ResponseFull),
+/// Limits a response to what stock clients receive: results that do not fit are replaced by
+/// `refusal`.
+pub(super) fn limit_response<T: Message + Clone>(results: &mut [T], refusal: &T) {
+    let bytes = |result: &T| result.encoded_len() + FRAME_BYTES;
+    let refused = bytes(refusal);
+    // Every result takes at least the room of its refusal, so that all results have a place.
+    let mut left_bytes = RESPONSE_BYTES.saturating_sub(results.len() * refused);
+    for result in results {
+        match left_bytes.checked_sub(bytes(result).saturating_sub(refused)) {
+            Some(left) => left_bytes = left,
+            None => *result = refusal.clone(),
         }
     }
 }
@@ -66,29 +62,44 @@ pub(super) async fn finish_all(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use larder_engine::Value;
-    use larder_proto::v1::{Source, StaleReason};
+    use larder_proto::v1::{GetManyResponse, KeyResult, Outcome};
 
     use super::*;
 
+    fn found(bytes: usize) -> KeyResult {
+        let value = Bytes::from(vec![0; bytes]);
+        KeyResult { outcome: Outcome::Found.into(), value, ..KeyResult::default() }
+    }
+
+    fn refusal() -> KeyResult {
+        let reason = "RESPONSE_FULL".into();
+        KeyResult { outcome: Outcome::Error.into(), code: 8, reason, ..KeyResult::default() }
+    }
+
+    /// The sizes of the values that a response passes, after a check of its own size.
+    fn passed(sizes: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut results: Vec<_> = sizes.into_iter().map(found).collect();
+        limit_response(&mut results, &refusal());
+        let response = GetManyResponse { results };
+        assert!(response.encoded_len() <= 4 << 20, "{} bytes", response.encoded_len());
+        let passed = response.results.iter().filter(|result| result.outcome() == Outcome::Found);
+        passed.map(|result| result.value.len()).collect()
+    }
+
     #[test]
     fn a_full_response_still_takes_a_smaller_value() {
-        let answer = |bytes| {
-            let value = Value::Present(Bytes::from(vec![0; bytes]));
-            Answer {
-                value,
-                source: Source::Local,
-                stale_reason: StaleReason::Unspecified,
-                age_ms: 0,
-                remaining_ms: 1,
-                version: 1,
-                not_owner: false,
-                origin_id: 0,
-            }
-        };
-        let mut budget = ResponseBudget::new();
-        assert!(budget.admit(answer(3 << 20)).is_ok());
-        assert!(matches!(budget.admit(answer(3 << 20)), Err(Error::ResponseFull)));
-        assert!(budget.admit(answer(1 << 19)).is_ok());
+        assert_eq!(passed([3 << 20, 3 << 20, 1 << 19]), [3 << 20, 1 << 19]);
+    }
+
+    #[test]
+    fn a_value_of_the_largest_size_fits_next_to_the_refusals_of_a_thousand_keys() {
+        let largest = (4 << 20) - (64 << 10);
+        assert_eq!(passed(vec![largest; 1_000]), [largest]);
+    }
+
+    #[test]
+    fn the_fields_around_small_values_count() {
+        let passed = passed(vec![40; 90_000]).len();
+        assert!((60_000..90_000).contains(&passed), "{passed}");
     }
 }

@@ -1,26 +1,35 @@
 //! Maintains this member's key in the registry, under a lease that it renews.
 //!
-//! It never takes the key from a successor: after the first registration, another uid under this
-//! name means that another pod has taken over, and this one waits until the name is free. Races:
+//! The newest pod holds the name. Uids have no order, a member has no Kubernetes client, and a
+//! registration vanishes with its lease, so the order is a key of its own without a lease: the
+//! [`Succession`]. A pod appends its uid before its first registration. Whoever finds its uid there
+//! followed by another one is *superseded*: an older pod, which may live on while its node is cut
+//! off from Kubernetes. It gives up the name for good, also after a restart of its container.
+//! `docs/adr/0010-succession-of-pods.md` has the alternatives.
 //!
+//! Races:
 //! 1. The lease expires while the watch is healthy. The view shows this member as departed, which
 //!    triggers an early renewal. The renewal finds the lease gone, requests a new one and writes
 //!    the key again.
-//! 2. A successor starts while this member drains. The successor's first registration overwrites
-//!    the key unconditionally, under its own lease. Neither the end of this member's lease nor its
-//!    deregistration, which is conditional on its own revision, affects that key.
-//! 3. The key is deleted by hand. The lease still exists; the view triggers a renewal, which writes
-//!    the key again under the same lease.
-
-use std::convert::Infallible;
+//! 2. A successor starts while this member drains. The successor overwrites the key under its own
+//!    lease. Neither the end of this member's lease nor its deregistration, which is conditional on
+//!    its own revision, affects that key.
+//! 3. The key is deleted or overwritten by hand. The lease still exists; the view triggers a
+//!    renewal, which writes the key again under the same lease.
+//! 4. A successor appends its uid after this member found itself the newest. The key was read
+//!    before the succession, so either the successor's registration fails this member's write, or
+//!    it overwrites it.
+//! 5. The registry is rebuilt empty. Each live member appends its uid again. An older pod whose
+//!    process knows that it is superseded does not; one whose container restarts just then may
+//!    come last, and keeps the name until Kubernetes deletes it.
 
 use larder_backoff::Backoff;
-use larder_proto::registry::Registration;
+use larder_proto::registry::{Registration, Succession};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::context::MembershipContext;
-use super::registry::{Error, Session, StoredValue};
+use super::registry::{Error, NO_LEASE, Session, StoredValue};
 use super::view::{LEAVING, MembershipView};
 
 /// Attempts to write the key while others write it at the same time.
@@ -32,14 +41,16 @@ pub(super) struct Registrar {
     name: String,
     registration: Registration,
     registered: watch::Sender<bool>,
+    superseded: watch::Sender<bool>,
     leaving: CancellationToken,
     /// The last granted lease, unless it is known to be gone.
     lease: Option<i64>,
     /// Revision at which the key was last written; 0 before the first time.
     written: u64,
-    /// True while another pod holds this name.
-    superseded: bool,
 }
+
+/// A newer pod has registered under this member's name.
+struct Superseded;
 
 /// State of this member's key according to a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +66,11 @@ impl Registrar {
         context: MembershipContext,
         name: String,
         registration: Registration,
-        registered: watch::Sender<bool>,
+        (registered, superseded): (watch::Sender<bool>, watch::Sender<bool>),
         leaving: CancellationToken,
     ) -> Self {
-        let (lease, written, superseded) = (None, 0, false);
-        Self { context, name, registration, registered, leaving, lease, written, superseded }
+        let (lease, written) = (None, 0);
+        Self { context, name, registration, registered, superseded, leaving, lease, written }
     }
 
     /// Runs until the member leaves.
@@ -68,7 +79,10 @@ impl Registrar {
         tokio::select! {
             biased;
             () = leaving.cancelled() => {}
-            () = self.maintain() => {}
+            Superseded = self.maintain() => {
+                self.step_back().await;
+                leaving.cancelled().await;
+            }
         }
         if let Err(error) = self.deregister().await {
             let error = &error as &dyn std::error::Error;
@@ -77,11 +91,13 @@ impl Registrar {
         self.registered.send_replace(false);
     }
 
-    /// Never returns.
-    async fn maintain(&mut self) {
+    async fn maintain(&mut self) -> Superseded {
         let mut backoff = self.context.backoff();
         loop {
-            let Err(error) = self.session(&mut backoff).await;
+            let error = match self.session(&mut backoff).await {
+                Ok(superseded) => return superseded,
+                Err(error) => error,
+            };
             let delay = backoff.next_delay(self.context.random.ratio());
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -94,11 +110,13 @@ impl Registrar {
 
     /// One connection. Renews at once, then when the next renewal is due or the view shows that the
     /// key is missing.
-    async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, Error> {
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<Superseded, Error> {
         let session = self.context.registry.connect().await?;
         let mut views = self.context.board.subscribe();
         loop {
-            self.renew(session.as_ref()).await?;
+            if let Some(superseded) = self.renew(session.as_ref()).await? {
+                return Ok(superseded);
+            }
             backoff.reset();
             let missing = views.wait_for(|view| self.own_key(view) == OwnKey::Missing);
             let interval = self.context.renewal_interval();
@@ -112,7 +130,7 @@ impl Registrar {
     }
 
     /// Renews the lease, and makes sure that the key is attached to it.
-    async fn renew(&mut self, session: &dyn Session) -> Result<(), Error> {
+    async fn renew(&mut self, session: &dyn Session) -> Result<Option<Superseded>, Error> {
         if let Some(lease) = self.lease
             && !session.keep_alive(lease).await?
         {
@@ -122,17 +140,17 @@ impl Registrar {
         }
         let in_place = self.lease.is_some()
             && self.written > 0
-            && !self.superseded
             && self.own_key(&self.context.board.view()) == OwnKey::InPlace;
-        if in_place { Ok(()) } else { self.claim(session).await }
+        if in_place { Ok(None) } else { self.claim(session).await }
     }
 
-    async fn claim(&mut self, session: &dyn Session) -> Result<(), Error> {
+    async fn claim(&mut self, session: &dyn Session) -> Result<Option<Superseded>, Error> {
         let key = self.context.keys.member(&self.name);
         for _ in 0..CONTENTION_TRIES {
+            // Read before the succession: see race 4.
             let stored = session.get(&key).await?;
-            if stored.as_ref().is_some_and(|stored| self.is_successor(stored)) {
-                return self.step_back(session).await;
+            if !self.is_newest(session).await? {
+                return Ok(Some(Superseded));
             }
             let lease = match self.lease {
                 Some(lease) => lease,
@@ -142,32 +160,53 @@ impl Registrar {
             let expected = stored.map_or(0, |stored| stored.revision);
             if let Some(revision) = session.put_if(&key, value, lease, expected).await? {
                 tracing::info!(revision, "registered");
-                (self.written, self.superseded) = (revision, false);
+                self.written = revision;
                 self.registered.send_replace(true);
-                return Ok(());
+                return Ok(None);
             }
         }
         Err(Error::Contended)
     }
 
-    /// True if another pod holds the name that this member held before: that pod came later.
-    fn is_successor(&self, stored: &StoredValue) -> bool {
-        let uid = serde_json::from_slice::<Registration>(&stored.value)
-            .map(|registration| registration.metadata.uid);
-        // An unreadable value belongs to no pod.
-        self.written > 0 && uid.is_ok_and(|uid| uid != self.registration.metadata.uid)
+    /// Appends this pod to the succession unless it is there. False if another pod follows it.
+    async fn is_newest(&self, session: &dyn Session) -> Result<bool, Error> {
+        let key = self.context.keys.succession(&self.name);
+        let uid = &self.registration.metadata.uid;
+        for _ in 0..CONTENTION_TRIES {
+            let stored = session.get(&key).await?;
+            let mut succession = stored.as_ref().map(parse).unwrap_or_default();
+            if succession.contains(uid) {
+                return Ok(succession.newest() == Some(uid));
+            }
+            succession.append(uid);
+            let value = serde_json::to_vec(&succession).expect("a list of strings");
+            let expected = stored.map_or(0, |stored| stored.revision);
+            if session.put_if(&key, value, NO_LEASE, expected).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Err(Error::Contended)
     }
 
-    async fn step_back(&mut self, session: &dyn Session) -> Result<(), Error> {
-        if !self.superseded {
-            tracing::error!(name = self.name, "another pod registered under this member's name");
-        }
-        self.superseded = true;
+    async fn step_back(&mut self) {
+        tracing::error!(
+            name = self.name,
+            uid = self.registration.metadata.uid,
+            "superseded by a newer pod of this name, refusing requests from now on; delete this pod, \
+             or, outside Kubernetes, give each member its own name"
+        );
+        self.superseded.send_replace(true);
         self.registered.send_replace(false);
-        if let Some(lease) = self.lease.take() {
-            session.revoke(lease).await?;
+        if let Some(lease) = self.lease.take()
+            && let Err(error) = self.revoke(lease).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "lease not revoked, it will expire");
         }
-        Ok(())
+    }
+
+    async fn revoke(&self, lease: i64) -> Result<(), Error> {
+        self.context.registry.connect().await?.revoke(lease).await
     }
 
     async fn deregister(&mut self) -> Result<(), Error> {
@@ -193,9 +232,15 @@ impl Registrar {
         let is_departed = view.departed.contains_key(&self.name);
         match view.members.get(&self.name).filter(|_| !is_departed) {
             Some(held) if held.metadata.uid == self.registration.metadata.uid => OwnKey::InPlace,
-            // A superseded member waits until its name is free.
-            Some(_) if self.superseded => OwnKey::InPlace,
             _ => OwnKey::Missing,
         }
     }
+}
+
+/// An unreadable succession counts as empty.
+fn parse(stored: &StoredValue) -> Succession {
+    serde_json::from_slice(&stored.value).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the succession of this member's name is unreadable, replaced");
+        Succession::default()
+    })
 }

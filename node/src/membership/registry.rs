@@ -4,6 +4,9 @@
 
 use futures::future::BoxFuture;
 
+/// Lease of a key that never expires.
+pub const NO_LEASE: i64 = 0;
+
 /// A registry call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,8 +55,9 @@ pub trait Session: Send + Sync {
     fn revoke(&self, lease: i64) -> BoxFuture<'_, Result<(), Error>>;
     /// Reads one key.
     fn get<'s>(&'s self, key: &'s str) -> BoxFuture<'s, Result<Option<StoredValue>, Error>>;
-    /// Atomically puts a key under a lease if its last write was at revision `expected` (0: if the
-    /// key does not exist). Returns the new revision, or `None` if the condition failed.
+    /// Atomically puts a key under a lease, or under [`NO_LEASE`], if its last write was at
+    /// revision `expected` (0: if the key does not exist). Returns the new revision, or `None` if
+    /// the condition failed.
     fn put_if<'s>(
         &'s self,
         key: &'s str,

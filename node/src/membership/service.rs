@@ -57,6 +57,9 @@ pub struct Membership {
     pub connected: watch::Receiver<bool>,
     /// True while this member's key exists under its lease, as far as is known.
     pub registered: watch::Receiver<bool>,
+    /// True once a newer pod has registered under this member's name. Never false again: this
+    /// member must serve no key.
+    pub superseded: watch::Receiver<bool>,
     reporter: Reporter,
     leaving: CancellationToken,
     registrar: JoinHandle<()>,
@@ -110,12 +113,13 @@ pub fn start_with(
     };
     let (connected_sender, connected) = watch::channel(false);
     let (registered_sender, registered) = watch::channel(false);
+    let (superseded_sender, superseded) = watch::channel(false);
     let leaving = CancellationToken::new();
     let registrar = Registrar::new(
         context.clone(),
         options.name,
         options.registration,
-        registered_sender,
+        (registered_sender, superseded_sender),
         leaving.clone(),
     );
     let follower = Follower::new(context, connected_sender);
@@ -135,7 +139,7 @@ pub fn start_with(
     });
     let views = board.subscribe();
     let reporter = Reporter::new(board);
-    Membership { views, connected, registered, reporter, leaving, registrar }
+    Membership { views, connected, registered, superseded, reporter, leaving, registrar }
 }
 
 impl Membership {

@@ -136,6 +136,8 @@ impl Origin {
             b"absent" => Ok(Loaded::Absent),
             b"empty" => Ok(Loaded::Value(Bytes::new())),
             b"binary" => Ok(Loaded::Value(Bytes::from_static(&[0xff, 0xfe, 0xfd]))),
+            // Ten KiB each.
+            key if key.starts_with(b"large") => Ok(Loaded::Value(vec![b'x'; 10 << 10].into())),
             b"fails" => Err(origin::Error::other("planned")),
             b"blocks" => {
                 block_thread();
@@ -168,12 +170,45 @@ impl Cluster {
         }
         let ready =
             || async { cluster.members.iter().flatten().all(|member| member.ready().is_ready()) };
-        eventually(Duration::from_secs(10), ready).await;
+        cluster.eventually(Duration::from_secs(10), ready).await;
         for index in 0..members {
             let whole = || async { cluster.ring_of(index).await.len() == members };
-            eventually(Duration::from_secs(10), whole).await;
+            cluster.eventually(Duration::from_secs(10), whole).await;
         }
         cluster
+    }
+
+    /// [`eventually`], which prints the last state of each member if it panics.
+    pub(crate) async fn eventually<F: Future<Output = bool>>(
+        &self,
+        limit: Duration,
+        holds: impl Fn() -> F,
+    ) {
+        if !poll(limit, holds).await {
+            let states = (0..self.members.len()).map(|index| self.describe(index));
+            let states = futures::future::join_all(states).await.join("\n");
+            panic!("not within {limit:?}; the members:\n{states}");
+        }
+    }
+
+    /// The state of one member, in one line.
+    async fn describe(&self, member: usize) -> String {
+        let Some(running) = &self.members[member] else { return format!("{member}: stopped") };
+        let waiting_for = running.ready().waiting_for();
+        let mut admin = AdminClient::new(self.channel(member));
+        let ring = tokio::time::timeout(Duration::from_secs(1), admin.ring(RingRequest {})).await;
+        let ring = ring.map(|answer| {
+            answer.map(|ring| {
+                let ring = ring.into_inner();
+                let names: Vec<_> = ring.members.into_iter().map(|member| member.name).collect();
+                (ring.revision, names)
+            })
+        });
+        let connected = self.metric(member, "larder_registry_connected").await;
+        format!(
+            "{member}: waits for {waiting_for:?}, registry connected {connected:?}, \
+             revision and ring {ring:?}"
+        )
     }
 
     pub(super) fn empty(origin: Arc<Origin>) -> Self {
@@ -188,6 +223,11 @@ impl Cluster {
     }
 
     pub(crate) fn add(&mut self, name: &str, capacity_bytes: u64) {
+        self.add_pod(name, &format!("uid of {name}"), capacity_bytes);
+    }
+
+    /// Adds a member whose pod has this uid.
+    pub(crate) fn add_pod(&mut self, name: &str, uid: &str, capacity_bytes: u64) {
         let mode = Mode::Member(MemberMode {
             registry: RegistryConfig {
                 endpoints: vec![self.registry.endpoint()],
@@ -199,12 +239,12 @@ impl Cluster {
             hot_percent: 10,
             hot_ttl_ms: 60_000,
         });
-        let running = self.run(name, mode);
+        let running = self.run(name, uid, mode);
         self.channels.push(self.channel_to(running.addresses().grpc));
         self.members.push(Some(running));
     }
 
-    fn run(&self, name: &str, mode: Mode) -> Running {
+    fn run(&self, name: &str, uid: &str, mode: Mode) -> Running {
         let free = || "127.0.0.1:0".to_owned();
         let file = NodeConfig {
             cluster: ClusterRef { namespace: "prod".into(), name: "shop".into() },
@@ -216,7 +256,7 @@ impl Cluster {
         };
         let identity = Identity {
             name: name.into(),
-            uid: format!("uid of {name}"),
+            uid: uid.into(),
             advertise_host: "127.0.0.1".into(),
             zone: None,
         };
@@ -273,6 +313,7 @@ impl Cluster {
         let members = self.members.iter().flatten().map(|m| m.addresses().grpc.to_string());
         let sidecar = self.run(
             "sidecar",
+            "uid of the sidecar",
             Mode::Sidecar(SidecarMode {
                 members: members.collect(),
                 near_cache_bytes: 1 << 20,
@@ -445,11 +486,19 @@ pub(crate) async fn get(
 
 /// Polls until `holds` returns true. Panics after `limit`.
 pub(crate) async fn eventually<F: Future<Output = bool>>(limit: Duration, holds: impl Fn() -> F) {
+    assert!(poll(limit, holds).await, "not within {limit:?}");
+}
+
+/// Polls until `holds` returns true, or returns false after `limit`.
+async fn poll<F: Future<Output = bool>>(limit: Duration, holds: impl Fn() -> F) -> bool {
     let end = Instant::now() + limit;
     while !holds().await {
-        assert!(Instant::now() < end, "not within {limit:?}");
+        if Instant::now() >= end {
+            return false;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    true
 }
 
 /// One GET: status and body.

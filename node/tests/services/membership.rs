@@ -42,6 +42,12 @@ fn registration(uid: &str) -> Registration {
 }
 
 fn join(name: &str, uid: &str, address: std::net::SocketAddr) -> Membership {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    join_with(&tasks, name, uid, address)
+}
+
+/// Stopping `tasks` without [`Membership::leave`] is a crash of the member's process.
+fn join_with(tasks: &Tasks, name: &str, uid: &str, address: std::net::SocketAddr) -> Membership {
     let options = MembershipOptions {
         endpoints: vec![format!("http://{address}")],
         tls_directory: None,
@@ -50,8 +56,7 @@ fn join(name: &str, uid: &str, address: std::net::SocketAddr) -> Membership {
         registration: registration(uid),
         lease_ttl: TTL,
     };
-    let tasks = Tasks::new(tokio::runtime::Handle::current());
-    membership::start(options, &tasks, Random::seeded(1), Clock::start())
+    membership::start(options, tasks, Random::seeded(1), Clock::start())
 }
 
 async fn until(
@@ -100,6 +105,10 @@ async fn registered_keys(client: &mut Client) -> Vec<(String, i64)> {
     let got = client.get(keys().members(), Some(options)).await.expect("up");
     let named = |kv: &etcd_client::KeyValue| (kv.key_str().expect("text").to_owned(), kv.lease());
     got.kvs().iter().map(named).collect()
+}
+
+fn holds(uid: &'static str) -> impl Fn(&MembershipView) -> bool {
+    move |view| view.members.get("shop-0").is_some_and(|held| held.metadata.uid == uid)
 }
 
 /// Waits until `wanted` members are registered.
@@ -279,11 +288,6 @@ async fn a_dying_pod_never_removes_its_successor(backend: Backend) {
     let first = join("shop-0", "first", backend.address());
     is(&first.registered, true, "the first").await;
     let second = join("shop-0", "second", backend.address());
-    let holds = |uid: &'static str| {
-        move |view: &MembershipView| {
-            view.members.get("shop-0").is_some_and(|r| r.metadata.uid == uid)
-        }
-    };
     until(&second.views, "the successor's key", holds("second")).await;
     is(&second.registered, true, "the second").await;
     is(&first.registered, false, "the first").await;
@@ -296,8 +300,65 @@ async fn a_dying_pod_never_removes_its_successor(backend: Backend) {
     assert_eq!(registered_keys(&mut client).await.len(), 0);
 }
 
-/// A key deleted by hand is written again. A key overwritten by hand is left alone while its lease
-/// exists.
+/// An older pod is cut off from Kubernetes but not from etcd. Its container restarts after its
+/// successor has registered.
+async fn a_restarted_older_pod_never_takes_its_successors_key(backend: Backend) {
+    let crash = Tasks::new(tokio::runtime::Handle::current());
+    let first = join_with(&crash, "shop-0", "first", backend.address());
+    is(&first.registered, true, "the first").await;
+    let second = join("shop-0", "second", backend.address());
+    is(&second.registered, true, "the second").await;
+    crash.stop(PATIENCE).await.expect("its tasks stop");
+
+    let restarted = join("shop-0", "first", backend.address());
+    is(&restarted.superseded, true, "superseded").await;
+    until(&restarted.views, "the successor's key", holds("second")).await;
+    assert!(!*restarted.registered.borrow());
+    assert!(*second.registered.borrow() && !*second.superseded.borrow());
+
+    // A free name changes nothing: Kubernetes never gives it back to an older pod.
+    second.leave().await;
+    tokio::time::sleep(TTL).await;
+    assert_eq!(registered_keys(&mut backend.client().await).await.len(), 0);
+    let third = join("shop-0", "third", backend.address());
+    is(&third.registered, true, "the third").await;
+}
+
+/// The older pod's lease is gone before its successor registers, so the successor never sees it.
+async fn a_pod_without_a_lease_is_still_older_than_its_successor(backend: Backend) {
+    let proxy = Proxy::to(backend.address()).await;
+    let crash = Tasks::new(tokio::runtime::Handle::current());
+    let first = join_with(&crash, "shop-0", "first", proxy.address);
+    is(&first.registered, true, "the first").await;
+    proxy.cut();
+    let mut client = backend.client().await;
+    keys_become(&mut client, 0).await;
+    let second = join("shop-0", "second", backend.address());
+    is(&second.registered, true, "the second").await;
+
+    let restarted = join("shop-0", "first", backend.address());
+    is(&restarted.superseded, true, "superseded").await;
+    // The process that was cut off finds out as well.
+    proxy.restore();
+    is(&first.superseded, true, "superseded").await;
+    assert!(*second.registered.borrow() && holds("second")(&second.views.borrow()));
+    drop(crash);
+}
+
+/// A restarted container has the uid of its pod and takes over the registration of its predecessor
+/// at once.
+async fn a_restarted_container_registers_again(backend: Backend) {
+    let crash = Tasks::new(tokio::runtime::Handle::current());
+    let first = join_with(&crash, "shop-0", "uid-0", backend.address());
+    is(&first.registered, true, "the first").await;
+    crash.stop(PATIENCE).await.expect("its tasks stop");
+    let began = Instant::now();
+    let again = join("shop-0", "uid-0", backend.address());
+    is(&again.registered, true, "registered again").await;
+    assert!(began.elapsed() < TTL, "{:?}", began.elapsed());
+}
+
+/// A key that is deleted or overwritten by hand is written again.
 async fn a_deleted_key_is_written_again(backend: Backend) {
     let member = join("shop-0", "uid-0", backend.address());
     is(&member.registered, true, "registered").await;
@@ -310,9 +371,9 @@ async fn a_deleted_key_is_written_again(backend: Backend) {
     let lease = client.lease_grant(60, None).await.expect("up").id();
     let options = PutOptions::new().with_lease(lease);
     client.put(keys().member("shop-0"), foreign, Some(options)).await.expect("up");
-    is(&member.registered, false, "superseded").await;
-    client.lease_revoke(lease).await.expect("the lease exists");
-    is(&member.registered, true, "free again").await;
+    until(&member.views, "the foreign pod", holds("foreign")).await;
+    until(&member.views, "its own key", holds("uid-0")).await;
+    assert!(*member.registered.borrow() && !*member.superseded.borrow());
 }
 
 /// Runs each scenario against the embedded registry, and against etcd if one is configured.
@@ -345,5 +406,8 @@ scenarios! {
     a_killed_and_restarted_registry_changes_nothing
     a_rebuilt_empty_registry_is_filled_again
     a_dying_pod_never_removes_its_successor
+    a_restarted_older_pod_never_takes_its_successors_key
+    a_pod_without_a_lease_is_still_older_than_its_successor
+    a_restarted_container_registers_again
     a_deleted_key_is_written_again
 }
