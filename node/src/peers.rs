@@ -13,9 +13,12 @@ mod health;
 mod link;
 mod peer;
 mod ring;
+mod transport;
 
 pub use batch::Unanswered;
+pub use channel::Grpc;
 pub(crate) use context::PeerContext;
 pub use directory::Peers;
 pub use peer::{Peer, Refusal};
 pub use ring::{Owner, RingView};
+pub use transport::{CallError, InvalidAddress, PeerConnection, Transport};

@@ -26,7 +26,7 @@ use crate::grpc::{PortService, common_services};
 use crate::http;
 use crate::membership::{self, Membership, MembershipOptions};
 use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
-use crate::peers::{PeerContext, Peers};
+use crate::peers::{Grpc, PeerContext, Peers};
 use crate::serve::{self, CLIENTS, ListenerTask, MEMBERS};
 
 /// Largest message from a peer: a batch of the longest keys.
@@ -50,6 +50,7 @@ pub(super) fn build(
         settings.placement.clone(),
         PeerContext {
             member: name.clone(),
+            transport: options.transport.clone().unwrap_or_else(|| Arc::new(Grpc)),
             tasks: tasks.clone(),
             random: core.random.clone(),
             metrics: ring_metrics.clone(),

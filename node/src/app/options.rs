@@ -9,12 +9,14 @@ use larder_runtime::random::Random;
 
 use crate::cache::{GroupPlan, OriginSource};
 use crate::origin::Loader;
+use crate::peers::Transport;
 
 /// Groups and other settings of an embedding program.
 #[derive(Default)]
 pub struct Options {
     pub(super) groups: BTreeMap<String, GroupPlan>,
     pub(super) random: Option<Random>,
+    pub(super) transport: Option<Arc<dyn Transport>>,
 }
 
 impl Options {
@@ -52,6 +54,13 @@ impl Options {
     #[must_use]
     pub fn random(mut self, random: Random) -> Self {
         self.random = Some(random);
+        self
+    }
+
+    /// Reaches the other members through `transport` in place of gRPC, as a simulation does.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
         self
     }
 }

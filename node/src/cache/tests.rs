@@ -23,7 +23,7 @@ use crate::config;
 use crate::grpc::admin::AdminService;
 use crate::metrics::{CacheMetrics, EngineCollector, RingMetrics};
 use crate::origin::{self, Loaded};
-use crate::peers::{PeerContext, Peers};
+use crate::peers::{Grpc, PeerContext, Peers};
 
 /// How the origin behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,7 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
     let member: Arc<str> = "shop-0".into();
     let context = PeerContext {
         member: member.clone(),
+        transport: Arc::new(Grpc),
         tasks: tasks.clone(),
         random: Random::seeded(1),
         metrics: RingMetrics::register(&registry),

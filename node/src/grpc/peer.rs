@@ -31,11 +31,14 @@ impl PeerService {
         Self { cache, metrics }
     }
 
-    async fn answer(&self, request: FetchRequest) -> Result<Response<FetchResponse>, Status> {
+    /// Answers [`Peer::fetch`] without a transport.
+    ///
+    /// # Errors
+    /// Too many keys. An error of one key is a result.
+    pub async fn answer(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         let keys = request.keys;
         if keys.len() > MAX_KEYS {
-            let error = Error::TooManyKeys { keys: keys.len(), max: MAX_KEYS };
-            return Err(ErrorReply::from(error).into());
+            return Err(Error::TooManyKeys { keys: keys.len(), max: MAX_KEYS });
         }
         let get = |key: &FetchKey| self.cache.get(&key.group, &key.key, Caller::Peer);
         let lookups = keys.iter().map(get).collect();
@@ -47,7 +50,7 @@ impl PeerService {
             .map(|answer| result(answer.and_then(|answer| budget.admit(answer))))
             .collect();
         let ring_revision = self.cache.peers().view().revision();
-        Ok(Response::new(FetchResponse { results, ring_revision }))
+        Ok(FetchResponse { results, ring_revision })
     }
 
     fn deadline(&self, load_time_ms: u32) -> Instant {
@@ -81,7 +84,8 @@ impl Peer for PeerService {
         request: Request<FetchRequest>,
     ) -> Result<Response<FetchResponse>, Status> {
         let timer = self.metrics.begin(Method::Fetch);
-        timer.end(self.answer(request.into_inner()).await)
+        let answer = self.answer(request.into_inner()).await;
+        timer.end(answer.map(Response::new).map_err(|error| ErrorReply::from(error).into()))
     }
 
     async fn drop(&self, request: Request<DropRequest>) -> Result<Response<DropResponse>, Status> {

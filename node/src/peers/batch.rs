@@ -12,9 +12,10 @@ use bytes::Bytes;
 use larder_proto::v1::{FetchKey, FetchRequest, FetchResult, Outcome, Source};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::link::{ANSWER_TIMEOUT, Link};
+use super::transport::CallError;
 
 const MAX_KEYS: usize = 256;
 /// Batches in flight to one peer. At the limit further keys collect.
@@ -121,12 +122,12 @@ async fn call(link: &Link, keys: Vec<FetchKey>, limit: Duration) -> Option<Vec<F
         keys,
     };
     let calls = async {
-        let mut client = link.client.clone()?;
+        let connection = link.connection.as_ref()?;
         for last in [false, true] {
-            match client.fetch(request.clone()).await {
-                Ok(response) => return Some(response.into_inner().results),
-                Err(status) if last || !is_broken(&status) => {
-                    tracing::debug!(peer = %link.name, %status, "batch failed");
+            match connection.fetch(request.clone()).await {
+                Ok(response) => return Some(response.results),
+                Err(error) if last || !matches!(error, CallError::Broken(_)) => {
+                    tracing::debug!(peer = %link.name, %error, "batch failed");
                     return None;
                 }
                 Err(_) => sleep(Duration::from_millis(1)).await,
@@ -135,11 +136,6 @@ async fn call(link: &Link, keys: Vec<FetchKey>, limit: Duration) -> Option<Vec<F
         None
     };
     timeout(limit, calls).await.ok().flatten()
-}
-
-/// A status that the client side made from a transport error.
-fn is_broken(status: &Status) -> bool {
-    std::error::Error::source(status).is_some()
 }
 
 /// The owner is still loading the key, or its response was full.

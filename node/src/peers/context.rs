@@ -6,6 +6,7 @@ use std::time::Duration;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
 
+use super::transport::Transport;
 use crate::metrics::RingMetrics;
 
 /// Called with a member's name and whether it answered: once for each change, and for each probe
@@ -15,6 +16,7 @@ pub(crate) type HealthListener = Box<dyn Fn(&str, bool) + Send + Sync>;
 pub(crate) struct PeerContext {
     /// Name of this member.
     pub(crate) member: Arc<str>,
+    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) tasks: Tasks,
     pub(crate) random: Random,
     pub(crate) metrics: RingMetrics,

@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_backoff::{Backoff, BackoffPolicy};
-use larder_proto::v1::peer_client::PeerClient;
 use larder_proto::v1::{DropRequest, FetchRequest};
 use parking_lot::Mutex;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 
-use super::channel;
 use super::context::PeerContext;
 use super::health::Health;
+use super::transport::PeerConnection;
 use crate::metrics::PeerMetrics;
 
 /// A peer that gives no answer within this time is bypassed, so that a read waits for a dead owner
@@ -28,7 +26,7 @@ const MAX_MISSED_GROUPS: usize = 10_000;
 pub(super) struct Link {
     pub(super) name: Arc<str>,
     /// `None` if the registered address is invalid.
-    pub(super) client: Option<PeerClient<Channel>>,
+    pub(super) connection: Option<Arc<dyn PeerConnection>>,
     pub(super) health: Health,
     pub(super) metrics: PeerMetrics,
     pub(super) context: Arc<PeerContext>,
@@ -39,13 +37,13 @@ pub(super) struct Link {
 impl Link {
     /// Must be called on a runtime.
     pub(super) fn new(name: &str, address: &str, context: Arc<PeerContext>) -> Self {
-        let client = channel::open(address);
-        if let Err(error) = &client {
+        let connection = context.transport.open(address);
+        if let Err(error) = &connection {
             tracing::warn!(peer = name, address, %error, "peer address is invalid");
         }
         Self {
             name: name.into(),
-            client: client.ok(),
+            connection: connection.ok(),
             health: Health::new(),
             metrics: context.metrics.peer(name),
             missed: Mutex::default(),
@@ -55,10 +53,10 @@ impl Link {
 
     /// Asks the peer to drop keys (none: the whole group). True if it confirmed.
     pub(super) async fn drop_keys(&self, group: &str, keys: Vec<Bytes>) -> bool {
-        let Some(mut client) = self.client.clone() else { return false };
+        let Some(connection) = &self.connection else { return false };
         let from = self.context.member.to_string();
         let request = DropRequest { from, group: group.to_owned(), keys };
-        matches!(timeout(ANSWER_TIMEOUT, client.drop(request)).await, Ok(Ok(_)))
+        matches!(timeout(ANSWER_TIMEOUT, connection.drop_keys(request)).await, Ok(Ok(_)))
     }
 
     /// Remembers that the peer did not confirm an invalidation of `group`.
@@ -103,9 +101,9 @@ impl Link {
 
     /// Sends an empty request. True if the peer answers it.
     pub(super) async fn ping(&self) -> bool {
-        let Some(mut client) = self.client.clone() else { return false };
+        let Some(connection) = &self.connection else { return false };
         let request = FetchRequest { from: self.context.member.to_string(), ..Default::default() };
-        matches!(timeout(ANSWER_TIMEOUT, client.fetch(request)).await, Ok(Ok(_)))
+        matches!(timeout(ANSWER_TIMEOUT, connection.fetch(request)).await, Ok(Ok(_)))
     }
 
     /// Passes on whether the peer answered.
