@@ -9,10 +9,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 /// One simulated process. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Process(Arc<Mutex<Inner>>);
+pub struct Process {
+    inner: Arc<Mutex<Inner>>,
+    ended: CancellationToken,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -32,7 +36,8 @@ impl Process {
     /// A running process.
     #[must_use]
     pub fn start() -> Self {
-        Self(Arc::new(Mutex::new(Inner { state: State::Running, held: Vec::new() })))
+        let inner = Inner { state: State::Running, held: Vec::new() };
+        Self { inner: Arc::new(Mutex::new(inner)), ended: CancellationToken::new() }
     }
 
     /// Stops its tasks until [`Process::thaw`]. No effect on a dead process.
@@ -48,18 +53,24 @@ impl Process {
     /// Drops the futures of its tasks. They never complete.
     pub fn kill(&self) {
         self.change(State::Dead);
+        self.ended.cancel();
+    }
+
+    /// Returns once the process is dead.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     /// True while its tasks do not run.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.0.lock().state == State::Frozen
+        self.inner.lock().state == State::Frozen
     }
 
     /// True after [`Process::kill`].
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.0.lock().state == State::Dead
+        self.inner.lock().state == State::Dead
     }
 
     /// `future` as a part of this process.
@@ -69,7 +80,7 @@ impl Process {
 
     fn change(&self, to: State) {
         let held = {
-            let mut inner = self.0.lock();
+            let mut inner = self.inner.lock();
             if inner.state == State::Dead {
                 return;
             }
@@ -91,7 +102,7 @@ impl<F: Future> Future for Held<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let state = {
-            let mut inner = self.process.0.lock();
+            let mut inner = self.process.inner.lock();
             if inner.state != State::Dead
                 && !inner.held.iter().any(|waker| waker.will_wake(context.waker()))
             {
