@@ -67,28 +67,26 @@ impl Origin {
         self.timeline.add(&("load", key, loader.slot), || {
             format!("m{}      loads {key} (load {load})", loader.slot)
         });
+        let mut running = RunningLoad { origin: &self, key, load, read: None };
         let (before_ms, after_ms) = self.times();
         sleep(Duration::from_millis(before_ms)).await;
         let (version, kind) = self.judge.truth(key);
         sleep(Duration::from_millis(after_ms)).await;
-        let failed = self.fails();
-        self.judge.load_ended(key, load, (!failed).then_some(kind), self.timeline.now_ms());
-        self.timeline.add(&("loaded", key, load, version, failed), || {
-            let what = if failed {
-                "failed".to_owned()
-            } else {
-                format!("got version {version}, {kind:?}")
-            };
-            format!("origin  load {load} of {key} {what}")
+        let failure = self.failure();
+        running.read = failure.is_none().then_some(kind);
+        drop(running);
+        self.timeline.add(&("loaded", key, load, version, failure), || match failure {
+            Some(failure) => format!("origin  load {load} of {key}: {failure:?}"),
+            None => format!("origin  load {load} of {key} got version {version}, {kind:?}"),
         });
-        if failed {
-            return Err(origin::Error::other("planned"));
+        match (failure, kind) {
+            (Some(Failure::Error), _) => Err(origin::Error::other("planned")),
+            // Without the hook, which records the panics that nobody planned.
+            (Some(Failure::Panic), _) => std::panic::resume_unwind(Box::new("planned")),
+            (None, Kind::Absent) => Ok(Loaded::Absent),
+            (None, Kind::Empty) => Ok(Loaded::Value(Bytes::new())),
+            (None, Kind::Value) => Ok(Loaded::Value(Stamp { key, version, load }.to_value())),
         }
-        Ok(match kind {
-            Kind::Absent => Loaded::Absent,
-            Kind::Empty => Loaded::Value(Bytes::new()),
-            Kind::Value => Loaded::Value(Stamp { key, version, load }.to_value()),
-        })
     }
 
     /// Time before and after the read of the value.
@@ -108,16 +106,38 @@ impl Origin {
         (before, whole - before)
     }
 
-    fn fails(&self) -> bool {
-        let percents: Vec<u64> = self
-            .faults
-            .lock()
-            .iter()
-            .filter_map(|fault| match fault {
-                Fault::FailingOrigin { percent } => Some(*percent),
-                _ => None,
-            })
-            .collect();
-        percents.into_iter().any(|percent| self.random.below(100) < percent)
+    fn failure(&self) -> Option<Failure> {
+        let faults = self.faults.lock();
+        let percent = faults.iter().filter_map(|fault| match fault {
+            Fault::FailingOrigin { percent } => Some(*percent),
+            _ => None,
+        });
+        let percent = percent.max()?;
+        if self.random.below(100) >= percent {
+            return None;
+        }
+        Some(if self.random.below(4) == 0 { Failure::Panic } else { Failure::Error })
+    }
+}
+
+/// How a load fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Failure {
+    Error,
+    Panic,
+}
+
+/// Reports the end of a load, also of one that its bulkhead or the end of its process drops.
+struct RunningLoad<'o> {
+    origin: &'o Origin,
+    key: Key,
+    load: usize,
+    read: Option<Kind>,
+}
+
+impl Drop for RunningLoad<'_> {
+    fn drop(&mut self) {
+        let Self { origin, key, load, read } = self;
+        origin.judge.load_ended(*key, *load, *read, origin.timeline.now_ms());
     }
 }

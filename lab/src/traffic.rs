@@ -117,7 +117,7 @@ async fn invalidate(world: &World, running: &Running, key: Key, whole_group: boo
     };
     let what = if whole_group { format!("group {}", key.group) } else { key.to_string() };
     let began_ms = world.timeline.now_ms();
-    let ticket = world.judge.invalidation_began(running.id, &keys, began_ms);
+    let ticket = world.judge.invalidation_began(running.id, &keys, world.registered(), began_ms);
     world.timeline.add(&("invalidate", slot, key, whole_group), || {
         format!("client  invalidates {what} at m{slot}")
     });
@@ -144,7 +144,7 @@ async fn invalidate(world: &World, running: &Running, key: Key, whole_group: boo
         }
         None => format!("m{slot}      has not answered the invalidation of {what}"),
     });
-    world.judge.invalidation_ended(&ticket, reached, now_ms);
+    world.judge.invalidation_ended(&ticket, reached, &world.registered(), now_ms);
 }
 
 /// Applications are routed to ready members only; a frozen one still counts as ready.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use larder_node::membership::Membership;
 use larder_proto::contract::{GroupContract, HttpOrigin, Origin as OriginContract, OriginLimits};
 use larder_proto::keys::Keys;
+use larder_proto::registry::Registration;
 use larder_registry::{LocalRegistry, RegistryOptions};
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
@@ -71,6 +72,7 @@ pub(crate) struct World {
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) judge: Arc<Judge>,
     registry: LocalRegistry,
+    keys: Keys,
     links: Vec<Arc<RegistryLink>>,
     slots: Mutex<Vec<Place>>,
     /// Ends the traffic.
@@ -103,7 +105,8 @@ impl World {
         let slots = Mutex::new((0..plan.members).map(place).collect());
         let around = Surroundings { plan, random: fork(), network, origin };
         let stopping = CancellationToken::new();
-        Arc::new(Self { around, timeline, judge, registry, links, slots, stopping, tasks })
+        let keys = Keys::new("lab", "world");
+        Arc::new(Self { around, timeline, judge, registry, keys, links, slots, stopping, tasks })
     }
 
     async fn run(self: Arc<Self>) -> Ended {
@@ -163,12 +166,23 @@ impl World {
         self.slots.lock().iter().filter_map(|place| place.running.clone()).collect()
     }
 
+    /// For each place, whether the process there is registered.
+    pub(crate) fn registered(&self) -> Vec<bool> {
+        let slots = self.slots.lock();
+        let is_registered = |(slot, place): (Slot, &Place)| {
+            let running = place.running.as_ref()?;
+            let (value, _) = self.registry.get(&self.keys.member(&member::name(slot)))?;
+            let registration: Registration = serde_json::from_slice(&value).ok()?;
+            (registration.op == 0 && registration.metadata.uid == running.uid).then_some(())
+        };
+        slots.iter().enumerate().map(|place| is_registered(place).is_some()).collect()
+    }
+
     fn note(&self, text: &str) {
         self.timeline.add(&text, || format!("lab     {text}"));
     }
 
     fn write_contracts(&self) {
-        let keys = Keys::new("lab", "world");
         for group in &self.plan().groups {
             let contract = GroupContract {
                 policy: "S3Fifo".into(),
@@ -184,7 +198,7 @@ impl World {
                 generation: 1,
             };
             let value = serde_json::to_vec(&contract).expect("strings and numbers only");
-            self.registry.put(&keys.group(group.name), value);
+            self.registry.put(&self.keys.group(group.name), value);
         }
     }
 

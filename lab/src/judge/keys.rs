@@ -11,12 +11,12 @@ use crate::key::{Key, Kind, Stamp};
 pub(super) struct KeyState {
     /// Versions in order: when each began, and what the origin has for the key from then on.
     history: Vec<(u64, Kind)>,
-    /// The oldest version that a read may answer from now on. Versions count from 0.
-    floor: u64,
-    /// The same, from invalidations that did not reach every member, after the cluster had its time to recover.
+    /// The oldest version that a read at each member may answer from now on. Versions count from 0.
+    floors: Vec<u64>,
+    /// The same for every member, from what did not reach it, after the cluster had its time to recover.
     missed_floor: u64,
-    /// Invalidations that did not reach every member.
-    partial: Vec<Partial>,
+    /// Invalidations that did not reach every running process.
+    pub(super) partial: Vec<Partial>,
     pub(super) loads: Vec<Load>,
     /// When the latest invalidation began, ms.
     pub(super) invalidated_ms: Option<u64>,
@@ -26,7 +26,7 @@ pub(super) struct KeyState {
     pub(super) asked_ms: Vec<Option<u64>>,
 }
 
-struct Partial {
+pub(super) struct Partial {
     version: u64,
     by: Loader,
 }
@@ -68,16 +68,18 @@ pub(crate) enum Answered {
 /// An invalidation in flight.
 #[derive(Debug, Clone)]
 pub(crate) struct InvalidationTicket {
-    pub(crate) by: Loader,
+    by: Loader,
     /// Keys with the version that the origin has at the beginning.
     keys: Vec<(Key, u64)>,
+    /// Which members were registered at the beginning.
+    registered: Vec<bool>,
 }
 
 impl KeyState {
     pub(super) fn new(members: usize) -> Self {
         Self {
             history: vec![(0, Kind::Value)],
-            floor: 0,
+            floors: vec![0; members],
             missed_floor: 0,
             partial: Vec::new(),
             loads: Vec::new(),
@@ -122,7 +124,7 @@ impl Judge {
         inner.figures.reads += 1;
         let state = inner.key(key);
         state.asked_ms[slot] = Some(now_ms);
-        let KeyState { floor, missed_floor, .. } = *state;
+        let (floor, missed_floor) = (state.floors[slot], state.missed_floor);
         ReadTicket { key, slot, began_ms: now_ms, limit_ms, floor, missed_floor }
     }
 
@@ -152,10 +154,12 @@ impl Judge {
         }
     }
 
+    /// `registered`: for each place, whether the process there is registered.
     pub(crate) fn invalidation_began(
         &self,
         by: Loader,
         keys: &[Key],
+        registered: Vec<bool>,
         now_ms: u64,
     ) -> InvalidationTicket {
         let mut inner = self.0.lock();
@@ -166,14 +170,16 @@ impl Judge {
             state.invalidating += 1;
             (*key, state.latest())
         });
-        InvalidationTicket { by, keys: keys.collect() }
+        InvalidationTicket { by, keys: keys.collect(), registered }
     }
 
-    /// `reached`: the members that confirmed and their total; `None` if there was no answer.
+    /// `reached`: the members that confirmed and their total; `None` if there was no answer. A process that is not
+    /// registered is no member: what it holds is bounded once it is one again.
     pub(crate) fn invalidation_ended(
         &self,
         ticket: &InvalidationTicket,
         reached: Option<(u32, u32)>,
+        registered: &[bool],
         now_ms: u64,
     ) {
         let mut inner = self.0.lock();
@@ -181,13 +187,24 @@ impl Judge {
         if !everywhere {
             inner.figures.partial_invalidations += 1;
         }
+        let members: Vec<bool> = ticket
+            .registered
+            .iter()
+            .zip(registered)
+            .map(|(before, after)| *before && *after)
+            .collect();
         for (key, version) in &ticket.keys {
             let state = inner.key(*key);
             state.invalidating -= 1;
             state.invalidated_ms = Some(now_ms);
             if everywhere {
-                state.floor = state.floor.max(*version);
-            } else if reached.is_some() {
+                for (floor, _) in
+                    state.floors.iter_mut().zip(&members).filter(|(_, is_member)| **is_member)
+                {
+                    *floor = (*floor).max(*version);
+                }
+            }
+            if reached.is_some() && !(everywhere && members.iter().all(|is_member| *is_member)) {
                 state.partial.push(Partial { version: *version, by: ticket.by });
             }
         }

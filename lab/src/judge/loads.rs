@@ -18,18 +18,17 @@ impl Judge {
     pub(crate) fn load_began(&self, key: Key, loader: Loader, now_ms: u64) -> usize {
         let mut inner = self.0.lock();
         inner.figures.loads += 1;
-        let timeout_ms = inner.plan.groups[key.group].timeout_ms;
         let state = inner.key(key);
         let invalidated = |since_ms: u64| {
             state.invalidating > 0 || state.invalidated_ms.is_some_and(|at_ms| at_ms >= since_ms)
         };
-        // The bulkhead drops a load at its limit, so the origin never reports its end.
-        let runs = |load: &&Load| load.ended_ms.is_none() && now_ms < load.began_ms + timeout_ms;
+        let runs = |load: &&Load| load.ended_ms.is_none();
         let earlier = state.loads.iter().rev().filter(runs);
         let here =
             earlier.clone().find(|load| load.loader == loader && !invalidated(load.began_ms));
         let elsewhere = earlier.clone().find(|load| !invalidated(load.began_ms)).copied();
-        let twice = here.is_some();
+        // What a member missed is replayed to it at any time, and detaches its flight.
+        let twice = here.is_some() && state.partial.is_empty();
         let last = state.loads.iter().rev().find(|load| load.read.is_some()).copied();
         let needless = last.filter(|load| !invalidated(load.began_ms));
         let number = state.loads.len();
