@@ -354,8 +354,10 @@ impl World {
     }
 
     fn check_rings(&self) {
-        let expected: Vec<String> = (0..self.plan().members).map(member::name).collect();
-        for running in self.running() {
+        let all = self.running();
+        let identity = |running: &Running| (member::name(running.id.slot), running.uid.clone());
+        let expected: BTreeMap<String, String> = all.iter().map(identity).collect();
+        for running in all {
             let members = running.member.ring_members();
             let ready = running.member.ready.is_ready();
             if members != expected || !ready {

@@ -346,8 +346,7 @@ mod tests {
     #[test]
     fn filters_reach_only_tiers_made_of_tests() {
         let chosen_by_name = chosen(&args(true, &[], &["lease"]));
-        let of_tests =
-            [Tier::Tests, Tier::Interleavings, Tier::Lab, Tier::Docs, Tier::Benches];
+        let of_tests = [Tier::Tests, Tier::Interleavings, Tier::Lab, Tier::Docs, Tier::Benches];
         assert_eq!(chosen_by_name, of_tests);
         assert_eq!(chosen(&args(false, &[Tier::Chart], &[])), [Tier::Chart]);
     }

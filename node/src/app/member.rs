@@ -112,10 +112,12 @@ impl PortlessMember {
         Self { cache, peer_service, membership, ready, metrics, ring_metrics }
     }
 
-    /// Names of the members in the ring in force, sorted; this one included once it is registered.
+    /// Names and uids of the members in the ring in force; this one included once it is registered.
     #[must_use]
-    pub fn ring_members(&self) -> Vec<String> {
-        self.cache.peers().view().registrations().keys().cloned().collect()
+    pub fn ring_members(&self) -> BTreeMap<String, String> {
+        let view = self.cache.peers().view();
+        let members = view.registrations().iter();
+        members.map(|(name, member)| (name.clone(), member.metadata.uid.clone())).collect()
     }
 
     pub(super) fn with_ports(self, core: &NodeCore, listeners: Listeners) -> ModeParts {
