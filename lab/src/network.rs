@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use larder_node::grpc::peer::PeerService;
 use larder_node::peers::{CallError, InvalidAddress, PeerConnection, Transport};
 use larder_proto::v1::peer_server::Peer as _;
-use larder_proto::v1::{DropRequest, DropResponse, FetchRequest, FetchResponse};
+use larder_proto::v1::{FetchRequest, FetchResponse, SyncRequest, SyncResponse};
 use larder_runtime::process::Process;
 use larder_runtime::random::Random;
 use parking_lot::Mutex;
@@ -194,10 +194,10 @@ impl PeerConnection for Connection {
         .boxed()
     }
 
-    fn drop_keys(&self, request: DropRequest) -> BoxFuture<'_, Result<DropResponse, CallError>> {
+    fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>> {
         async move {
             let handle = |service: PeerService| {
-                async move { service.drop(Request::new(request)).await }.boxed()
+                async move { service.sync(Request::new(request)).await }.boxed()
             };
             self.network.call(self.slot, &self.address, handle).await
         }

@@ -4,21 +4,29 @@
 //! without a lock. A peer that does not answer is bypassed: the ring names the next member for its
 //! keys, so all members agree on the stand-in. Peers know nothing of the groups' contents, and only
 //! `peers/channel.rs` opens a connection. Start at [`Peers`].
+//!
+//! Two decisions are pure. `state`: whether a peer answers. `log` and `exchange`: which
+//! invalidations of one member another has applied. `link` and `journal` are their shells, `batch`
+//! is the queue of keys.
 
 mod batch;
 mod channel;
 mod context;
 mod directory;
-mod health;
+mod exchange;
+mod journal;
 mod link;
+mod log;
 mod peer;
 mod ring;
+mod state;
 mod transport;
 
 pub use batch::Unanswered;
 pub use channel::Grpc;
-pub(crate) use context::PeerContext;
+pub(crate) use context::PeerDeps;
 pub use directory::Peers;
+pub use log::Invalidation;
 pub use peer::{Peer, Refusal};
 pub use ring::{Owner, RingView};
 pub use transport::{CallError, InvalidAddress, PeerConnection, Transport};

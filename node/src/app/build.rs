@@ -61,19 +61,23 @@ impl App {
     pub fn spawn(self) -> anyhow::Result<Running> {
         let Self { config, options, listeners, admin, core } = self;
         let addresses = addresses(&listeners, &admin)?;
-        let (background, tasks) = Background::start().context("cannot start a runtime")?;
+        let (background, tasks) =
+            Background::start(config.workers()).context("cannot start a runtime")?;
         let (registry, ready) = (core.metrics.clone(), core.ready.clone());
-        larder_runtime::admin::serve(admin, registry, ready, &tasks).context("listen.admin")?;
+        larder_runtime::admin::serve(admin, registry, ready, &tasks.upkeep)
+            .context("listen.admin")?;
         let parts = match &config.mode {
             Mode::Member(settings) => {
                 PortlessMember::with_core(&config, settings, options, &core, addresses, &tasks)
                     .with_ports(&core, listeners)
             }
-            Mode::Sidecar(settings) => sidecar::build(&config, settings, &core, listeners, &tasks)?,
+            Mode::Sidecar(settings) => {
+                sidecar::build(&config, settings, &core, listeners, &tasks.peers)?
+            }
         };
         let workers =
             Workers::start(parts.threads, &core.random).context("cannot start threads")?;
-        tasks.spawn("health", follow_readiness(core.ready.clone(), core.health.clone()));
+        tasks.upkeep.spawn("health", follow_readiness(core.ready.clone(), core.health.clone()));
         Ok(Running {
             addresses,
             cache: parts.cache,

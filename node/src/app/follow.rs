@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use larder_engine::PolicyKind;
 use larder_proto::contract::GroupContract;
 use larder_runtime::ready::{Gate, Ready};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -18,12 +19,14 @@ use crate::membership::MembershipView;
 use crate::metrics::RingMetrics;
 use crate::origin::{self, Bulkhead, Credentials, Loader};
 
-/// How often departed members are probed and unusable origins are built again.
+/// How often departed members are checked and unusable origins are built again.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Merges the groups of the registry with those of the embedding program.
 pub(super) struct Groups {
     embedded: BTreeMap<String, GroupPlan>,
+    /// Runtime of the loads. Loaders are built on it, because their connections belong to it.
+    loads: Handle,
     credentials: Credentials,
     max_value_bytes: usize,
 }
@@ -54,9 +57,14 @@ impl Gates {
 }
 
 impl Groups {
-    pub(super) fn new(config: &Config, embedded: BTreeMap<String, GroupPlan>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        embedded: BTreeMap<String, GroupPlan>,
+        loads: Handle,
+    ) -> Self {
         Self {
             embedded,
+            loads,
             credentials: Credentials::new(&config.credentials_directory),
             max_value_bytes: config.limits.max_value_bytes,
         }
@@ -65,6 +73,7 @@ impl Groups {
     /// Makes the cache's groups match the contracts and the embedding program. A loader of the
     /// embedding program takes precedence over the origin of a contract.
     pub(super) fn apply(&self, cache: &Cache, contracts: &BTreeMap<String, GroupContract>) {
+        let _runtime = self.loads.enter();
         let mut plans = self.embedded.clone();
         for (name, contract) in contracts {
             let given = self.embedded.get(name).map(|plan| plan.origin.clone());
@@ -114,7 +123,7 @@ impl Follower {
                 Ok(()) = self.views.changed() => {}
                 Ok(()) = self.registered.changed() => {}
                 Ok(()) = self.connected.changed() => {}
-                () = sleep(MAINTENANCE_INTERVAL) => self.maintain().await,
+                () = sleep(MAINTENANCE_INTERVAL) => self.maintain(),
             }
         }
     }
@@ -144,12 +153,12 @@ impl Follower {
     }
 
     /// Does what no event triggers.
-    async fn maintain(&self) {
+    fn maintain(&self) {
         let view = self.views.borrow().clone();
         if self.cache.has_broken_group() {
             self.groups.apply(&self.cache, &view.groups);
         }
         // A lease is a hint: a member that lost it and still answers is kept for the grace time.
-        self.cache.peers().probe_departed(view.departed.keys()).await;
+        self.cache.peers().report_departed(view.departed.keys());
     }
 }

@@ -1,7 +1,7 @@
 //! Builds a member: first everything but its ports, then the ports.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder_proto::groupcachepb::group_cache_server::GroupCacheServer;
@@ -14,6 +14,7 @@ use larder_runtime::ready::Ready;
 use larder_runtime::tasks::Tasks;
 use tonic::service::Routes;
 
+use super::background::BackgroundTasks;
 use super::follow;
 use super::node::{Addresses, Listeners, ModeParts, NodeCore};
 use super::options::Options;
@@ -27,7 +28,7 @@ use crate::grpc::{PortService, common_services};
 use crate::http;
 use crate::membership::{self, Membership, MembershipOptions};
 use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
-use crate::peers::{Grpc, PeerContext, Peers};
+use crate::peers::{Grpc, PeerDeps, Peers};
 use crate::serve::{self, CLIENTS, ListenerTask, MEMBERS};
 
 /// Largest message from a peer: a batch of the longest keys.
@@ -55,6 +56,10 @@ pub struct PortlessMember {
 impl PortlessMember {
     /// Builds the parts and starts those that run in the background, on `tasks`. `addresses` are
     /// registered. `None` if `config` is not that of a member.
+    ///
+    /// All of it runs on one runtime; [`App`] uses several.
+    ///
+    /// [`App`]: super::App
     #[must_use]
     pub fn start(
         config: &Config,
@@ -64,7 +69,9 @@ impl PortlessMember {
     ) -> Option<Self> {
         let Mode::Member(settings) = &config.mode else { return None };
         let core = NodeCore::new(&mut options);
-        Some(Self::with_core(config, settings, options, &core, addresses, tasks))
+        let (upkeep, loads, peers) = (tasks.clone(), tasks.clone(), tasks.clone());
+        let tasks = BackgroundTasks { upkeep, loads, peers };
+        Some(Self::with_core(config, settings, options, &core, addresses, &tasks))
     }
 
     pub(super) fn with_core(
@@ -73,20 +80,21 @@ impl PortlessMember {
         options: Options,
         core: &NodeCore,
         addresses: Addresses,
-        tasks: &Tasks,
+        tasks: &BackgroundTasks,
     ) -> Self {
         let name: Arc<str> = config.identity.name.as_str().into();
         let ring_metrics = RingMetrics::register(&core.metrics);
         let peers = Peers::new(
             settings.placement.clone(),
-            PeerContext {
+            PeerDeps {
                 member: name.clone(),
+                uid: config.identity.uid.as_str().into(),
                 transport: options.transport.clone().unwrap_or_else(|| Arc::new(Grpc)),
-                tasks: tasks.clone(),
+                tasks: tasks.peers.clone(),
+                clock: core.clock,
                 random: core.random.clone(),
                 metrics: ring_metrics.clone(),
                 load_timeout: Duration::from_millis(config.limits.default_timeout_ms),
-                health_listener: OnceLock::new(),
             },
         );
         let cache = Cache::new(
@@ -96,14 +104,14 @@ impl PortlessMember {
                 limits: config.limits.clone(),
                 clock: core.clock,
                 random: core.random.clone(),
-                tasks: tasks.clone(),
+                tasks: tasks.loads.clone(),
                 peers,
                 metrics: CacheMetrics::register(&core.metrics),
             },
         );
         let figures = cache.clone();
         EngineCollector::register(&core.metrics, move || figures.figures());
-        tasks.spawn("sweep", sweep(cache.clone(), tasks.clone()));
+        tasks.upkeep.spawn("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
         let membership =
             join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
         let metrics = GrpcMetrics::register(&core.metrics);
@@ -135,15 +143,13 @@ fn join(
     core: &NodeCore,
     addresses: Addresses,
     cache: &Cache,
-    tasks: &Tasks,
+    tasks: &BackgroundTasks,
     metrics: &RingMetrics,
 ) -> Option<Membership> {
     let registration = registration(config, settings, addresses);
-    let groups = follow::Groups::new(config, options.groups);
+    let groups = follow::Groups::new(config, options.groups, tasks.loads.handle().clone());
     let Some(registry) = &settings.registry else {
         let alone = BTreeMap::from([(config.identity.name.clone(), registration)]);
-        // Some loaders must be built on a runtime.
-        let _runtime = tasks.handle().enter();
         cache.peers().update(1, &alone);
         groups.apply(cache, &BTreeMap::new());
         return None;
@@ -161,8 +167,10 @@ fn join(
     };
     let (random, clock) = (core.random.clone(), core.clock);
     let membership = match options.registry {
-        Some(client) => membership::start_with(client, membership_options, tasks, random, clock),
-        None => membership::start(membership_options, tasks, random, clock),
+        Some(client) => {
+            membership::start_with(client, membership_options, &tasks.upkeep, random, clock)
+        }
+        None => membership::start(membership_options, &tasks.upkeep, random, clock),
     };
     let reporter = membership.reporter();
     cache.peers().set_health_listener(Box::new(move |member, answered| {
@@ -178,7 +186,7 @@ fn join(
         metrics: metrics.clone(),
         applied: None,
     };
-    tasks.spawn("follow", follower.run(gates, tasks.stopping().clone()));
+    tasks.upkeep.spawn("follow", follower.run(gates, tasks.upkeep.stopping().clone()));
     Some(membership)
 }
 

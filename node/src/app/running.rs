@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use larder_runtime::ready::Ready;
-use larder_runtime::tasks::Tasks;
 use prometheus::Registry;
 use tokio::time::Instant;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::background::Background;
+use super::background::{Background, BackgroundTasks};
 use super::node::Addresses;
 use crate::cache::Cache;
 use crate::membership::Membership;
@@ -30,7 +29,7 @@ pub struct Running {
     pub(super) ready: Ready,
     pub(super) health: HealthReporter,
     pub(super) metrics: Registry,
-    pub(super) tasks: Tasks,
+    pub(super) tasks: BackgroundTasks,
     pub(super) workers: Workers,
     pub(super) background: Background,
     pub(super) grace: Duration,

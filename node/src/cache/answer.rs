@@ -54,6 +54,13 @@ impl Answer {
         Self { stale: true, ..Self::fresh(hit, Source::Stale, 0, now_ms) }
     }
 
+    /// The same answer `ms` later.
+    #[must_use]
+    pub fn aged(self, ms: u64) -> Self {
+        let remaining_ms = self.remaining_ms.saturating_sub(ms);
+        Self { age_ms: self.age_ms.saturating_add(ms), remaining_ms, ..self }
+    }
+
     /// From a peer's result. `None` if its outcome is an error or unknown to this version.
     #[must_use]
     pub fn from_peer(result: &v1::FetchResult) -> Option<Self> {

@@ -15,7 +15,7 @@ use super::shared::Cache;
 use super::wait::{Caller, Lookup, wait_for};
 use crate::flight::Flight;
 use crate::metrics::LoadTarget;
-use crate::peers::{Owner, Peer, Refusal};
+use crate::peers::{Owner, Peer, Refusal, Unanswered};
 
 /// Owners asked before the key is loaded here: the first one and, if that does not answer, its
 /// stand-in.
@@ -30,7 +30,7 @@ impl Cache {
         caller: Caller,
     ) -> Result<Flight<LoadOutcome>, Error> {
         assert_eq!(caller, Caller::Application, "a forwarded request is never forwarded again");
-        let joined = group.forwards.join(key, &self.0.tasks, "forward", |key| {
+        let joined = group.forwards.join(key, self.0.peers.tasks(), "forward", |key| {
             Box::pin(run(self.clone(), group.clone(), key))
         });
         joined_or_overloaded(joined, group, LoadTarget::Peer)
@@ -89,8 +89,12 @@ fn in_place_of(silent_owner: Option<Arc<str>>, outcome: LoadOutcome) -> LoadOutc
 async fn ask(cache: &Cache, group: &Group, key: &Bytes, peer: &Peer) -> Option<LoadOutcome> {
     let fence = group.hot.as_ref().map(larder_engine::Group::begin_load);
     group.metrics.load(LoadTarget::Peer);
-    let result = match peer.fetch(&group.name, key).await {
+    let result = match peer.fetch(&group.name, key, cache.default_deadline()).await {
         Ok(result) => result,
+        Err(Unanswered::Deadline) => {
+            group.metrics.load_error(LoadTarget::Peer);
+            return Some(Err(Error::Deadline { awaited: Awaited::Owner }));
+        }
         Err(unanswered) => {
             group.metrics.load_error(LoadTarget::Peer);
             tracing::debug!(peer = %peer.name(), %unanswered, "owner bypassed");

@@ -1,34 +1,35 @@
-//! Invalidation: at the owner first, then at every member that may hold a copy.
+//! Invalidation: here, then at every other member, in two passes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
 
 use super::error::Error;
+use super::group::Group;
 use super::shared::Cache;
-use crate::peers::{Peer, RingView};
+use crate::peers::{Invalidation, Peer};
 
 /// How many members an invalidation reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Invalidated {
     /// Members that confirmed, this one included.
     pub reached: u32,
-    /// Members in the ring when the invalidation started.
+    /// Members in the ring when the invalidation started, and those that other members report but
+    /// this one does not know yet.
     pub total: u32,
 }
 
 impl Cache {
-    /// Drops keys of a group (none: the whole group) at the owner and at every member with a copy.
-    /// Returns when every member has confirmed or timed out. A member that was not reached drops
-    /// the group before it is asked for a key again.
+    /// Drops keys of a group (none: the whole group) at every member. Returns when every member has
+    /// confirmed or timed out. A member that did not confirm is bypassed here until it has.
     ///
     /// # Errors
     /// An unknown group, an invalid key, or too many keys.
     ///
     /// # Cancel safety
-    /// If cancelled early, some members have not dropped the keys. Call it again.
+    /// If cancelled early, every member still drops the keys, but copies that were made in the
+    /// meantime may remain for their own TTL. Call it again.
     pub async fn invalidate(&self, group: &str, keys: Vec<Bytes>) -> Result<Invalidated, Error> {
         let max = self.0.limits.max_batch_keys;
         if keys.len() > max {
@@ -36,47 +37,95 @@ impl Cache {
         }
         keys.iter().try_for_each(|key| self.check_key(key))?;
         let group = self.group(group)?;
-        let view = self.0.peers.view();
+        let all = Invalidation {
+            group: Some(group.name.clone()),
+            // Copied, because the log must not keep the request's whole receive buffer alive.
+            keys: keys.iter().map(|key| Bytes::copy_from_slice(key)).collect(),
+            tags: Arc::default(),
+            copies_only: false,
+        };
+        let copies = Invalidation { copies_only: true, ..all.clone() };
+        let view = self.0.peers.view().clone();
         let peers = view.peers();
 
-        // The race that this order prevents: 1. this member drops its copy; 2. a reader here asks
-        // the owner, which still has the old value, and stores a new copy; 3. the owner drops. So
-        // owners drop first, and copies after them.
-        let owners = owners(&view, &group.name, &keys);
-        group.drop_keys(&keys);
-        let reached_first = drop_at(&owners, &group.name, &keys).await;
-        let others = match owners.as_slice() {
-            [one] => peers.iter().filter(|p| p.name() != one.name()).cloned().collect(),
-            // One owner may have copied from another in the meantime: all drop again.
-            _ => peers.clone(),
-        };
-        let reached_last = drop_at(&others, &group.name, &keys).await;
-        let reached = if owners.len() == 1 { reached_first } else { 0 } + reached_last;
-        group.drop_keys(&keys);
-        let total = u32::try_from(peers.len()).unwrap_or(u32::MAX).saturating_add(1);
-        Ok(Invalidated { reached: reached + 1, total })
+        // The race that the second pass ends: 1. this member drops its copy; 2. a reader here asks
+        // the owner or its stand-in, which still has the old value, and stores a new copy; 3. the
+        // owner drops. Once all have dropped, only copies can be old.
+        group.drop_invalidated(&all);
+        let first = self.0.peers.append(all);
+        let confirmed = confirmations(&peers, first).await;
+        let (current, behind): (Vec<_>, Vec<_>) =
+            peers.iter().zip(confirmed).partition(|(_, confirmed)| *confirmed);
+        behind.iter().for_each(|(peer, _)| peer.hold_until_confirmed(first));
+        group.drop_invalidated(&copies);
+        let second = self.0.peers.append(copies);
+        let confirmed = confirmations(current.iter().map(|(peer, _)| *peer), second).await;
+
+        let reached = confirmed.iter().filter(|confirmed| **confirmed).count();
+        self.0.peers.count_missed((peers.len() - reached) as u64);
+        let total = peers.len() + self.0.peers.unknown_members(&view);
+        let with_this = |members| u32::try_from(members).unwrap_or(u32::MAX).saturating_add(1);
+        Ok(Invalidated { reached: with_this(reached), total: with_this(total) })
     }
 
-    /// Drops keys that were invalidated at another member. An unknown group holds nothing.
+    /// Drops keys (none: the whole group) at this member only. An unknown group holds nothing.
     pub fn drop_copies(&self, group: &str, keys: &[Bytes]) {
         if let Some(group) = self.0.groups.load().get(group) {
             group.drop_keys(keys);
         }
     }
-}
 
-/// Drops keys at all `peers` at once. Returns how many confirmed.
-async fn drop_at(peers: &[Arc<Peer>], group: &str, keys: &[Bytes]) -> u32 {
-    let calls = peers.iter().map(|peer| peer.drop_keys(group, keys));
-    let confirmed = join_all(calls).await;
-    confirmed.into_iter().map(u32::from).sum()
-}
-
-/// The peers that own any of the keys; for a whole group, all of them.
-fn owners(view: &RingView, group: &str, keys: &[Bytes]) -> Vec<Arc<Peer>> {
-    if keys.is_empty() {
-        return view.peers();
+    /// Drops what is invalidated at other members from now on.
+    pub(super) fn follow_invalidations(&self) {
+        // Weak, because the cache owns the peers.
+        let cache = Arc::downgrade(&self.0);
+        self.0.peers.set_applier(Box::new(move |what| {
+            let Some(cache) = cache.upgrade() else { return };
+            let groups = cache.groups.load();
+            match &what.group {
+                // An unknown group holds nothing.
+                Some(name) => {
+                    groups.get(name).into_iter().for_each(|group| group.drop_invalidated(what));
+                }
+                None => groups.values().for_each(|group| group.drop_invalidated(what)),
+            }
+        }));
     }
-    let names: BTreeSet<&str> = keys.iter().map(|key| view.placed(group, key)).collect();
-    view.peers().into_iter().filter(|peer| names.contains(&**peer.name())).collect()
+}
+
+impl Group {
+    /// Drops entries here and detaches flights that may bring them back.
+    fn drop_invalidated(&self, what: &Invalidation) {
+        let Invalidation { keys, tags, copies_only, .. } = what;
+        let whole = keys.is_empty() && tags.is_empty();
+        let main = (!copies_only).then_some(&self.main);
+        let stores = || main.iter().copied().chain(&self.hot);
+        if whole {
+            stores().for_each(larder_engine::Group::clear);
+        }
+        for key in &**keys {
+            stores().for_each(|store| _ = store.invalidate(key));
+        }
+        for tag in &**tags {
+            stores().for_each(|store| store.invalidate_tag(tag));
+        }
+        // The stores first: a reader that still joins an old flight did so before the invalidation
+        // returned.
+        let flights = [(!copies_only).then_some(&self.loads), Some(&self.forwards)];
+        for flights in flights.into_iter().flatten() {
+            // The tags of a value are not known before it arrives.
+            if whole || !tags.is_empty() {
+                flights.forget_all();
+            }
+            keys.iter().for_each(|key| flights.forget(key));
+        }
+    }
+}
+
+/// Waits until each peer has confirmed an invalidation or is given up.
+async fn confirmations<'p>(
+    peers: impl IntoIterator<Item = &'p Arc<Peer>>,
+    number: u64,
+) -> Vec<bool> {
+    join_all(peers.into_iter().map(|peer| peer.confirms(number))).await
 }

@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) hot_ttl_ms: u64,
     pub(super) clock: Clock,
     pub(super) random: Random,
-    /// Loads, forwards and invalidations run here, in the background.
+    /// Loads run here. Forwards run with the peers.
     pub(super) tasks: Tasks,
     /// Entries of the keys that this member owns.
     pub(super) main: larder_engine::Cache,
@@ -71,7 +71,7 @@ impl Cache {
                 ..larder_engine::Options::default()
             })
         };
-        Self(Arc::new(Shared {
+        let cache = Self(Arc::new(Shared {
             main: engine(settings.main_bytes, true),
             hot: (settings.hot_bytes > 0).then(|| engine(settings.hot_bytes, false)),
             hot_ttl_ms: settings.hot_ttl_ms,
@@ -86,7 +86,9 @@ impl Cache {
             tasks,
             peers,
             metrics,
-        }))
+        }));
+        cache.follow_invalidations();
+        cache
     }
 
     /// Explains where an answer came from and why it was allowed.

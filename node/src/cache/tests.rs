@@ -1,7 +1,7 @@
 //! The read path of one member, on a paused clock, with a scripted origin.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use crate::config;
 use crate::grpc::admin::AdminService;
 use crate::metrics::{CacheMetrics, EngineCollector, RingMetrics};
 use crate::origin::{self, Loaded};
-use crate::peers::{Grpc, PeerContext, Peers};
+use crate::peers::{Grpc, PeerDeps, Peers};
 
 /// How the origin behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,14 +62,16 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
     let tasks = Tasks::new(Handle::current());
     let registry = Registry::new();
     let member: Arc<str> = "shop-0".into();
-    let context = PeerContext {
+    let clock = Clock::start();
+    let peers = PeerDeps {
         member: member.clone(),
+        uid: "a pod".into(),
         transport: Arc::new(Grpc),
         tasks: tasks.clone(),
+        clock,
         random: Random::seeded(1),
         metrics: RingMetrics::register(&registry),
         load_timeout: Duration::from_secs(5),
-        health_listener: OnceLock::new(),
     };
     let settings = config::MemberConfig {
         registry: None,
@@ -81,10 +83,10 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
     let deps = CacheDeps {
         member,
         limits,
-        clock: Clock::start(),
+        clock,
         random: Random::seeded(2),
         tasks: tasks.clone(),
-        peers: Peers::new(Placement::Rendezvous {}, context),
+        peers: Peers::new(Placement::Rendezvous {}, peers),
         metrics: CacheMetrics::register(&registry),
     };
     let cache = Cache::new(&settings, deps);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larder_proto::v1::peer_server::Peer;
 use larder_proto::v1::{
-    DropRequest, DropResponse, FetchKey, FetchRequest, FetchResponse, FetchResult,
+    FetchKey, FetchRequest, FetchResponse, FetchResult, SyncRequest, SyncResponse,
 };
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
@@ -36,6 +36,7 @@ impl PeerService {
     /// # Errors
     /// Too many keys. An error of one key is a result.
     pub async fn answer(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
+        self.cache.peers().heard(&request.from, request.log_end.as_ref());
         let keys = request.keys;
         if keys.len() > MAX_KEYS {
             return Err(Error::TooManyKeys { keys: keys.len(), max: MAX_KEYS });
@@ -49,8 +50,15 @@ impl PeerService {
             .into_iter()
             .map(|answer| result(answer.and_then(|answer| budget.admit(answer))))
             .collect();
-        let ring_revision = self.cache.peers().view().revision();
-        Ok(FetchResponse { results, ring_revision })
+        let peers = self.cache.peers();
+        let (ring_revision, log_end) = (peers.view().revision(), Some(peers.log_end()));
+        Ok(FetchResponse { results, ring_revision, log_end })
+    }
+
+    /// Answers [`Peer::sync`] without a transport.
+    #[must_use]
+    pub fn exchange(&self, request: SyncRequest) -> SyncResponse {
+        self.cache.peers().sync(request)
     }
 
     fn deadline(&self, load_time_ms: u32) -> Instant {
@@ -88,10 +96,8 @@ impl Peer for PeerService {
         timer.end(answer.map(Response::new).map_err(|error| ErrorReply::from(error).into()))
     }
 
-    async fn drop(&self, request: Request<DropRequest>) -> Result<Response<DropResponse>, Status> {
-        let timer = self.metrics.begin(Method::Drop);
-        let DropRequest { from: _, group, keys } = request.into_inner();
-        self.cache.drop_copies(&group, &keys);
-        timer.end(Ok(Response::new(DropResponse {})))
+    async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {
+        let timer = self.metrics.begin(Method::Sync);
+        timer.end(Ok(Response::new(self.exchange(request.into_inner()))))
     }
 }

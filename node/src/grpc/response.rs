@@ -31,26 +31,36 @@ impl ResponseBudget {
     }
 }
 
-/// The results of lookups that were all started, in their order.
+/// The results of lookups that were all started, in their order. Each answer has aged by the time
+/// that the others took, so its remaining TTL is that at the end of the wait.
 pub(super) async fn finish_all(
     lookups: Vec<Lookup>,
     deadline: Instant,
 ) -> Vec<Result<Answer, Error>> {
+    let began = Instant::now();
     let mut answers = Vec::with_capacity(lookups.len());
     let mut waits = Vec::new();
     for (index, lookup) in lookups.into_iter().enumerate() {
         answers.push(match lookup {
-            Lookup::Done(answer) => answer,
+            Lookup::Done(answer) => (answer, began),
             Lookup::Wait(wait) => {
-                waits.push(async move { (index, wait.answer(deadline).await) });
-                Err(Error::Stopping) // Replaced below.
+                waits.push(async move { (index, wait.answer(deadline).await, Instant::now()) });
+                (Err(Error::Stopping), began) // Replaced below.
             }
         });
     }
-    for (index, answer) in join_all(waits).await {
-        answers[index] = answer;
+    if waits.is_empty() {
+        return answers.into_iter().map(|(answer, _)| answer).collect();
     }
-    answers
+    for (index, answer, at) in join_all(waits).await {
+        answers[index] = (answer, at);
+    }
+    let end = Instant::now();
+    // Rounded up: the remaining TTL must not be longer than it is.
+    let age_ms =
+        |at: Instant| u64::try_from((end - at).as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+    let aged = |(answer, at): (Result<Answer, _>, Instant)| answer.map(|a| a.aged(age_ms(at)));
+    answers.into_iter().map(aged).collect()
 }
 
 #[cfg(test)]

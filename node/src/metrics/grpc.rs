@@ -27,15 +27,15 @@ pub enum Method {
     Invalidate,
     /// `larder.v1.Peer/Fetch`.
     Fetch,
-    /// `larder.v1.Peer/Drop`.
-    Drop,
+    /// `larder.v1.Peer/Sync`.
+    Sync,
     /// `groupcachepb.GroupCache/Get`.
     GroupcacheGet,
 }
 
 impl Method {
     const ALL: [Self; 6] =
-        [Self::Get, Self::GetMany, Self::Invalidate, Self::Fetch, Self::Drop, Self::GroupcacheGet];
+        [Self::Get, Self::GetMany, Self::Invalidate, Self::Fetch, Self::Sync, Self::GroupcacheGet];
 
     fn labels(self) -> [&'static str; 2] {
         match self {
@@ -43,7 +43,7 @@ impl Method {
             Self::GetMany => ["larder.v1.Cache", "GetMany"],
             Self::Invalidate => ["larder.v1.Cache", "Invalidate"],
             Self::Fetch => ["larder.v1.Peer", "Fetch"],
-            Self::Drop => ["larder.v1.Peer", "Drop"],
+            Self::Sync => ["larder.v1.Peer", "Sync"],
             Self::GroupcacheGet => ["groupcachepb.GroupCache", "Get"],
         }
     }

@@ -27,9 +27,13 @@ pub struct RingMetrics {
     pub last_event_seconds: IntGauge,
     /// Invalidations that a peer did not confirm in time.
     pub drops_missed: IntCounter,
+    /// Invalidations that this member has numbered.
+    pub invalidations: IntCounter,
     held: [IntGauge; 2],
     requests: IntCounterVec,
     seconds: HistogramVec,
+    applied: IntGaugeVec,
+    unconfirmed: IntGaugeVec,
 }
 
 /// Metrics of one peer, with its label resolved.
@@ -41,6 +45,10 @@ pub struct PeerMetrics {
     pub failed: IntCounter,
     /// Response time of a batch, seconds.
     pub seconds: Histogram,
+    /// Number of the peer's last invalidation that has been applied here.
+    pub applied: IntGauge,
+    /// Own invalidations that the peer has not confirmed.
+    pub unconfirmed: IntGauge,
 }
 
 impl RingMetrics {
@@ -56,6 +64,10 @@ impl RingMetrics {
         let seconds =
             HistogramOpts::from(opts("peer_duration_seconds", "Response time of a peer."))
                 .buckets(PEER_BUCKETS.to_vec());
+        let by_peer = |name, help| {
+            let gauges = IntGaugeVec::new(opts(name, help), &["peer"]).expect("valid names");
+            register(registry, gauges)
+        };
         let held = IntGaugeVec::new(
             opts("ring_held_info", "1 while members without a lease are kept, by reason."),
             &["reason"],
@@ -78,6 +90,18 @@ impl RingMetrics {
             drops_missed: counter(
                 "peer_drops_missed_total",
                 "Invalidations that a peer did not confirm in time.",
+            ),
+            invalidations: counter(
+                "invalidations_sent_total",
+                "Invalidations that this member has numbered for its peers; two for each call.",
+            ),
+            applied: by_peer(
+                "peer_invalidations_applied",
+                "Number of the peer's last invalidation that has been applied here.",
+            ),
+            unconfirmed: by_peer(
+                "peer_invalidations_unconfirmed",
+                "Invalidations of this member that the peer has not confirmed.",
             ),
             requests: register(
                 registry,
@@ -108,6 +132,8 @@ impl RingMetrics {
             ok: self.requests.with_label_values(&[name, "ok"]),
             failed: self.requests.with_label_values(&[name, "failed"]),
             seconds: self.seconds.with_label_values(&[name]),
+            applied: self.applied.with_label_values(&[name]),
+            unconfirmed: self.unconfirmed.with_label_values(&[name]),
         }
     }
 
@@ -117,5 +143,7 @@ impl RingMetrics {
             _ = self.requests.remove_label_values(&[name, code]);
         }
         _ = self.seconds.remove_label_values(&[name]);
+        _ = self.applied.remove_label_values(&[name]);
+        _ = self.unconfirmed.remove_label_values(&[name]);
     }
 }

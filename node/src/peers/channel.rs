@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_proto::v1::peer_client::PeerClient;
-use larder_proto::v1::{DropRequest, DropResponse, FetchRequest, FetchResponse};
+use larder_proto::v1::{FetchRequest, FetchResponse, SyncRequest, SyncResponse};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
@@ -48,9 +48,9 @@ impl PeerConnection for PeerClient<Channel> {
         async move { outcome(PeerClient::fetch(&mut client, request).await) }.boxed()
     }
 
-    fn drop_keys(&self, request: DropRequest) -> BoxFuture<'_, Result<DropResponse, CallError>> {
+    fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>> {
         let mut client = self.clone();
-        async move { outcome(PeerClient::drop(&mut client, request).await) }.boxed()
+        async move { outcome(PeerClient::sync(&mut client, request).await) }.boxed()
     }
 }
 

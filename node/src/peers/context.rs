@@ -1,27 +1,94 @@
-//! What every peer's client shares.
+//! What the peers need from their member, and what they share.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
+use parking_lot::Mutex;
 
+use super::journal::Journal;
 use super::transport::Transport;
 use crate::metrics::RingMetrics;
 
-/// Called with a member's name and whether it answered: once for each change, and for each probe
-/// of a departed member.
+/// Called with a member's name and whether it answers: once for each change, and regularly for
+/// departed members.
 pub(crate) type HealthListener = Box<dyn Fn(&str, bool) + Send + Sync>;
 
-pub(crate) struct PeerContext {
+/// What the peers need from their member.
+pub(crate) struct PeerDeps {
     /// Name of this member.
     pub(crate) member: Arc<str>,
+    /// Uid of its pod.
+    pub(crate) uid: Arc<str>,
     pub(crate) transport: Arc<dyn Transport>,
+    /// Batches, syncs and forwards run here.
     pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) metrics: RingMetrics,
     /// Limit of a call that waits for a load at the owner.
     pub(crate) load_timeout: Duration,
+}
+
+pub(super) struct PeerContext {
+    pub(super) deps: PeerDeps,
+    pub(super) journal: Journal,
+    pub(super) ejections: Mutex<Ejections>,
     /// Set at most once, when the membership starts.
-    pub(crate) health_listener: OnceLock<HealthListener>,
+    pub(super) health_listener: OnceLock<HealthListener>,
+    ring_revision: AtomicU64,
+}
+
+/// Bounds how many peers timeouts may eject at the same time: when most peers seem silent, the
+/// fault is likely this member's.
+#[derive(Debug, Default)]
+pub(super) struct Ejections {
+    peers: usize,
+    by_timeout: BTreeSet<Arc<str>>,
+}
+
+impl PeerContext {
+    pub(super) fn new(deps: PeerDeps) -> Self {
+        let (member, uid) = (deps.member.clone(), deps.uid.clone());
+        Self {
+            journal: Journal::new(member, uid, deps.random.next(), deps.clock),
+            ejections: Mutex::default(),
+            health_listener: OnceLock::new(),
+            ring_revision: AtomicU64::new(0),
+            deps,
+        }
+    }
+
+    pub(super) fn ring_revision(&self) -> u64 {
+        self.ring_revision.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ring_revision(&self, revision: u64) {
+        self.ring_revision.store(revision, Ordering::Relaxed);
+    }
+}
+
+impl Ejections {
+    /// True if timeouts may eject one more: never more than half of the peers, but at least one.
+    pub(super) fn has_room(&self) -> bool {
+        self.by_timeout.len() < (self.peers / 2).max(1)
+    }
+
+    pub(super) fn record(&mut self, name: &Arc<str>, by_timeout: bool) {
+        if by_timeout {
+            self.by_timeout.insert(name.clone());
+        } else {
+            self.by_timeout.remove(name);
+        }
+    }
+
+    /// Adopts the peers of a ring. `is_kept` is false for a peer that left or started anew.
+    pub(super) fn set_peers(&mut self, peers: usize, is_kept: impl Fn(&str) -> bool) {
+        self.peers = peers;
+        self.by_timeout.retain(|name| is_kept(name));
+    }
 }

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use larder_proto::config::Placement;
 use larder_proto::registry::Registration;
+use larder_proto::v1::{LogPosition, SyncMember, SyncRequest, SyncResponse};
+use larder_runtime::tasks::Tasks;
 
-use super::context::{HealthListener, PeerContext};
+use super::context::{HealthListener, PeerContext, PeerDeps};
+use super::journal::Applier;
+use super::log::Invalidation;
 use super::peer::Peer;
 use super::ring::RingView;
 
@@ -23,9 +27,9 @@ struct Shared {
 
 impl Peers {
     /// Starts without members: this member owns every key.
-    pub(crate) fn new(placement: Placement, context: PeerContext) -> Self {
-        let view = RingView::new(0, &context.member, &placement, BTreeMap::new(), Vec::new());
-        let context = Arc::new(context);
+    pub(crate) fn new(placement: Placement, deps: PeerDeps) -> Self {
+        let view = RingView::new(0, &deps.member, &placement, BTreeMap::new(), Vec::new());
+        let context = Arc::new(PeerContext::new(deps));
         Self(Arc::new(Shared { placement, view: ArcSwap::from_pointee(view), context }))
     }
 
@@ -50,19 +54,84 @@ impl Peers {
         assert!(set.is_ok(), "a member joins one cluster");
     }
 
-    /// Probes members that lost their lease, and reports which of them answer.
-    pub(crate) async fn probe_departed<'n>(&self, names: impl Iterator<Item = &'n String>) {
+    /// Reports to the health listener which of the members that lost their lease answer.
+    pub(crate) fn report_departed<'n>(&self, names: impl Iterator<Item = &'n String>) {
         let view = self.view();
-        let probes = names.filter_map(|name| view.peer(name)).map(|peer| peer.probe());
-        futures::future::join_all(probes).await;
+        names.filter_map(|name| view.peer(name)).for_each(|peer| peer.link.report_health());
+    }
+
+    /// The runtime of everything that waits for a peer.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.context.deps.tasks
+    }
+
+    /// Calls `applier` from now on for every invalidation of another member.
+    ///
+    /// # Panics
+    /// On the second call.
+    pub(crate) fn set_applier(&self, applier: Applier) {
+        self.0.context.journal.set_applier(applier);
+    }
+
+    /// Numbers an invalidation of this member and starts to send it to every peer.
+    pub(crate) fn append(&self, what: Invalidation) -> u64 {
+        self.0.context.deps.metrics.invalidations.inc();
+        self.0.context.journal.append(what)
+    }
+
+    /// Counts `missed` invalidations that peers did not confirm in time.
+    pub(crate) fn count_missed(&self, missed: u64) {
+        self.0.context.deps.metrics.drops_missed.inc_by(missed);
+    }
+
+    /// Members that exist according to other members, but not in `view`.
+    pub(crate) fn unknown_members(&self, view: &RingView) -> usize {
+        let registrations = view.registrations().iter();
+        let known = registrations.map(|(name, r)| (&**name, &*r.metadata.uid)).collect();
+        self.0.context.journal.unknown_members(&known, view.revision())
+    }
+
+    /// The end of this member's log.
+    pub(crate) fn log_end(&self) -> LogPosition {
+        self.0.context.journal.log_end()
+    }
+
+    /// A member called this one; its log ended at `log_end`.
+    pub(crate) fn heard(&self, name: &str, log_end: Option<&LogPosition>) {
+        if let Some(peer) = self.view().peer(name) {
+            peer.link.heard(log_end);
+        }
+    }
+
+    /// Answers a sync: applies the caller's invalidations, and returns those that it misses.
+    #[must_use]
+    pub fn sync(&self, request: SyncRequest) -> SyncResponse {
+        let view = self.view();
+        let state = request.state.unwrap_or_default();
+        let (caller, log_end, caller_revision) =
+            (state.member.clone(), state.log_end, state.ring_revision);
+        let state = self.0.context.journal.answer(state, view.revision());
+        self.heard(&caller, log_end.as_ref());
+        let registrations = view.registrations().iter();
+        let named = registrations.filter(|_| view.revision() > caller_revision);
+        let members = named
+            .map(|(name, r)| SyncMember { name: name.clone(), uid: r.metadata.uid.clone() })
+            .collect();
+        SyncResponse { state: Some(state), members }
     }
 
     /// Adopts the members of a registry revision. A peer keeps its connection unless its address
     /// or its pod changed.
     pub(crate) fn update(&self, revision: u64, registrations: &BTreeMap<String, Registration>) {
         let Shared { placement, view, context } = &*self.0;
+        let PeerDeps { member, metrics, .. } = &context.deps;
         let old = view.load_full();
-        let others = registrations.iter().filter(|(name, _)| ***name != *context.member);
+        let others = registrations.iter().filter(|(name, _)| ***name != **member);
+        let kept = |name: &str| {
+            registrations.get(name).is_some_and(|now| unchanged_peer(&old, name, now).is_some())
+        };
+        context.ejections.lock().set_peers(others.clone().count(), kept);
+        context.set_ring_revision(revision);
         let peers = others
             .map(|(name, registration)| {
                 unchanged_peer(&old, name, registration).unwrap_or_else(|| {
@@ -73,11 +142,11 @@ impl Peers {
             .collect();
         for gone in old.peers() {
             if !registrations.contains_key(&**gone.name()) {
-                context.metrics.forget_peer(gone.name());
+                metrics.forget_peer(gone.name());
             }
         }
-        context.metrics.members.set(to_gauge(registrations.len() as u64));
-        context.metrics.revision.set(to_gauge(revision));
+        metrics.members.set(to_gauge(registrations.len() as u64));
+        metrics.revision.set(to_gauge(revision));
         let next = old.next(revision, placement, registrations.clone(), peers);
         view.store(Arc::new(next));
     }

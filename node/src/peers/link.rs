@@ -1,130 +1,325 @@
-//! The connection to one peer: whether the peer answers, and which invalidations it missed.
+//! The shell around [`PeerState`]: calls one peer, passes what happens to the state, and carries out
+//! the effects.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use larder_backoff::{Backoff, BackoffPolicy};
-use larder_proto::v1::{DropRequest, FetchRequest};
+use larder_proto::v1::{FetchKey, FetchRequest, FetchResult, LogPosition, SyncRequest};
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::context::PeerContext;
-use super::health::Health;
-use super::transport::PeerConnection;
+use super::journal::Remote;
+use super::state::{ANSWER_TIMEOUT_MS, Conditions, Effects, Event, PeerState, apply, is_late};
+use super::transport::{CallError, PeerConnection};
 use crate::metrics::PeerMetrics;
 
-/// A peer that gives no answer within this time is bypassed, so that a read waits for a dead owner
-/// half a second at most.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// Groups remembered for which a peer missed an invalidation. Beyond the bound further groups are
-/// counted, not remembered.
-const MAX_MISSED_GROUPS: usize = 10_000;
+/// A response that took longer is dropped, ms: positions of a first contact rest on it
+/// ([`super::exchange`]).
+const MAX_SYNC_MS: u64 = ANSWER_TIMEOUT_MS + 250;
 
 /// Shared by the tasks of one peer.
 pub(super) struct Link {
     pub(super) name: Arc<str>,
-    /// `None` if the registered address is invalid.
-    pub(super) connection: Option<Arc<dyn PeerConnection>>,
-    pub(super) health: Health,
     pub(super) metrics: PeerMetrics,
     pub(super) context: Arc<PeerContext>,
-    /// Groups of which the peer missed an invalidation. It drops them before it is asked again.
-    missed: Mutex<BTreeSet<String>>,
+    pub(super) remote: Arc<Remote>,
+    /// Cancelled when the peer is dropped.
+    pub(super) gone: CancellationToken,
+    /// `None` if the registered address is invalid.
+    connection: Option<Arc<dyn PeerConnection>>,
+    state: Mutex<PeerState>,
+    /// Mirrors `state`; read on every forward.
+    usable: AtomicBool,
+    status: watch::Sender<Status>,
+    /// Wakes the sync task when its next sync is due earlier than before.
+    sync_due: Notify,
 }
+
+/// What tasks wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Status {
+    is_new: bool,
+    is_down: bool,
+    /// Times that the calls in flight had to end without an answer.
+    silences: u64,
+}
+
+/// How a call ends that brings no results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoAnswer;
 
 impl Link {
     /// Must be called on a runtime.
     pub(super) fn new(name: &str, address: &str, context: Arc<PeerContext>) -> Self {
-        let connection = context.transport.open(address);
+        let connection = context.deps.transport.open(address);
         if let Err(error) = &connection {
             tracing::warn!(peer = name, address, %error, "peer address is invalid");
         }
         Self {
             name: name.into(),
+            metrics: context.deps.metrics.peer(name),
+            remote: context.journal.remote(name),
+            gone: CancellationToken::new(),
             connection: connection.ok(),
-            health: Health::new(),
-            metrics: context.metrics.peer(name),
-            missed: Mutex::default(),
+            state: Mutex::new(PeerState::new(context.deps.clock.now_ms())),
+            usable: AtomicBool::new(true),
+            status: watch::Sender::new(Status { is_new: true, is_down: false, silences: 0 }),
+            sync_due: Notify::new(),
             context,
         }
     }
 
-    /// Asks the peer to drop keys (none: the whole group). True if it confirmed.
-    pub(super) async fn drop_keys(&self, group: &str, keys: Vec<Bytes>) -> bool {
-        let Some(connection) = &self.connection else { return false };
-        let from = self.context.member.to_string();
-        let request = DropRequest { from, group: group.to_owned(), keys };
-        matches!(timeout(ANSWER_TIMEOUT, connection.drop_keys(request)).await, Ok(Ok(_)))
+    pub(super) fn is_usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed)
     }
 
-    /// Remembers that the peer did not confirm an invalidation of `group`.
-    pub(super) fn record_missed(&self, group: &str) {
-        self.context.metrics.drops_missed.inc();
-        let mut missed = self.missed.lock();
-        if missed.len() < MAX_MISSED_GROUPS {
-            missed.insert(group.to_owned());
-        }
-    }
-
-    /// Bypasses the peer from now on and probes it in the background until it answers.
-    pub(super) fn mark_down(self: &Arc<Self>) {
-        const RETRY: Result<BackoffPolicy, larder_backoff::Error> =
-            BackoffPolicy::new(Duration::from_millis(100), 2, Duration::from_secs(2), 20);
-        if !self.health.mark_down() {
-            return;
-        }
-        self.context.metrics.peers_down.inc();
-        self.report(false);
-        tracing::warn!(peer = %self.name, "peer does not answer, bypassing it");
-        let random = self.context.random.clone();
-        let link = Arc::downgrade(self);
-        self.context.tasks.spawn("probe", async move {
-            let mut backoff = Backoff::new(RETRY.expect("a valid policy"));
-            loop {
-                tokio::time::sleep(backoff.next_delay(random.ratio())).await;
-                // The link is gone once the peer has left the ring.
-                let Some(link) = link.upgrade() else { return };
-                if link.context.tasks.stopping().is_cancelled() {
-                    return;
-                }
-                if link.recover().await {
-                    tracing::info!(peer = %link.name, "peer answers again");
-                    link.health.mark_up();
-                    link.report(true);
-                    return;
-                }
-            }
+    /// Applies an event and carries out its effects. Returns the state after it.
+    pub(super) fn event(&self, event: Event) -> PeerState {
+        let deps = &self.context.deps;
+        let mut state = self.state.lock();
+        let mut ejections = self.context.ejections.lock();
+        let at = Conditions {
+            now_ms: deps.clock.now_ms(),
+            may_eject: ejections.has_room(),
+            ratio: deps.random.ratio(),
+        };
+        let (next, effects) = apply(*state, event, &at);
+        ejections.record(&self.name, next.is_down_by_timeout() && !self.gone.is_cancelled());
+        drop(ejections);
+        let earlier = next.sync_due_ms() < state.sync_due_ms();
+        *state = next;
+        // Under the lock, so that the mirrors change in the order of the events.
+        self.usable.store(next.is_usable(), Ordering::Relaxed);
+        self.status.send_if_modified(|status| {
+            let silences = status.silences + u64::from(effects.fail_calls);
+            let now = Status { is_new: next.is_new(), is_down: next.is_down(), silences };
+            std::mem::replace(status, now) != now
         });
-    }
-
-    /// Sends an empty request. True if the peer answers it.
-    pub(super) async fn ping(&self) -> bool {
-        let Some(connection) = &self.connection else { return false };
-        let request = FetchRequest { from: self.context.member.to_string(), ..Default::default() };
-        matches!(timeout(ANSWER_TIMEOUT, connection.fetch(request)).await, Ok(Ok(_)))
-    }
-
-    /// Passes on whether the peer answered.
-    pub(super) fn report(&self, answered: bool) {
-        if let Some(listener) = self.context.health_listener.get() {
-            listener(&self.name, answered);
+        drop(state);
+        if earlier {
+            self.sync_due.notify_one();
         }
+        self.report_turn(effects);
+        next
     }
 
-    /// True once the peer answers and has dropped every group that it missed.
-    async fn recover(&self) -> bool {
-        if !self.ping().await {
-            return false;
-        }
-        let missed: Vec<String> = self.missed.lock().iter().cloned().collect();
-        for group in missed {
-            if !self.drop_keys(&group, Vec::new()).await {
-                return false;
+    fn report_turn(&self, effects: Effects) {
+        match effects.turned {
+            Some(true) => tracing::info!(peer = %self.name, "peer answers again"),
+            Some(false) => {
+                self.context.deps.metrics.peers_down.inc();
+                tracing::warn!(peer = %self.name, "peer does not answer, bypassing it");
             }
-            self.missed.lock().remove(&group);
+            None => return,
         }
-        true
+        self.report(effects.turned == Some(true));
     }
+
+    /// Passes on whether the peer answers.
+    fn report(&self, answers: bool) {
+        if let Some(listener) = self.context.health_listener.get() {
+            listener(&self.name, answers);
+        }
+    }
+
+    /// Reports again whether the peer answers, unless that is undecided.
+    pub(super) fn report_health(&self) {
+        let state = *self.state.lock();
+        if state.is_down() || state.answers(self.context.deps.clock.now_ms()) {
+            self.report(!state.is_down());
+        }
+    }
+
+    /// The peer called this member. `log_end` is the end of its log.
+    pub(super) fn heard(&self, log_end: Option<&LogPosition>) {
+        let log_grew = log_end.is_some_and(|end| self.remote.see(end));
+        self.event(Event::Heard { log_grew });
+        self.event(Event::Confirmed { number: self.remote.confirmed() });
+    }
+
+    /// Waits until the peer may be called: until it has synced for the first time. False if it does
+    /// not answer.
+    pub(super) async fn wait_until_synced(&self) -> bool {
+        let mut status = self.status.subscribe();
+        let before = *status.borrow();
+        // `self` owns the sender, so the channel cannot close.
+        _ = status.wait_for(|now| !now.is_new || now.silences > before.silences).await;
+        self.is_usable() && !status.borrow().is_new
+    }
+
+    /// Waits until the peer has confirmed an invalidation. False if it is down, if a sync that
+    /// offered the invalidation failed, or after `limit`.
+    pub(super) async fn wait_until_confirmed(&self, number: u64, limit: Duration) -> bool {
+        let (mut status, mut progress) = (self.status.subscribe(), self.remote.progress());
+        for last in [false, true] {
+            let began = Instant::now();
+            tokio::select! {
+                biased;
+                _ = progress.wait_for(|p| p.confirmed >= number || p.failed >= number) => break,
+                _ = status.wait_for(|status| status.is_down) => break,
+                () = sleep(limit) => {}
+            }
+            // A late timer shows that this member was stalled: the confirmation may be there.
+            if last || began.elapsed() < limit * 2 {
+                break;
+            }
+        }
+        self.remote.confirmed() >= number
+    }
+
+    /// One `Fetch`. It ends without an answer at `deadline`, or when the peer does not answer a
+    /// sync. `is_prompt` if the owner need not load: then a late response makes the peer suspect.
+    pub(super) async fn fetch(
+        &self,
+        keys: Vec<FetchKey>,
+        deadline: Instant,
+        is_prompt: bool,
+    ) -> Result<Vec<FetchResult>, NoAnswer> {
+        let mut status = self.status.subscribe();
+        let silences = status.borrow().silences;
+        tokio::select! {
+            biased;
+            results = self.fetch_twice(keys) => results,
+            _ = status.wait_for(|status| status.silences > silences) => Err(NoAnswer),
+            () = sleep_until(deadline) => Err(NoAnswer),
+            () = self.suspect_when_slow(), if is_prompt => Err(NoAnswer),
+        }
+    }
+
+    /// A broken connection gets one more try: a peer may retire an old one without being down.
+    async fn fetch_twice(&self, keys: Vec<FetchKey>) -> Result<Vec<FetchResult>, NoAnswer> {
+        let connection = self.connection.as_ref().ok_or(NoAnswer)?;
+        let request = FetchRequest {
+            from: self.context.deps.member.to_string(),
+            ring_revision: self.context.ring_revision(),
+            keys,
+            log_end: Some(self.context.journal.log_end()),
+        };
+        for last in [false, true] {
+            let call = self.event(Event::CallBegan).calls();
+            let error = match connection.fetch(request.clone()).await {
+                Ok(response) if response.results.len() == request.keys.len() => {
+                    self.event(Event::CallAnswered);
+                    self.heard(response.log_end.as_ref());
+                    return Ok(response.results);
+                }
+                Ok(_) => {
+                    self.event(Event::Rejected);
+                    return Err(NoAnswer);
+                }
+                Err(error) => error,
+            };
+            tracing::debug!(peer = %self.name, %error, "call failed");
+            match error {
+                CallError::Broken(_) => self.event(Event::Broken { call }),
+                CallError::TimedOut => self.event(Event::CallSlow { waited_ms: 0 }),
+                CallError::Status(_) => self.event(Event::Rejected),
+            };
+            if last || !matches!(error, CallError::Broken(_)) {
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        Err(NoAnswer)
+    }
+
+    /// Never returns.
+    async fn suspect_when_slow(&self) {
+        loop {
+            let began = Instant::now();
+            sleep(Duration::from_millis(ANSWER_TIMEOUT_MS)).await;
+            self.event(Event::CallSlow { waited_ms: ms(began.elapsed()) });
+        }
+    }
+
+    /// Syncs whenever the state requires it, until the peer is dropped or the node stops.
+    pub(super) async fn keep_synced(self: Arc<Self>) {
+        /// Longest sleep; the clock decides what is due.
+        const LONGEST: Duration = Duration::from_secs(60);
+        let stopping = self.context.deps.tasks.stopping().clone();
+        let mut log_end = self.context.journal.subscribe();
+        loop {
+            let due_ms = self.state.lock().sync_due_ms();
+            let wait_ms = due_ms.saturating_sub(self.context.deps.clock.now_ms());
+            let step = async {
+                if wait_ms == 0 {
+                    // What is appended from here on is not in the request.
+                    log_end.borrow_and_update();
+                    return self.sync().await;
+                }
+                tokio::select! {
+                    () = sleep(Duration::from_millis(wait_ms).min(LONGEST)) => {}
+                    () = self.sync_due.notified() => {}
+                    _ = log_end.changed() => {
+                        self.event(Event::Appended);
+                    }
+                }
+            };
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = self.gone.cancelled() => return,
+                () = step => {}
+            }
+        }
+    }
+
+    async fn sync(&self) {
+        let (journal, clock) = (&self.context.journal, self.context.deps.clock);
+        let state = journal.request(&self.remote, self.context.ring_revision());
+        let own_end = state.log_end.map_or(0, |end| end.number);
+        let began_ms = clock.now_ms();
+        let before = self.event(Event::SyncBegan);
+        let (call, limit_ms) = (before.calls(), before.sync_limit_ms());
+        let outcome = match &self.connection {
+            Some(connection) => {
+                let response = connection.sync(SyncRequest { state: Some(state) });
+                let limit = Duration::from_millis(limit_ms);
+                timeout(limit, response).await.unwrap_or(Err(CallError::TimedOut))
+            }
+            None => Err(CallError::Broken("the address is invalid".into())),
+        };
+        let waited_ms = clock.now_ms().saturating_sub(began_ms);
+        let failure = match outcome {
+            Ok(_) if waited_ms > MAX_SYNC_MS => Event::SyncTimedOut { waited_ms, limit_ms },
+            Ok(response) if response.state.as_ref().is_some_and(|s| *s.member == *self.name) => {
+                let exchanged = journal.finish(&self.remote, response, own_end, began_ms);
+                self.metrics.applied.set(to_gauge(exchanged.applied));
+                self.show_unconfirmed();
+                self.event(Event::Confirmed { number: exchanged.confirmed });
+                let (complete, progressed) = (exchanged.complete, exchanged.progressed);
+                self.event(Event::SyncAnswered { complete, progressed });
+                return;
+            }
+            Ok(_) | Err(CallError::Status(_)) => Event::Rejected,
+            Err(CallError::TimedOut) => Event::SyncTimedOut { waited_ms, limit_ms },
+            Err(CallError::Broken(_)) => Event::Broken { call },
+        };
+        self.show_unconfirmed();
+        let after = self.event(failure);
+        let is_retried_at_once = match failure {
+            Event::SyncTimedOut { waited_ms, limit_ms } => is_late(waited_ms, limit_ms),
+            Event::Broken { .. } => !after.is_down(),
+            _ => false,
+        };
+        if !is_retried_at_once {
+            self.remote.record_failure(own_end);
+        }
+    }
+
+    fn show_unconfirmed(&self) {
+        let unconfirmed = self.context.journal.end().saturating_sub(self.remote.confirmed());
+        self.metrics.unconfirmed.set(to_gauge(unconfirmed));
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn to_gauge(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,15 +1,18 @@
 //! One other member: a queue of keys to request from it, and whether it answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use larder_proto::v1::FetchResult;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
 use super::batch::{self, PendingKey, Unanswered};
 use super::context::PeerContext;
 use super::link::Link;
+use super::state::{ANSWER_TIMEOUT_MS, Event};
 
 /// Keys queued for one peer. Beyond the limit the asking member answers itself.
 const QUEUE_LIMIT: usize = 16_384;
@@ -17,7 +20,7 @@ const QUEUE_LIMIT: usize = 16_384;
 /// Another member.
 pub struct Peer {
     queue: mpsc::Sender<PendingKey>,
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
 }
 
 /// What an owner's error result means for the read that asked.
@@ -46,10 +49,12 @@ impl Refusal {
 impl Peer {
     /// Starts the peer's tasks. They end when the peer is dropped.
     pub(super) fn start(name: &str, address: &str, context: &Arc<PeerContext>) -> Self {
-        let _runtime = context.tasks.handle().enter();
+        let tasks = &context.deps.tasks;
+        let _runtime = tasks.handle().enter();
         let (queue, pending) = mpsc::channel(QUEUE_LIMIT);
         let link = Arc::new(Link::new(name, address, context.clone()));
-        context.tasks.spawn("peer", batch::drive(pending, link.clone()));
+        tasks.spawn("peer", batch::drive(pending, link.clone()));
+        tasks.spawn("sync", link.clone().keep_synced());
         Self { queue, link }
     }
 
@@ -59,44 +64,55 @@ impl Peer {
         &self.link.name
     }
 
-    /// False while the peer is bypassed because it did not answer.
+    /// False while the peer is bypassed: it does not answer, or has not confirmed an invalidation.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.link.health.is_up()
+        self.link.is_usable()
     }
 
-    /// Requests one key in the next batch.
+    /// Requests one key in the next batch. The owner gets the time until `deadline`, less an
+    /// allowance for the hop, but at most that of a load.
     ///
     /// # Errors
     /// [`Unanswered`] if the peer gave no answer. An error that the peer returns is a result.
     ///
     /// # Cancel safety
     /// Safe; the key may still be requested.
-    pub async fn fetch(&self, group: &Arc<str>, key: &Bytes) -> Result<FetchResult, Unanswered> {
+    pub async fn fetch(
+        &self,
+        group: &Arc<str>,
+        key: &Bytes,
+        deadline: Instant,
+    ) -> Result<FetchResult, Unanswered> {
         if !self.is_up() {
             return Err(Unanswered::Down);
         }
         let (reply, answered) = oneshot::channel();
-        let pending = PendingKey { group: group.clone(), key: key.clone(), reply };
+        let pending = PendingKey { group: group.clone(), key: key.clone(), deadline, reply };
         self.queue.try_send(pending).map_err(|_| Unanswered::Full)?;
-        answered.await.unwrap_or(Err(Unanswered::Failed))
-    }
-
-    /// Checks whether the peer answers, and reports it to the health listener.
-    pub(super) async fn probe(&self) {
-        let answered = self.link.ping().await;
-        self.link.report(answered);
-    }
-
-    /// Drops keys at the peer (none: the whole group). True if it confirmed. Otherwise the peer
-    /// drops the group before it is asked for a key again.
-    pub async fn drop_keys(&self, group: &str, keys: &[Bytes]) -> bool {
-        let confirmed = self.link.drop_keys(group, keys.to_vec()).await;
-        if !confirmed {
-            self.link.record_missed(group);
-            self.link.mark_down();
+        match timeout_at(deadline, answered).await {
+            Ok(answer) => answer.unwrap_or(Err(Unanswered::Failed)),
+            Err(_) => Err(Unanswered::Deadline),
         }
-        confirmed
+    }
+
+    /// Waits until the peer has confirmed an invalidation. False if it does not answer in time.
+    pub(crate) async fn confirms(&self, number: u64) -> bool {
+        let limit = Duration::from_millis(ANSWER_TIMEOUT_MS);
+        self.link.wait_until_confirmed(number, limit).await
+    }
+
+    /// Bypasses the peer until it has confirmed an invalidation.
+    pub(crate) fn hold_until_confirmed(&self, number: u64) {
+        self.link.event(Event::Unconfirmed { number });
+        // It may have confirmed since the caller looked.
+        self.link.event(Event::Confirmed { number: self.link.remote.confirmed() });
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.link.gone.cancel();
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use larder_proto::v1::{DropRequest, DropResponse, FetchRequest, FetchResponse};
+use larder_proto::v1::{FetchRequest, FetchResponse, SyncRequest, SyncResponse};
 use tonic::Status;
 
 /// Opens connections to other members.
@@ -26,8 +26,8 @@ pub trait PeerConnection: Send + Sync {
     /// Calls `larder.v1.Peer/Fetch`.
     fn fetch(&self, request: FetchRequest) -> BoxFuture<'_, Result<FetchResponse, CallError>>;
 
-    /// Calls `larder.v1.Peer/Drop`.
-    fn drop_keys(&self, request: DropRequest) -> BoxFuture<'_, Result<DropResponse, CallError>>;
+    /// Calls `larder.v1.Peer/Sync`.
+    fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>>;
 }
 
 /// A peer's address cannot be used.

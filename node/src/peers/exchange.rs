@@ -1,0 +1,164 @@
+//! One peer's part in the exchange of invalidations: how far each end has applied the other's log.
+//! Pure; `journal.rs` holds the locks and applies what arrives.
+//!
+//! # Guarantees
+//! - `applied` moves only with what has been applied.
+//! - `confirmed` belongs to the process `incarnation`: a restarted peer has confirmed nothing.
+
+use larder_proto::v1::{self, LogPosition, SyncState};
+
+use super::log::{Invalidation, InvalidationLog, Run};
+
+/// Added to a peer's uptime, ms. Covers the rounding of durations, and the time that a request
+/// took to arrive: a caller drops a response that takes longer than half of it.
+const UPTIME_MARGIN_MS: u64 = 1_000;
+/// Clocks of two machines may differ in speed by less than one part of this.
+const CLOCK_DRIFT: u64 = 1_000;
+
+/// What is known about a peer's process.
+#[derive(Debug, Default, Clone)]
+pub(super) struct RemoteState {
+    /// 0 before the first contact.
+    incarnation: u64,
+    /// When the process started at the earliest, on this member's clock.
+    started_ms: Option<u64>,
+    /// How much of its log has been applied here.
+    applied: Option<u64>,
+    /// The end of its log, as far as known.
+    end: u64,
+    /// How much of this member's log it has applied.
+    confirmed: Option<u64>,
+}
+
+/// The end of an exchange at which a message arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// A request; it may be older than what is known.
+    Request,
+    /// The response to the only sync in flight to this peer, which began then.
+    Response { began_ms: u64 },
+}
+
+impl RemoteState {
+    pub(super) fn applied(&self) -> u64 {
+        self.applied.unwrap_or(0)
+    }
+
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed.unwrap_or(0)
+    }
+
+    /// True if neither end has anything to send, for a log that ended at `own_end`.
+    pub(super) fn is_complete(&self, own_end: u64) -> bool {
+        self.incarnation != 0 && self.confirmed() >= own_end && self.applied() >= self.end
+    }
+
+    /// True if an exchange since `before` has changed nothing.
+    pub(super) fn has_same_positions(&self, before: &Self) -> bool {
+        let positions = |state: &Self| (state.incarnation, state.applied, state.confirmed);
+        positions(self) == positions(before)
+    }
+
+    /// Takes the end of the peer's log from a call. True if this member is behind it.
+    pub(super) fn see(&mut self, position: &LogPosition) -> bool {
+        if position.incarnation == self.incarnation {
+            self.end = self.end.max(position.number);
+        }
+        position.incarnation != self.incarnation || self.applied() < self.end
+    }
+
+    /// Takes the peer's message. The caller applies the result before it reads `self` again.
+    pub(super) fn receive(
+        &mut self,
+        message: &mut SyncState,
+        own_incarnation: u64,
+        arrival: Arrival,
+    ) -> Vec<v1::Invalidation> {
+        let end = message.log_end.unwrap_or_default();
+        if end.incarnation != self.incarnation {
+            *self = Self { incarnation: end.incarnation, ..Self::default() };
+        }
+        self.end = self.end.max(end.number);
+        if let Arrival::Response { began_ms } = arrival {
+            self.started_ms = Some(earliest_start(message.uptime_ms, began_ms));
+        }
+        if message.receiver_incarnation != own_incarnation {
+            return Vec::new();
+        }
+        self.confirmed = match arrival {
+            Arrival::Request => self.confirmed.max(message.applied),
+            // The peer may have forgotten its position, which is then sent again.
+            Arrival::Response { .. } => message.applied,
+        };
+        let Some(run) = message.run.take() else { return Vec::new() };
+        let next = match self.applied {
+            None => run.first_contact,
+            Some(applied) => run.after <= applied,
+        };
+        if !next {
+            return Vec::new();
+        }
+        let position = self.applied();
+        self.applied = Some(position.max(run.through));
+        run.invalidations.into_iter().filter(|what| what.number > position).collect()
+    }
+
+    /// What the peer gets in a request. Without a known start it gets nothing.
+    pub(super) fn run_for_request(&self, log: &InvalidationLog) -> Option<v1::LogRun> {
+        match (self.confirmed, self.started_ms) {
+            (Some(position), _) => run_after(log, position),
+            (None, Some(started_ms)) => first_run(log, started_ms),
+            (None, None) => None,
+        }
+    }
+
+    /// This member's part of a message to the peer.
+    pub(super) fn fill(&self, message: &mut SyncState) {
+        message.receiver_incarnation = self.incarnation;
+        message.applied = self.applied;
+    }
+}
+
+/// What the sender of `request` gets in the response.
+pub(super) fn run_for_response(
+    log: &InvalidationLog,
+    request: &SyncState,
+    own_incarnation: u64,
+    now_ms: u64,
+) -> Option<v1::LogRun> {
+    let known = request.receiver_incarnation == own_incarnation;
+    match request.applied.filter(|_| known) {
+        Some(position) => run_after(log, position),
+        None => first_run(log, earliest_start(request.uptime_ms, now_ms)),
+    }
+}
+
+/// When a process with this uptime started at the earliest, for an uptime read after `read_ms`.
+fn earliest_start(uptime_ms: u64, read_ms: u64) -> u64 {
+    let margin_ms = UPTIME_MARGIN_MS + uptime_ms / CLOCK_DRIFT;
+    read_ms.saturating_sub(uptime_ms.saturating_add(margin_ms))
+}
+
+fn run_after(log: &InvalidationLog, position: u64) -> Option<v1::LogRun> {
+    (position < log.end()).then(|| to_wire(log.after(position), false))
+}
+
+/// The run that gives a position to a receiver without one. An empty log needs none.
+fn first_run(log: &InvalidationLog, started_ms: u64) -> Option<v1::LogRun> {
+    (log.end() > 0).then(|| to_wire(log.after(log.position_at(started_ms)), true))
+}
+
+fn to_wire(run: Run, first_contact: bool) -> v1::LogRun {
+    let one = |(number, what): (u64, Invalidation)| v1::Invalidation {
+        number,
+        group: what.group.as_deref().unwrap_or_default().to_owned(),
+        keys: what.keys.to_vec(),
+        tags: what.tags.to_vec(),
+        copies_only: what.copies_only,
+    };
+    let invalidations = run.invalidations.into_iter().map(one).collect();
+    v1::LogRun { after: run.after, through: run.through, first_contact, invalidations }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use super::super::log::LogLimits;
+use super::*;
+
+/// One process with what it knows about the other.
+struct End {
+    incarnation: u64,
+    log: InvalidationLog,
+    remote: RemoteState,
+    started_ms: u64,
+    /// Groups dropped, in order.
+    dropped: Vec<String>,
+}
+
+impl End {
+    fn new(incarnation: u64, started_ms: u64) -> Self {
+        let log = InvalidationLog::new(LogLimits { run_entries: 2, ..LogLimits::default() });
+        Self { incarnation, log, remote: RemoteState::default(), started_ms, dropped: Vec::new() }
+    }
+
+    fn drop_group(&mut self, group: &str, now_ms: u64) {
+        let group = Some(group.into());
+        let (keys, tags) = Default::default();
+        self.log.append(Invalidation { group, keys, tags, copies_only: false }, now_ms);
+    }
+
+    fn state(&self, now_ms: u64) -> SyncState {
+        let end = LogPosition { incarnation: self.incarnation, number: self.log.end() };
+        let mut state = SyncState {
+            log_end: Some(end),
+            uptime_ms: now_ms - self.started_ms,
+            ..SyncState::default()
+        };
+        self.remote.fill(&mut state);
+        state
+    }
+
+    fn request(&self, now_ms: u64) -> SyncState {
+        SyncState { run: self.remote.run_for_request(&self.log), ..self.state(now_ms) }
+    }
+
+    fn receive(&mut self, mut message: SyncState, arrival: Arrival) {
+        let runs = self.remote.receive(&mut message, self.incarnation, arrival);
+        self.dropped.extend(runs.into_iter().map(|what| what.group));
+    }
+
+    fn answer(&mut self, request: SyncState, now_ms: u64) -> SyncState {
+        self.receive(request.clone(), Arrival::Request);
+        let run = run_for_response(&self.log, &request, self.incarnation, now_ms);
+        SyncState { run, ..self.state(now_ms) }
+    }
+
+    /// Syncs until nothing is missing. Returns the number of calls.
+    fn sync(&mut self, other: &mut Self, now_ms: u64) -> usize {
+        for calls in 1..10 {
+            let own_end = self.log.end();
+            let response = other.answer(self.request(now_ms), now_ms);
+            self.receive(response, Arrival::Response { began_ms: now_ms });
+            if self.remote.is_complete(own_end) {
+                return calls;
+            }
+        }
+        panic!("no end");
+    }
+}
+
+#[test]
+fn two_empty_logs_need_one_call() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    assert_eq!(a.sync(&mut b, 10), 1);
+}
+
+#[test]
+fn one_sync_transfers_both_ways_and_each_entry_once() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    for group in ["a1", "a2", "a3"] {
+        a.drop_group(group, 5);
+    }
+    b.drop_group("b1", 5);
+    a.sync(&mut b, 10);
+    assert_eq!((a.dropped.join(" "), b.dropped.join(" ")), ("b1".into(), "a1 a2 a3".into()));
+    b.sync(&mut a, 11);
+    a.drop_group("a4", 12);
+    assert_eq!(a.sync(&mut b, 12), 1);
+    assert_eq!((a.dropped.join(" "), b.dropped.join(" ")), ("b1".into(), "a1 a2 a3 a4".into()));
+}
+
+#[test]
+fn a_first_contact_skips_what_is_older_than_the_receiver() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 100_000));
+    a.drop_group("old", 50_000);
+    a.drop_group("in the margin", 99_500);
+    a.drop_group("young", 110_000);
+    a.sync(&mut b, 120_000);
+    assert_eq!(b.dropped, ["in the margin", "young"]);
+
+    // The same in the other direction: the response brings the run.
+    let mut c = End::new(3, 100_000);
+    c.sync(&mut a, 120_000);
+    assert_eq!(c.dropped, ["in the margin", "young"]);
+}
+
+#[test]
+fn a_restarted_process_has_confirmed_nothing() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    a.drop_group("before", 10);
+    a.sync(&mut b, 20);
+    let mut restarted = End::new(4, 30_000);
+    a.drop_group("after", 31_000);
+    let own_end = a.log.end();
+    // The request was meant for the old process.
+    let response = restarted.answer(a.request(32_000), 32_000);
+    assert!(restarted.dropped.is_empty());
+    a.receive(response, Arrival::Response { began_ms: 32_000 });
+    assert!(!a.remote.is_complete(own_end));
+    a.sync(&mut restarted, 32_000);
+    assert_eq!(restarted.dropped, ["after"]);
+}
+
+#[test]
+fn a_lost_response_or_a_repeated_request_changes_nothing() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    a.sync(&mut b, 10);
+    a.drop_group("a1", 20);
+    a.sync(&mut b, 21);
+    a.drop_group("a2", 22);
+    let request = a.request(23);
+    b.answer(request.clone(), 23);
+    b.answer(request, 24);
+    a.sync(&mut b, 25);
+    assert_eq!(b.dropped, ["a1", "a2"]);
+}
+
+#[test]
+fn a_run_behind_a_gap_is_not_applied_and_the_sender_rewinds() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    a.drop_group("a1", 5);
+    a.sync(&mut b, 10);
+    a.drop_group("a2", 11);
+    // b forgot its position, as if too many other members had called it.
+    b.remote = RemoteState::default();
+    let own_end = a.log.end();
+    let response = b.answer(a.request(12), 12);
+    assert_eq!(b.dropped, ["a1"]);
+    a.receive(response, Arrival::Response { began_ms: 12 });
+    assert!(!a.remote.is_complete(own_end));
+    a.sync(&mut b, 13);
+    assert_eq!(b.dropped, ["a1", "a1", "a2"], "everything since its start, again");
+}
+
+#[test]
+fn a_peer_whose_log_has_grown_is_noticed_from_any_call() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    a.sync(&mut b, 10);
+    let position = |number| LogPosition { incarnation: 2, number };
+    assert!(!a.remote.see(&position(0)));
+    assert!(a.remote.see(&position(1)));
+    assert!(a.remote.see(&LogPosition { incarnation: 9, number: 0 }));
+}
