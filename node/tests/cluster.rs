@@ -6,8 +6,12 @@
 mod cluster {
     mod errors;
     mod frozen;
+    mod invalidation;
+    pub(crate) mod links;
+    mod peers;
     pub(crate) mod rig;
     mod scale;
+    mod views;
 }
 
 use std::sync::atomic::Ordering;

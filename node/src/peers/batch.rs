@@ -64,7 +64,12 @@ pub(super) async fn drive(mut queue: mpsc::Receiver<PendingKey>, link: Arc<Link>
             count = queue.recv_many(&mut batch, MAX_KEYS) => if count == 0 { return },
             () = stopping.cancelled() => return,
         }
-        if !link.wait_until_synced().await {
+        let synced = tokio::select! {
+            synced = link.wait_until_synced() => synced,
+            () = link.gone.cancelled() => return,
+            () = stopping.cancelled() => return,
+        };
+        if !synced {
             fail(batch);
             continue;
         }
@@ -137,3 +142,6 @@ impl PendingKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::context::PeerContext;
-use super::journal::Remote;
+use super::journal::{Exchanged, Remote};
 use super::state::{ANSWER_TIMEOUT_MS, Conditions, Effects, Event, PeerState, apply, is_late};
 use super::transport::{CallError, PeerConnection};
 use crate::metrics::PeerMetrics;
@@ -137,8 +137,7 @@ impl Link {
     /// The peer called this member. `log_end` is the end of its log.
     pub(super) fn heard(&self, log_end: Option<&LogPosition>) {
         let log_grew = log_end.is_some_and(|end| self.remote.see(end));
-        self.event(Event::Heard { log_grew });
-        self.event(Event::Confirmed { number: self.remote.confirmed() });
+        self.event(Event::Heard { log_grew, confirmed: self.remote.confirmed() });
     }
 
     /// Waits until the peer may be called: until it has synced for the first time. False if it does
@@ -289,9 +288,8 @@ impl Link {
                 let exchanged = journal.finish(&self.remote, response, own_end, began_ms);
                 self.metrics.applied.set(to_gauge(exchanged.applied));
                 self.show_unconfirmed();
-                self.event(Event::Confirmed { number: exchanged.confirmed });
-                let (complete, progressed) = (exchanged.complete, exchanged.progressed);
-                self.event(Event::SyncAnswered { complete, progressed });
+                let Exchanged { confirmed, complete, progressed, .. } = exchanged;
+                self.event(Event::SyncAnswered { confirmed, complete, progressed });
                 return;
             }
             Ok(_) | Err(CallError::Status(_)) => Event::Rejected,

@@ -105,8 +105,8 @@ impl Peer {
     /// Bypasses the peer until it has confirmed an invalidation.
     pub(crate) fn hold_until_confirmed(&self, number: u64) {
         self.link.event(Event::Unconfirmed { number });
-        // It may have confirmed since the caller looked.
-        self.link.event(Event::Confirmed { number: self.link.remote.confirmed() });
+        // The confirmation may have come since the caller looked. It is not an event of its own.
+        self.link.heard(None);
     }
 }
 

@@ -79,8 +79,9 @@ pub(super) enum Event {
     /// A call or a sync brought an error status or an invalid response.
     Rejected,
     /// `complete` if both ends have applied what the other had when the sync began, `progressed` if
-    /// either applied something.
+    /// either applied something. The peer has confirmed the own log up to `confirmed`.
     SyncAnswered {
+        confirmed: u64,
         complete: bool,
         progressed: bool,
     },
@@ -88,19 +89,17 @@ pub(super) enum Event {
         waited_ms: u64,
         limit_ms: u64,
     },
-    /// The peer has confirmed the own log up to this number.
-    Confirmed {
-        number: u64,
-    },
     /// The peer did not confirm this invalidation in time.
     Unconfirmed {
         number: u64,
     },
     /// The own log has grown.
     Appended,
-    /// The peer called this member.
+    /// The peer called this member, or answered a call. `log_grew` if its log is ahead of what has
+    /// been applied here.
     Heard {
         log_grew: bool,
+        confirmed: u64,
     },
 }
 
@@ -185,6 +184,10 @@ impl PeerState {
         }
     }
 
+    fn release(&mut self, confirmed: u64) {
+        self.held = self.held.filter(|held| *held > confirmed);
+    }
+
     fn sync_now(&mut self, now_ms: u64) {
         self.sync_due_ms = self.sync_due_ms.min(now_ms);
     }
@@ -266,8 +269,9 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
             }
             state.sync_due_ms = state.sync_due_ms.min(now_ms + PROBE_TIMEOUT_MS);
         }
-        Event::SyncAnswered { complete, progressed } => {
+        Event::SyncAnswered { confirmed, complete, progressed } => {
             state.answered(now_ms);
+            state.release(confirmed);
             state.failures = 0;
             if complete && state.phase != Phase::Up {
                 effects.turned = state.is_down().then_some(true);
@@ -283,12 +287,16 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
         Event::SyncTimedOut { waited_ms, limit_ms } => {
             effects = state.sync_timed_out(is_late(waited_ms, limit_ms), at);
         }
-        Event::Confirmed { number } => state.held = state.held.filter(|held| *held > number),
         Event::Unconfirmed { number } => state.held = state.held.max(Some(number)),
         // An ejected peer is not called for every invalidation. It catches up before it is used.
         Event::Appended if state.is_down() => {}
-        Event::Heard { log_grew } if !log_grew && !state.is_down() => {}
-        Event::Appended | Event::Heard { .. } => state.sync_now(now_ms),
+        Event::Appended => state.sync_now(now_ms),
+        Event::Heard { log_grew, confirmed } => {
+            state.release(confirmed);
+            if log_grew || state.is_down() {
+                state.sync_now(now_ms);
+            }
+        }
     }
     (state, effects)
 }

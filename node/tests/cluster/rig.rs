@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use larder_node::app::{Addresses, App, Options, Running};
+use larder_node::cache::Cache;
 use larder_node::config::{Config, Identity};
 use larder_node::origin::{self, Loaded};
 use larder_proto::config::{
@@ -21,7 +22,6 @@ use larder_proto::contract::{
     Freshness, GroupContract, HttpOrigin, Origin as OriginContract, OriginLimits,
 };
 use larder_proto::keys::Keys;
-use larder_proto::registry::{Metadata, Registration};
 use larder_proto::v1::admin_client::AdminClient;
 use larder_proto::v1::cache_client::CacheClient;
 use larder_proto::v1::{GetRequest, GetResponse, RingRequest};
@@ -35,6 +35,10 @@ use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::links::Links;
+
+/// Memory of a member.
+pub(super) const CAPACITY_BYTES: u64 = 8 << 20;
 /// TTL of the members' leases: the shortest that etcd grants.
 const LEASE_SECONDS: u64 = 2;
 
@@ -50,7 +54,8 @@ pub(crate) struct Cluster {
     tasks: Tasks,
     members: Vec<Option<Running>>,
     channels: Vec<Channel>,
-    keys: Keys,
+    pub(super) keys: Keys,
+    pub(super) links: Links,
 }
 
 /// A member in a process of its own.
@@ -88,7 +93,7 @@ impl Process {
 }
 
 impl Origin {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { loads: Mutex::default(), delay_ms: AtomicU64::new(0) })
     }
 
@@ -109,6 +114,10 @@ impl Origin {
             b"empty" => Ok(Loaded::Value(Bytes::new())),
             b"binary" => Ok(Loaded::Value(Bytes::from_static(&[0xff, 0xfe, 0xfd]))),
             b"fails" => Err(origin::Error::other("planned")),
+            b"blocks" => {
+                block_thread();
+                Ok(Loaded::Value(key))
+            }
             b"panics" => std::panic::resume_unwind(Box::new("planned")),
             _ => Ok(Loaded::Value([&key[..], b" ", number.to_string().as_bytes()].concat().into())),
         }
@@ -120,7 +129,7 @@ impl Cluster {
     pub(crate) async fn start(members: usize) -> Self {
         let mut cluster = Self::empty(Origin::new());
         for index in 0..members {
-            cluster.add(&format!("shop-{index}"), 8 << 20);
+            cluster.add(&format!("shop-{index}"), CAPACITY_BYTES);
         }
         let ready =
             || async { cluster.members.iter().flatten().all(|member| member.ready().is_ready()) };
@@ -132,32 +141,15 @@ impl Cluster {
         cluster
     }
 
-    /// Two members whose rings each give every key to the other: each has its own registry, in
-    /// which the other has a hundred million times its weight.
-    pub(crate) async fn conflicting_pair() -> (Self, Self) {
-        let origin = Origin::new();
-        let (mut a, mut b) = (Self::empty(origin.clone()), Self::empty(origin));
-        a.add("left", 8 << 20);
-        b.add("right", 8 << 20);
-        let a_at = a.addresses(0).peer.expect("a member");
-        let b_at = b.addresses(0).peer.expect("a member");
-        a.put_member("right", b_at).await;
-        b.put_member("left", a_at).await;
-        for cluster in [&a, &b] {
-            let whole = || async { cluster.ring_of(0).await.len() == 2 };
-            eventually(Duration::from_secs(10), whole).await;
-        }
-        (a, b)
-    }
-
-    fn empty(origin: Arc<Origin>) -> Self {
+    pub(super) fn empty(origin: Arc<Origin>) -> Self {
         let tasks = Tasks::new(Handle::current());
         let listener = net::listen(loopback(), false).expect("loopback");
         let registry =
             larder_registry::EmbeddedRegistry::start(listener, RegistryOptions::default(), &tasks)
                 .expect("a registry");
         let keys = Keys::new("prod", "shop");
-        Self { origin, registry, tasks, members: Vec::new(), channels: Vec::new(), keys }
+        let (members, channels, links) = (Vec::new(), Vec::new(), Links::default());
+        Self { origin, registry, tasks, members, channels, keys, links }
     }
 
     pub(crate) fn add(&mut self, name: &str, capacity_bytes: u64) {
@@ -196,7 +188,8 @@ impl Cluster {
         let config = Config::new(file, identity).expect("valid");
         let origin = self.origin.clone();
         let loader = origin::from_fn(move |key| origin.clone().load(key));
-        let options = Options::default().group("students", loader);
+        let transport = self.links.transport(name);
+        let options = Options::default().group("students", loader).transport(transport);
         App::build(config, options).expect("free ports").spawn().expect("threads")
     }
 
@@ -238,8 +231,7 @@ impl Cluster {
 
     /// Drops a member's copy of a key, as if it had expired.
     pub(crate) fn forget_copy(&self, member: usize, group: &str, key: &str) {
-        let cache = self.members[member].as_ref().expect("alive").cache().expect("a member");
-        cache.drop_copies(group, &[Bytes::copy_from_slice(key.as_bytes())]);
+        self.cache(member).drop_copies(group, &[Bytes::copy_from_slice(key.as_bytes())]);
     }
 
     pub(crate) async fn start_sidecar(&self) -> Running {
@@ -290,7 +282,7 @@ impl Cluster {
 
     /// Owner of a key in the first member's ring.
     pub(crate) async fn owner(&self, group: &str, key: &str) -> String {
-        let cache = self.members[0].as_ref().expect("alive").cache().expect("a member");
+        let cache = self.cache(0);
         let answer = cache.read(group, key.as_bytes()).await.expect("an answer");
         cache.explain(group, key.as_bytes(), &answer).owner
     }
@@ -320,23 +312,15 @@ impl Cluster {
         self.put(self.keys.group(name), serde_json::to_vec(&contract).expect("data")).await;
     }
 
-    async fn put_member(&self, name: &str, peer: SocketAddr) {
-        let registration = Registration {
-            op: 0,
-            address: peer.to_string(),
-            metadata: Metadata {
-                uid: "another registry's".into(),
-                peer_address: peer.to_string(),
-                http_address: peer.to_string(),
-                weight: 800_000_000,
-                zone: None,
-                version: "0".into(),
-            },
-        };
-        self.put(self.keys.member(name), serde_json::to_vec(&registration).expect("data")).await;
+    pub(crate) fn peer_address(&self, member: usize) -> SocketAddr {
+        self.addresses(member).peer.expect("a member")
     }
 
-    async fn put(&self, key: String, value: Vec<u8>) {
+    pub(crate) fn cache(&self, member: usize) -> &Cache {
+        self.members[member].as_ref().expect("alive").cache().expect("a member")
+    }
+
+    pub(super) async fn put(&self, key: String, value: Vec<u8>) {
         self.etcd().await.put(key, value, None).await.expect("put");
     }
 
@@ -344,7 +328,7 @@ impl Cluster {
         self.etcd().await.delete(self.keys.group(name), None).await.expect("deleted");
     }
 
-    async fn etcd(&self) -> etcd_client::Client {
+    pub(super) async fn etcd(&self) -> etcd_client::Client {
         etcd_client::Client::connect([self.registry.endpoint()], None).await.expect("connected")
     }
 
@@ -402,6 +386,11 @@ impl Cluster {
         futures::future::join_all(members.map(Running::drain)).await;
         _ = self.tasks.stop(Duration::from_secs(1)).await;
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the loader of the test blocks its thread")]
+fn block_thread() {
+    std::thread::sleep(Duration::from_millis(1_500));
 }
 
 pub(crate) fn loopback() -> SocketAddr {

@@ -57,9 +57,13 @@ impl Peer {
     }
 }
 
-const COMPLETE: Event = Event::SyncAnswered { complete: true, progressed: true };
-const PARTIAL: Event = Event::SyncAnswered { complete: false, progressed: true };
+const COMPLETE: Event = Event::SyncAnswered { confirmed: 0, complete: true, progressed: true };
+const PARTIAL: Event = Event::SyncAnswered { confirmed: 0, complete: false, progressed: true };
 const SLOW: Event = Event::CallSlow { waited_ms: ANSWER_TIMEOUT_MS };
+
+fn heard(confirmed: u64) -> Event {
+    Event::Heard { log_grew: false, confirmed }
+}
 
 #[test]
 fn a_peer_is_used_after_its_first_complete_sync() {
@@ -69,7 +73,7 @@ fn a_peer_is_used_after_its_first_complete_sync() {
     assert_eq!(peer.event(PARTIAL), "new");
     assert_eq!(peer.sync_in_ms(), 0, "the rest follows at once");
     peer.event(Event::SyncBegan);
-    peer.event(Event::SyncAnswered { complete: false, progressed: false });
+    peer.event(Event::SyncAnswered { confirmed: 0, complete: false, progressed: false });
     assert_eq!(peer.sync_in_ms(), PROBE_TIMEOUT_MS, "no busy loop without progress");
     peer.event(Event::SyncBegan);
     assert_eq!(peer.event(COMPLETE), "up");
@@ -182,16 +186,16 @@ fn error_statuses_eject_after_three_in_a_row() {
 fn a_peer_that_has_not_confirmed_is_bypassed_until_it_has() {
     let mut peer = Peer::up();
     assert_eq!(peer.event(Event::Unconfirmed { number: 7 }), "held");
-    assert_eq!(peer.event(Event::Confirmed { number: 6 }), "held");
+    assert_eq!(peer.event(heard(6)), "held");
     assert_eq!(peer.event(Event::Unconfirmed { number: 5 }), "held");
     assert_eq!(peer.effects.turned, None, "it answers");
-    assert_eq!(peer.event(Event::Confirmed { number: 7 }), "up");
+    assert_eq!(peer.event(heard(7)), "up");
 }
 
 #[test]
 fn an_append_or_a_call_from_the_peer_brings_the_next_sync_forward() {
     let mut peer = Peer::up();
-    peer.event(Event::Heard { log_grew: false });
+    peer.event(heard(0));
     assert_eq!(peer.sync_in_ms(), IDLE_INTERVAL_MS);
     peer.event(Event::Appended);
     assert_eq!(peer.sync_in_ms(), 0);
@@ -205,6 +209,6 @@ fn an_append_or_a_call_from_the_peer_brings_the_next_sync_forward() {
     peer.silent_sync();
     peer.event(Event::Appended);
     assert_eq!(peer.sync_in_ms(), 100);
-    peer.event(Event::Heard { log_grew: false });
+    peer.event(heard(0));
     assert_eq!(peer.sync_in_ms(), 0);
 }
