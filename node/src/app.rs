@@ -35,6 +35,7 @@ mod running;
 mod sidecar;
 
 pub use build::App;
+pub use member::PortlessMember;
 pub use node::Addresses;
 pub use options::Options;
 pub use running::Running;

@@ -65,7 +65,7 @@ impl EmbeddedRegistry {
     }
 }
 
-async fn expire_leases(shared: Arc<Shared>, tasks: Tasks) {
+pub(crate) async fn expire_leases(shared: Arc<Shared>, tasks: Tasks) {
     let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         tokio::select! {

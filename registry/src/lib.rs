@@ -7,13 +7,15 @@
 //! real etcd.
 //!
 //! The state machine is pure (`state`, `store`, `lease`, `watch`); `grpc` exposes it to clients,
-//! and [`Faults`] injects failures. Start at [`EmbeddedRegistry::start`].
+//! [`LocalRegistry`] calls it without a network, and [`Faults`] injects failures. Start at
+//! [`EmbeddedRegistry::start`].
 
 mod embedded;
 mod error;
 mod faults;
 mod grpc;
 mod lease;
+mod local;
 mod options;
 mod shared;
 mod state;
@@ -22,4 +24,5 @@ mod watch;
 
 pub use embedded::EmbeddedRegistry;
 pub use faults::Faults;
+pub use local::{Listed, LocalRegistry, LocalWatch, Revised, WatchEvent};
 pub use options::RegistryOptions;

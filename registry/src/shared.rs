@@ -79,6 +79,11 @@ impl Shared {
         self.change(|_, _| ());
     }
 
+    /// An id for a lease: positive like etcd's ids, and never 0, which means no lease.
+    pub(crate) fn spare_lease_id(&self) -> i64 {
+        (self.options.random.next() >> 1).cast_signed() | 1
+    }
+
     pub(crate) fn revisions(&self) -> watch::Receiver<i64> {
         self.revision.subscribe()
     }

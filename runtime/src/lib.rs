@@ -2,7 +2,7 @@
 //! certificates.
 //!
 //! The product accesses clock, randomness, spawning and sockets only through this crate, so a
-//! deterministic simulation can replace them later.
+//! deterministic simulation (`lab/`) can replace them.
 
 pub mod admin;
 pub mod clock;
@@ -10,6 +10,8 @@ pub mod drain;
 pub mod exit;
 pub mod log;
 pub mod net;
+#[cfg(feature = "test-util")]
+pub mod process;
 pub mod random;
 pub mod ready;
 pub mod tasks;

@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+#[cfg(feature = "test-util")]
+use crate::process::Process;
+
 /// Tasks were still running after the grace period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{count} background tasks did not finish in time")]
@@ -23,13 +26,29 @@ pub struct Tasks {
     handle: Handle,
     tracker: TaskTracker,
     stopping: CancellationToken,
+    /// The simulated process in which the tasks run.
+    #[cfg(feature = "test-util")]
+    process: Option<Process>,
 }
 
 impl Tasks {
     /// An empty set whose tasks run on `handle`'s runtime, whichever thread spawns them.
     #[must_use]
     pub fn new(handle: Handle) -> Self {
-        Self { handle, tracker: TaskTracker::new(), stopping: CancellationToken::new() }
+        Self {
+            handle,
+            tracker: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            #[cfg(feature = "test-util")]
+            process: None,
+        }
+    }
+
+    /// [`Tasks::new`] for a simulated process: freezing or killing it affects every task.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn of_process(handle: Handle, process: Process) -> Self {
+        Self { process: Some(process), ..Self::new(handle) }
     }
 
     /// Spawns a task in a span called `name`. It should end soon after [`Tasks::stopping`] is
@@ -40,6 +59,10 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         let span = tracing::info_span!("task", name);
+        #[cfg(feature = "test-util")]
+        if let Some(process) = &self.process {
+            return self.tracker.spawn_on(process.run(future.instrument(span)), &self.handle);
+        }
         self.tracker.spawn_on(future.instrument(span), &self.handle)
     }
 

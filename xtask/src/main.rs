@@ -11,6 +11,7 @@ mod generate;
 mod http;
 mod image;
 mod kube;
+mod lab;
 mod lint;
 mod miri;
 mod packages;
@@ -49,6 +50,8 @@ enum Verb {
     Bench(bench::Args),
     /// Runs the engine under load for minutes and fails when its memory grows.
     Soak(soak::Args),
+    /// Runs simulated clusters under faults, seed by seed, and checks what their readers saw.
+    Lab(lab::Args),
     /// Builds container images with static programs, as docker-archives.
     Image(image::Args),
     /// Runs a real Kubernetes on this machine, in its own network namespaces.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Generate(args) => generate::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Soak(args) => soak::run(&args),
+        Verb::Lab(args) => lab::run(&args),
         Verb::Image(args) => image::run(&args),
         Verb::Kube(args) => kube::run(args),
         Verb::Tools(args) => tools::run(args),

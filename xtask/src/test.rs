@@ -26,7 +26,7 @@ use self::ahead::Ahead;
 use self::report::{BuildClock, Count, Report, TierResult, Took, counted};
 use crate::compile::{self, Build};
 use crate::tools::{self, Tool};
-use crate::{bench, command, generate, lint, workspace};
+use crate::{bench, command, generate, lab, lint, workspace};
 
 /// `cargo xtask test`
 #[derive(clap::Args)]
@@ -63,6 +63,8 @@ enum Tier {
     Tests,
     /// The cache engine keeps its promises under many schedules of its threads.
     Interleavings,
+    /// Simulated clusters under faults keep every rule, for a minute.
+    Lab,
     /// The examples in the documentation compile and hold.
     Docs,
     /// The engine's bench and soak, each verb at a tiny size.
@@ -84,6 +86,7 @@ impl Tier {
             Self::Lint => "lint",
             Self::Tests => "unit and integration",
             Self::Interleavings => "interleavings",
+            Self::Lab => "laboratory",
             Self::Docs => "documentation",
             Self::Benches => "benches",
             Self::FirstLook => "first look",
@@ -97,7 +100,12 @@ impl Tier {
     fn is_made_of_tests(self) -> bool {
         matches!(
             self,
-            Self::Tests | Self::Interleavings | Self::Docs | Self::Benches | Self::Kubernetes
+            Self::Tests
+                | Self::Interleavings
+                | Self::Lab
+                | Self::Docs
+                | Self::Benches
+                | Self::Kubernetes
         )
     }
 }
@@ -212,6 +220,7 @@ impl<'a> Steps<'a> {
             Tier::Lint => check(|| self.lint()),
             Tier::Tests => return self.tests(),
             Tier::Interleavings => self.other_workspace(interleavings),
+            Tier::Lab => self.other_workspace(lab::tests),
             Tier::Docs => self.documentation(),
             Tier::Benches => {
                 if self.kubernetes {
@@ -349,7 +358,7 @@ mod tests {
     #[test]
     fn filters_reach_only_tiers_made_of_tests() {
         let chosen_by_name = chosen(&args(true, &[], &["lease"]));
-        let of_tests = [Tier::Tests, Tier::Interleavings, Tier::Docs, Tier::Benches];
+        let of_tests = [Tier::Tests, Tier::Interleavings, Tier::Lab, Tier::Docs, Tier::Benches];
         assert_eq!(chosen_by_name, of_tests);
         assert_eq!(chosen(&args(false, &[Tier::Chart], &[])), [Tier::Chart]);
     }

@@ -4,19 +4,17 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context as _;
-use larder_runtime::clock::Clock;
 use larder_runtime::net;
-use larder_runtime::random::Random;
 use larder_runtime::ready::Ready;
-use prometheus::Registry;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::background::Background;
+use super::member::PortlessMember;
 use super::node::{Addresses, Listeners, NodeCore};
 use super::options::Options;
 use super::running::Running;
-use super::{member, sidecar};
+use super::sidecar;
 use crate::config::{Config, Mode};
 use crate::metrics;
 use crate::serve::Workers;
@@ -50,13 +48,7 @@ impl App {
         };
         let admin = net::listen(listen.admin, false)
             .with_context(|| format!("listen.admin: cannot listen on {}", listen.admin))?;
-        let core = NodeCore {
-            metrics: Registry::new(),
-            ready: Ready::new(),
-            health: HealthReporter::new(),
-            clock: Clock::start(),
-            random: options.random.take().unwrap_or_else(Random::from_entropy),
-        };
+        let core = NodeCore::new(&mut options);
         metrics::register_process(&core.metrics);
         Ok(Self { config, options, listeners, admin, core })
     }
@@ -75,7 +67,8 @@ impl App {
             .context("listen.admin")?;
         let parts = match &config.mode {
             Mode::Member(settings) => {
-                member::build(&config, settings, options, &core, addresses, listeners, &tasks)
+                PortlessMember::with_core(&config, settings, options, &core, addresses, &tasks)
+                    .with_ports(&core, listeners)
             }
             Mode::Sidecar(settings) => {
                 sidecar::build(&config, settings, &core, listeners, &tasks.peers)?

@@ -1,4 +1,4 @@
-//! Builds a member: its cache, peers, membership and ports.
+//! Builds a member: first everything but its ports, then the ports.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use larder_proto::registry::{Metadata, Registration};
 use larder_proto::v1::admin_server::AdminServer;
 use larder_proto::v1::cache_server::CacheServer;
 use larder_proto::v1::peer_server::PeerServer;
+use larder_runtime::ready::Ready;
 use larder_runtime::tasks::Tasks;
 use tonic::service::Routes;
 
@@ -18,7 +19,7 @@ use super::follow;
 use super::node::{Addresses, Listeners, ModeParts, NodeCore};
 use super::options::Options;
 use crate::cache::{Cache, CacheDeps};
-use crate::config::{Config, MemberConfig};
+use crate::config::{Config, MemberConfig, Mode};
 use crate::grpc::admin::AdminService;
 use crate::grpc::cache::CacheService;
 use crate::grpc::groupcache::GroupcacheService;
@@ -35,50 +36,103 @@ const MAX_PEER_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// Time between two sweeps of expired entries.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Builds the parts and starts those that run in the background.
-pub(super) fn build(
-    config: &Config,
-    settings: &MemberConfig,
-    options: Options,
-    core: &NodeCore,
-    addresses: Addresses,
-    listeners: Listeners,
-    tasks: &BackgroundTasks,
-) -> ModeParts {
-    let name: Arc<str> = config.identity.name.as_str().into();
-    let ring_metrics = RingMetrics::register(&core.metrics);
-    let peers = Peers::new(
-        settings.placement.clone(),
-        PeerDeps {
-            member: name.clone(),
-            uid: config.identity.uid.as_str().into(),
-            transport: options.transport.clone().unwrap_or_else(|| Arc::new(Grpc)),
-            tasks: tasks.peers.clone(),
-            clock: core.clock,
-            random: core.random.clone(),
-            metrics: ring_metrics.clone(),
-            load_timeout: Duration::from_millis(config.limits.default_timeout_ms),
-            capacity_bytes: settings.main_bytes,
-        },
-    );
-    let cache = Cache::new(
-        settings,
-        CacheDeps {
-            member: name,
-            limits: config.limits.clone(),
-            clock: core.clock,
-            random: core.random.clone(),
-            tasks: tasks.loads.clone(),
-            peers,
-            metrics: CacheMetrics::register(&core.metrics),
-        },
-    );
-    let figures = cache.clone();
-    EngineCollector::register(&core.metrics, move || figures.figures());
-    tasks.upkeep.spawn("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
-    let membership = join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
-    let threads = threads(&cache, core, listeners, ring_metrics);
-    ModeParts { threads, cache: Some(cache), membership }
+/// A member without ports: what answers requests, and what runs in the background. [`App`] adds
+/// the ports; a simulation calls the parts directly.
+///
+/// [`App`]: super::App
+pub struct PortlessMember {
+    /// Reads and invalidations of applications.
+    pub cache: Cache,
+    /// Calls of other members.
+    pub peer_service: PeerService,
+    /// `None` for a member that is its whole cluster.
+    pub membership: Option<Membership>,
+    /// Open once the member serves.
+    pub ready: Ready,
+    metrics: GrpcMetrics,
+    ring_metrics: RingMetrics,
+}
+
+impl PortlessMember {
+    /// Builds the parts and starts those that run in the background, on `tasks`. `addresses` are
+    /// registered. `None` if `config` is not that of a member.
+    ///
+    /// All of it runs on one runtime; [`App`] uses several.
+    ///
+    /// [`App`]: super::App
+    #[must_use]
+    pub fn start(
+        config: &Config,
+        mut options: Options,
+        addresses: Addresses,
+        tasks: &Tasks,
+    ) -> Option<Self> {
+        let Mode::Member(settings) = &config.mode else { return None };
+        let core = NodeCore::new(&mut options);
+        let (upkeep, loads, peers) = (tasks.clone(), tasks.clone(), tasks.clone());
+        let tasks = BackgroundTasks { upkeep, loads, peers };
+        Some(Self::with_core(config, settings, options, &core, addresses, &tasks))
+    }
+
+    pub(super) fn with_core(
+        config: &Config,
+        settings: &MemberConfig,
+        options: Options,
+        core: &NodeCore,
+        addresses: Addresses,
+        tasks: &BackgroundTasks,
+    ) -> Self {
+        let name: Arc<str> = config.identity.name.as_str().into();
+        let ring_metrics = RingMetrics::register(&core.metrics);
+        let peers = Peers::new(
+            settings.placement.clone(),
+            PeerDeps {
+                member: name.clone(),
+                uid: config.identity.uid.as_str().into(),
+                transport: options.transport.clone().unwrap_or_else(|| Arc::new(Grpc)),
+                tasks: tasks.peers.clone(),
+                clock: core.clock,
+                random: core.random.clone(),
+                metrics: ring_metrics.clone(),
+                load_timeout: Duration::from_millis(config.limits.default_timeout_ms),
+                capacity_bytes: settings.main_bytes,
+            },
+        );
+        let cache = Cache::new(
+            settings,
+            CacheDeps {
+                member: name,
+                limits: config.limits.clone(),
+                clock: core.clock,
+                random: core.random.clone(),
+                tasks: tasks.loads.clone(),
+                peers,
+                metrics: CacheMetrics::register(&core.metrics),
+            },
+        );
+        let figures = cache.clone();
+        EngineCollector::register(&core.metrics, move || figures.figures());
+        tasks.upkeep.spawn("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
+        let membership =
+            join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
+        let metrics = GrpcMetrics::register(&core.metrics);
+        let peer_service = PeerService::new(cache.clone(), metrics.clone());
+        let ready = core.ready.clone();
+        Self { cache, peer_service, membership, ready, metrics, ring_metrics }
+    }
+
+    /// Names and uids of the members in the ring in force; this one included once it is registered.
+    #[must_use]
+    pub fn ring_members(&self) -> BTreeMap<String, String> {
+        let view = self.cache.peers().view();
+        let members = view.registrations().iter();
+        members.map(|(name, member)| (name.clone(), member.metadata.uid.clone())).collect()
+    }
+
+    pub(super) fn with_ports(self, core: &NodeCore, listeners: Listeners) -> ModeParts {
+        let threads = threads(&self, core, listeners);
+        ModeParts { threads, cache: Some(self.cache), membership: self.membership }
+    }
 }
 
 /// Joins the cluster. Without a registry the member is the whole cluster.
@@ -104,19 +158,21 @@ fn join(
     let lease_seconds = i64::try_from(registry.lease_ttl.as_secs()).unwrap_or(i64::MAX);
     metrics.lease_ttl_seconds.set(lease_seconds);
     let gates = follow::Gates::new(&core.ready);
-    let membership = membership::start(
-        MembershipOptions {
-            endpoints: registry.endpoints.clone(),
-            tls_directory: registry.tls_directory.clone(),
-            keys: Keys::new(&config.cluster.namespace, &config.cluster.name),
-            name: config.identity.name.clone(),
-            registration,
-            lease_ttl: registry.lease_ttl,
-        },
-        &tasks.upkeep,
-        core.random.clone(),
-        core.clock,
-    );
+    let membership_options = MembershipOptions {
+        endpoints: registry.endpoints.clone(),
+        tls_directory: registry.tls_directory.clone(),
+        keys: Keys::new(&config.cluster.namespace, &config.cluster.name),
+        name: config.identity.name.clone(),
+        registration,
+        lease_ttl: registry.lease_ttl,
+    };
+    let (random, clock) = (core.random.clone(), core.clock);
+    let membership = match options.registry {
+        Some(client) => {
+            membership::start_with(client, membership_options, &tasks.upkeep, random, clock)
+        }
+        None => membership::start(membership_options, &tasks.upkeep, random, clock),
+    };
     let reporter = membership.reporter();
     cache.peers().set_health_listener(Box::new(move |member, answered| {
         if answered { reporter.answered(member) } else { reporter.failed(member) }
@@ -157,21 +213,20 @@ fn registration(config: &Config, settings: &MemberConfig, addresses: Addresses) 
 
 /// The listeners of every serving thread, one for each port.
 fn threads(
-    cache: &Cache,
+    member: &PortlessMember,
     core: &NodeCore,
     listeners: Listeners,
-    ring_metrics: RingMetrics,
 ) -> Vec<Vec<ListenerTask>> {
-    let metrics = GrpcMetrics::register(&core.metrics);
+    let PortlessMember { cache, peer_service, metrics, ring_metrics, .. } = member;
     let groupcache = GroupcacheService::new(cache.clone(), metrics.clone());
     let others: Routes = common_services(&core.health)
         .add_service(GroupCacheServer::new(groupcache))
-        .add_service(AdminServer::new(AdminService::new(cache.clone(), ring_metrics)))
+        .add_service(AdminServer::new(AdminService::new(cache.clone(), ring_metrics.clone())))
         .prepare();
     let service = CacheServer::new(CacheService::new(cache.clone(), metrics.clone()));
     let client_port = PortService::new(service, "/larder.v1.Cache/", others);
-    let service = PeerServer::new(PeerService::new(cache.clone(), metrics))
-        .max_decoding_message_size(MAX_PEER_REQUEST_BYTES);
+    let service =
+        PeerServer::new(peer_service.clone()).max_decoding_message_size(MAX_PEER_REQUEST_BYTES);
     let others = common_services(&core.health).prepare();
     let peer_port = PortService::new(service, "/larder.v1.Peer/", others);
     let routes = http::routes(cache.clone());

@@ -8,6 +8,7 @@ use larder_runtime::ready::Ready;
 use prometheus::Registry;
 use tonic_health::server::HealthReporter;
 
+use super::options::Options;
 use crate::cache::Cache;
 use crate::membership::Membership;
 use crate::serve::ListenerTask;
@@ -19,6 +20,19 @@ pub(super) struct NodeCore {
     pub(super) health: HealthReporter,
     pub(super) clock: Clock,
     pub(super) random: Random,
+}
+
+impl NodeCore {
+    /// Takes the randomness of `options`, or the operating system's.
+    pub(super) fn new(options: &mut Options) -> Self {
+        Self {
+            metrics: Registry::new(),
+            ready: Ready::new(),
+            health: HealthReporter::new(),
+            clock: Clock::start(),
+            random: options.random.take().unwrap_or_else(Random::from_entropy),
+        }
+    }
 }
 
 /// Bound listeners of the serving ports, one for each thread.

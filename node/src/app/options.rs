@@ -8,6 +8,7 @@ use larder_proto::contract::{Freshness, OriginLimits};
 use larder_runtime::random::Random;
 
 use crate::cache::{GroupPlan, OriginSource};
+use crate::membership::RegistryClient;
 use crate::origin::Loader;
 use crate::peers::Transport;
 
@@ -17,6 +18,7 @@ pub struct Options {
     pub(super) groups: BTreeMap<String, GroupPlan>,
     pub(super) random: Option<Random>,
     pub(super) transport: Option<Arc<dyn Transport>>,
+    pub(super) registry: Option<Arc<dyn RegistryClient>>,
 }
 
 impl Options {
@@ -61,6 +63,14 @@ impl Options {
     #[must_use]
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
+        self
+    }
+
+    /// Joins the cluster through `registry` in place of etcd, as a simulation does. The
+    /// configuration must name a registry too.
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<dyn RegistryClient>) -> Self {
+        self.registry = Some(registry);
         self
     }
 }

@@ -97,6 +97,7 @@ async fn a_hit_that_waits_for_its_batch_is_not_answered_with_a_longer_life_than_
         group: GROUP.into(),
         key: Bytes::from_static(key.as_bytes()),
         timeout_ms: WAIT_MS,
+        asks_once: false,
     };
     let request = |keys| FetchRequest { from: "a test".into(), keys, ..Default::default() };
     let alone = peer.fetch(request(vec![key("hit")])).await.expect("results").into_inner();

@@ -20,8 +20,7 @@ impl PbLeaseService for EtcdService {
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
         self.shared.wait_until_resumed().await;
-        // Positive like etcd's ids, and never 0, which means no lease.
-        let spare_id = (self.shared.options.random.next() >> 1).cast_signed() | 1;
+        let spare_id = self.shared.spare_lease_id();
         let granted =
             self.shared.change(|state, now_ms| state.grant(request.get_ref(), spare_id, now_ms))?;
         respond!(self, granted)

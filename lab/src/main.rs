@@ -1,0 +1,28 @@
+//! The laboratory: whole clusters of the members' real code under faults, in simulated time.
+//!
+//! A seed stands for a world ([`plan`]). Each world runs on one thread ([`world`]), its clients make traffic
+//! ([`traffic`]), and the [`judge`] checks what they saw. Only the transport between members ([`network`]), the
+//! registry's network ([`registry`]) and the [`origin`] are simulated. Equal seeds give equal runs.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line tool")]
+
+mod fault;
+mod judge;
+mod key;
+mod member;
+mod network;
+mod origin;
+mod panics;
+mod plan;
+mod registry;
+mod run;
+mod timeline;
+mod traffic;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    run::run(&run::Args::parse())
+}

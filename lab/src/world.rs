@@ -1,0 +1,401 @@
+//! One world from its beginning to its end: start, traffic under faults, recovery, quiet, and the last checks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_node::membership::Membership;
+use larder_proto::contract::{GroupContract, HttpOrigin, Origin as OriginContract, OriginLimits};
+use larder_proto::keys::Keys;
+use larder_proto::registry::Registration;
+use larder_registry::{LocalRegistry, RegistryOptions};
+use larder_runtime::random::Random;
+use larder_runtime::tasks::Tasks;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, RngSeed};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::fault::{Fault, Slot};
+use crate::judge::{Check, Figures, Judge, Loader, Violation};
+use crate::member::{self, Running, Surroundings};
+use crate::network::Network;
+use crate::origin::Origin;
+use crate::panics;
+use crate::plan::Plan;
+use crate::registry::RegistryLink;
+use crate::timeline::Timeline;
+use crate::traffic;
+
+/// Within this time a healthy cluster is whole after its start.
+const START: Duration = Duration::from_secs(8);
+/// Healthy traffic after the recovery.
+const AFTERMATH: Duration = Duration::from_secs(3);
+/// Time in which everything that the traffic started has to end.
+const QUIET: Duration = Duration::from_secs(10);
+/// A leaving member serves on for this long, as a drain does.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// A world's end.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) figures: Figures,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) simulated: Duration,
+    /// Hash and number of the events.
+    pub(crate) timeline: (u64, u64),
+    pub(crate) lines: Vec<String>,
+}
+
+/// Runs a seed's world on this thread. `keep` keeps the timeline's text.
+pub(crate) fn run(seed: u64, keep: bool) -> Ended {
+    let plan = Plan::of(seed);
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
+        .build()
+        .expect("a runtime without I/O");
+    panics::begin();
+    let ended = runtime.block_on(async {
+        let world = World::new(plan, keep);
+        world.run().await
+    });
+    drop(runtime);
+    ended
+}
+
+pub(crate) struct World {
+    pub(crate) around: Surroundings,
+    pub(crate) timeline: Arc<Timeline>,
+    pub(crate) judge: Arc<Judge>,
+    registry: LocalRegistry,
+    keys: Keys,
+    links: Vec<Arc<RegistryLink>>,
+    slots: Mutex<Vec<Place>>,
+    /// Ends the traffic.
+    pub(crate) stopping: CancellationToken,
+    /// Of the world itself: the registry.
+    tasks: Tasks,
+}
+
+struct Place {
+    running: Option<Running>,
+    incarnation: u32,
+    pod: u32,
+}
+
+impl World {
+    fn new(plan: Plan, keep: bool) -> Arc<Self> {
+        let random = Random::seeded(plan.seed ^ 0x6c61_7264_6572);
+        let fork = || Random::seeded(random.next());
+        let timeline = Arc::new(Timeline::start(keep));
+        let judge = Arc::new(Judge::new(&plan));
+        let tasks = Tasks::new(Handle::current());
+        let options = RegistryOptions { random: fork(), ..RegistryOptions::default() };
+        let registry = LocalRegistry::start(options, &tasks);
+        let network = Network::new(fork(), plan.delay_ms, timeline.clone(), judge.clone());
+        let origin = Origin::new(fork(), plan.origin_ms, timeline.clone(), judge.clone());
+        let call_timeout = Duration::from_secs(plan.lease_s) / 3;
+        let link = |_| RegistryLink::new(registry.clone(), call_timeout);
+        let links = (0..plan.members).map(link).collect();
+        let place = |_| Place { running: None, incarnation: 0, pod: 0 };
+        let slots = Mutex::new((0..plan.members).map(place).collect());
+        let around = Surroundings { plan, random: fork(), network, origin };
+        let stopping = CancellationToken::new();
+        let keys = Keys::new("lab", "world");
+        Arc::new(Self { around, timeline, judge, registry, keys, links, slots, stopping, tasks })
+    }
+
+    async fn run(self: Arc<Self>) -> Ended {
+        let began = Instant::now();
+        self.write_contracts();
+        for slot in 0..self.plan().members {
+            self.start(slot, false);
+            sleep(Duration::from_millis(self.around.random.below(200))).await;
+        }
+        if !self.becomes_whole(START).await {
+            self.judge.violate(
+                Check::Convergence,
+                self.timeline.now_ms(),
+                "the cluster does not start",
+            );
+        }
+        let tasks_of = |running: &Running| running.tasks.running();
+        let tasks_before = self.running().iter().map(tasks_of).max().unwrap_or(0);
+
+        let mut traffic = JoinSet::new();
+        traffic::start(&self, &mut traffic);
+        self.run_faults(Instant::now()).await;
+        self.note("everything heals");
+        sleep(Duration::from_millis(self.plan().recovery_ms())).await;
+        self.check_rings();
+        self.judge.recovered();
+        sleep(AFTERMATH).await;
+        self.stopping.cancel();
+        if timeout(QUIET, async { while traffic.join_next().await.is_some() {} }).await.is_err() {
+            self.judge.violate(Check::Hang, self.timeline.now_ms(), "a client does not end");
+        }
+        sleep(QUIET).await;
+        self.check_rest(tasks_before);
+        for text in panics::taken() {
+            self.judge.violate(Check::Panic, self.timeline.now_ms(), text);
+        }
+        let mut faults = BTreeMap::new();
+        for planned in &self.plan().faults {
+            *faults.entry(planned.fault.kind()).or_default() += 1;
+        }
+        Ended {
+            violations: self.judge.violations(),
+            figures: self.judge.figures(),
+            faults,
+            simulated: began.elapsed(),
+            timeline: self.timeline.hash(),
+            lines: self.timeline.lines(),
+        }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.around.plan
+    }
+
+    /// The processes that run now, frozen ones included.
+    pub(crate) fn running(&self) -> Vec<Running> {
+        self.slots.lock().iter().filter_map(|place| place.running.clone()).collect()
+    }
+
+    /// For each place, whether the process there is registered.
+    pub(crate) fn registered(&self) -> Vec<bool> {
+        let slots = self.slots.lock();
+        let is_registered = |(slot, place): (Slot, &Place)| {
+            let running = place.running.as_ref()?;
+            let (value, _) = self.registry.get(&self.keys.member(&member::name(slot)))?;
+            let registration: Registration = serde_json::from_slice(&value).ok()?;
+            (registration.op == 0 && registration.metadata.uid == running.uid).then_some(())
+        };
+        slots.iter().enumerate().map(|place| is_registered(place).is_some()).collect()
+    }
+
+    fn note(&self, text: &str) {
+        self.timeline.add(&text, || format!("lab     {text}"));
+    }
+
+    fn write_contracts(&self) {
+        for group in &self.plan().groups {
+            let contract = GroupContract {
+                policy: "S3Fifo".into(),
+                // The loaders of this world take precedence.
+                origin: OriginContract::Http(HttpOrigin {
+                    url_template: "http://origin/{key}".into(),
+                }),
+                freshness: group.freshness.clone(),
+                origin_limits: OriginLimits {
+                    concurrency: group.concurrency,
+                    timeout_ms: group.timeout_ms,
+                },
+                generation: 1,
+            };
+            let value = serde_json::to_vec(&contract).expect("strings and numbers only");
+            self.registry.put(&self.keys.group(group.name), value);
+        }
+    }
+
+    fn start(&self, slot: Slot, same_pod: bool) {
+        let mut slots = self.slots.lock();
+        let place = &mut slots[slot];
+        place.incarnation += 1;
+        place.pod += u32::from(!same_pod);
+        let id = Loader { slot, incarnation: place.incarnation };
+        let running = member::start(&self.around, &self.links[slot], id, place.pod);
+        self.timeline
+            .add(&("start", id, place.pod), || format!("m{slot}      starts as {}", running.uid));
+        place.running = Some(running);
+    }
+
+    fn stop(&self, slot: Slot) -> Option<Running> {
+        self.slots.lock()[slot].running.take()
+    }
+
+    fn kill(&self, running: &Running) {
+        self.around.network.close(&running.address);
+        running.process.kill();
+        self.judge.crashed(running.id);
+    }
+
+    /// Begins and ends each fault at its time.
+    async fn run_faults(self: &Arc<Self>, traffic_began: Instant) {
+        let mut steps = Vec::new();
+        for planned in &self.plan().faults {
+            steps.push((planned.at_ms, true, planned.fault));
+            steps.push((planned.at_ms + planned.lasts_ms, false, planned.fault));
+        }
+        // Stable: of two steps at one time, the earlier fault's comes first.
+        steps.sort_by_key(|(at_ms, ..)| *at_ms);
+        for (at_ms, begins, fault) in steps {
+            sleep_until(traffic_began + Duration::from_millis(at_ms)).await;
+            let now_ms = self.timeline.now_ms();
+            let what = if begins { "begins" } else { "ends" };
+            self.timeline.add(&("fault", begins, fault), || format!("lab     {fault}: {what}"));
+            if begins {
+                self.judge.fault_began(now_ms);
+                self.begin(fault);
+            } else {
+                self.end(fault);
+                self.judge.fault_ended(now_ms);
+            }
+        }
+        sleep_until(traffic_began + Duration::from_millis(self.plan().healed_ms)).await;
+    }
+
+    fn begin(self: &Arc<Self>, fault: Fault) {
+        match fault {
+            Fault::RegistryCut { member } => self.links[member].set_cut(true),
+            Fault::WatchLag { member, ms } => self.links[member].set_lag(ms),
+            Fault::RegistryAway => self.registry.faults().stall(),
+            Fault::LeaseLoss { member } => self.links[member].revoke_lease(),
+            Fault::AllLeasesLost => _ = self.registry.faults().revoke_all_leases(),
+            Fault::Compaction => {
+                self.registry.faults().compact();
+                self.registry.faults().drop_streams();
+            }
+            Fault::DataLoss => {
+                self.registry.faults().lose_all_data();
+                self.write_contracts();
+            }
+            Fault::Crash { member, .. } => {
+                if let Some(running) = self.stop(member) {
+                    self.kill(&running);
+                }
+            }
+            Fault::Restart { member } => {
+                if let Some(running) = self.stop(member) {
+                    tokio::spawn(self.clone().leave(running));
+                }
+            }
+            Fault::Freeze { member } => {
+                if let Some(running) = &self.slots.lock()[member].running {
+                    running.process.freeze();
+                }
+            }
+            Fault::SlowOrigin { .. } | Fault::FailingOrigin { .. } => {
+                self.around.origin.begin(fault)
+            }
+            Fault::Delay { .. }
+            | Fault::Reorder { .. }
+            | Fault::Loss { .. }
+            | Fault::Reset { .. }
+            | Fault::OneWay { .. }
+            | Fault::Partition { .. }
+            | Fault::Isolation { .. } => {
+                self.around.network.begin(fault);
+            }
+        }
+    }
+
+    fn end(&self, fault: Fault) {
+        match fault {
+            Fault::RegistryCut { member } => self.links[member].set_cut(false),
+            Fault::WatchLag { member, .. } => self.links[member].set_lag(0),
+            Fault::RegistryAway => self.registry.faults().resume(),
+            Fault::LeaseLoss { .. }
+            | Fault::AllLeasesLost
+            | Fault::Compaction
+            | Fault::DataLoss => {}
+            Fault::Crash { member, same_uid } => self.start(member, same_uid),
+            Fault::Restart { member } => self.start(member, false),
+            Fault::Freeze { member } => {
+                if let Some(running) = &self.slots.lock()[member].running {
+                    self.judge.frozen(member, self.timeline.now_ms());
+                    running.process.thaw();
+                }
+            }
+            Fault::SlowOrigin { .. } | Fault::FailingOrigin { .. } => self.around.origin.end(fault),
+            Fault::Delay { .. }
+            | Fault::Reorder { .. }
+            | Fault::Loss { .. }
+            | Fault::Reset { .. }
+            | Fault::OneWay { .. }
+            | Fault::Partition { .. }
+            | Fault::Isolation { .. } => {
+                self.around.network.end(fault);
+            }
+        }
+    }
+
+    /// Leaves as a drain does.
+    async fn leave(self: Arc<Self>, running: Running) {
+        let Running { process, member, tasks, membership, .. } = &running;
+        member.ready.close("draining");
+        let membership = membership.lock().take();
+        if let Some(membership) = membership {
+            process.run(Membership::leave(membership)).await;
+        }
+        sleep(LINGER).await;
+        self.around.network.close(&running.address);
+        _ = tasks.stop(Duration::from_secs(1)).await;
+        self.kill(&running);
+    }
+
+    /// True once every ring is whole and every member ready, within `limit`.
+    async fn becomes_whole(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            let whole =
+                |running: &Running| running.member.ring_members().len() == self.plan().members;
+            let ready = |running: &Running| running.member.ready.is_ready();
+            if self.running().iter().all(|running| whole(running) && ready(running)) {
+                return true;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
+    fn check_rings(&self) {
+        let all = self.running();
+        let identity = |running: &Running| (member::name(running.id.slot), running.uid.clone());
+        let expected: BTreeMap<String, String> = all.iter().map(identity).collect();
+        for running in all {
+            let members = running.member.ring_members();
+            let ready = running.member.ready.is_ready();
+            if members != expected || !ready {
+                let slot = running.id.slot;
+                let text = format!("m{slot} has the ring {members:?} (ready: {ready})");
+                self.judge.violate(Check::Convergence, self.timeline.now_ms(), text);
+            }
+        }
+    }
+
+    /// What has to hold when nothing is asked any more.
+    fn check_rest(&self, tasks_before: usize) {
+        let now_ms = self.timeline.now_ms();
+        for Running { id, tasks, member, .. } in self.running() {
+            let slot = id.slot;
+            let cache = &member.cache;
+            let (waiting, now) = (cache.waiting(), tasks.running());
+            if waiting > 0 {
+                self.judge.violate(
+                    Check::Leak,
+                    now_ms,
+                    format!("{waiting} requests wait at m{slot}"),
+                );
+            }
+            if now > tasks_before {
+                let text = format!("m{slot} runs {now} tasks, {tasks_before} after its start");
+                self.judge.violate(Check::Leak, now_ms, text);
+            }
+            let (used, capacity) = (cache.used_bytes(), cache.capacity_bytes());
+            if used > capacity {
+                let text = format!("m{slot} uses {used} of {capacity} bytes");
+                self.judge.violate(Check::Memory, now_ms, text);
+            }
+            self.timeline.add(&("rest", slot, waiting, now, used), || {
+                format!("m{slot}      rests with {now} tasks and {used} bytes")
+            });
+        }
+        // The registry's own task.
+        self.tasks.stopping().cancel();
+    }
+}
