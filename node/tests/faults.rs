@@ -17,6 +17,7 @@ mod faults {
     mod process;
     #[path = "../services/proxy.rs"]
     mod proxy;
+    mod registry;
     mod rig;
     #[path = "../services/service.rs"]
     mod service;

@@ -16,8 +16,10 @@ use tonic::transport::Channel;
 
 use super::rig::GROUP;
 
-/// Deadline of each read.
-pub(super) const DEADLINE: Duration = Duration::from_secs(1);
+/// Deadline of a stock client's read.
+const STOCK_DEADLINE: Duration = Duration::from_secs(1);
+/// The default of Larder's own client.
+const LARDER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The client that reads.
 #[derive(Clone)]
@@ -42,6 +44,7 @@ pub(super) enum Choice {
 pub(super) struct Read {
     pub(super) due: Instant,
     pub(super) took: Duration,
+    deadline: Duration,
     pub(super) key: u32,
     /// Where the answer came from, or the error.
     pub(super) result: Result<Source, String>,
@@ -73,9 +76,9 @@ impl Load {
                 let (results, outstanding) = (Arc::clone(&results), Arc::clone(&outstanding));
                 tokio::spawn(async move {
                     let key = keys.nth(n);
-                    let result = reader.read(key).await;
+                    let (deadline, result) = (reader.deadline(), reader.read(key).await);
                     let took = due.elapsed();
-                    results.lock().push(Read { due, took, key, result });
+                    results.lock().push(Read { due, took, deadline, key, result });
                     outstanding.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -86,7 +89,7 @@ impl Load {
     /// Stops, waits for the last answers, and returns every read.
     pub(super) async fn stop(self) -> Window {
         self.task.abort();
-        let end = Instant::now() + 3 * DEADLINE;
+        let end = Instant::now() + LARDER_DEADLINE + STOCK_DEADLINE;
         while self.pending.load(Ordering::SeqCst) > 0 {
             assert!(Instant::now() < end, "a read hangs past its deadline");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -118,12 +121,19 @@ impl Choice {
 }
 
 impl Reader {
+    fn deadline(&self) -> Duration {
+        match self {
+            Self::Stock(_) => STOCK_DEADLINE,
+            Self::Larder(_) => LARDER_DEADLINE,
+        }
+    }
+
     async fn read(&self, key: u32) -> Result<Source, String> {
         match self {
             Self::Stock(client) => {
                 let mut request =
                     Request::new(GetRequest { group: GROUP.into(), key: name(key), explain: true });
-                request.set_timeout(DEADLINE);
+                request.set_timeout(STOCK_DEADLINE);
                 let mut client = client.clone();
                 let answer = client
                     .get(request)
@@ -159,9 +169,9 @@ impl Window {
         self.0.iter().filter(|read| read.result.is_err())
     }
 
-    /// Reads that ended after their deadline, or failed because of it.
+    /// Reads that ended after their deadline.
     pub(super) fn late(&self) -> usize {
-        self.0.iter().filter(|read| read.took > DEADLINE).count()
+        self.0.iter().filter(|read| read.took > read.deadline).count()
     }
 
     /// Share of the answers that needed no load.

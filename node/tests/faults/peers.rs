@@ -16,14 +16,42 @@ const OTHERS: [usize; 2] = [0, 1];
 /// The member that fails.
 const VICTIM: usize = 2;
 
-/// "At its base" within what a second of reads can show: twice as slow, or slower by the tick of
-/// a timer and a batch.
-fn is_at_base(p99: Duration, base: Duration) -> bool {
-    p99 <= (2 * base).max(base + Duration::from_millis(5))
+fn is_owned(rig: &Rig, key: u32) -> bool {
+    rig.owners[key as usize] == rig.members[VICTIM].name
 }
 
-fn owned(rig: &Rig, reads: &Window) -> Window {
-    reads.of(|key| rig.owners[key as usize] == rig.members[VICTIM].name)
+/// p99 of reads of the victim's keys before the fault and once it is bypassed, and of other keys
+/// at that later time.
+struct Change {
+    base: Duration,
+    later: Duration,
+    control: Duration,
+}
+
+impl Change {
+    fn of(rig: &Rig, reads: &Window, fault: Instant, bypassed: Instant, end: Instant) -> Self {
+        let own = reads.of(|key| is_owned(rig, key));
+        let others = reads.of(|key| !is_owned(rig, key));
+        Self {
+            base: own.between(fault - 2 * BASE, fault).quantile(0.99),
+            later: own.between(bypassed, end).quantile(0.99),
+            control: others.between(bypassed, end).quantile(0.99),
+        }
+    }
+
+    /// "At its base" within what a few seconds of reads can show: twice as slow, or slower by the
+    /// ticks of timers and a batch. Anything else that runs on the machine delays the control too.
+    fn is_at_base(&self) -> bool {
+        let base = self.base.max(self.control);
+        self.later <= (2 * base).max(base + Duration::from_millis(5))
+    }
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [base, later, control] = [self.base, self.later, self.control].map(ms);
+        write!(f, "{base} before, {later} bypassed (other keys {control})")
+    }
 }
 
 /// Batches that the member answered to the others.
@@ -57,11 +85,9 @@ async fn a_frozen_member_with_a_live_lease_is_bypassed_and_used_again_when_it_re
 
     let (stock, larder) = (stock.stop().await, larder.stop().await);
     let probes = rig.check_probes();
-    let base = owned(&rig, &stock).between(frozen - BASE, frozen).quantile(0.99);
-    let later = owned(&rig, &stock).between(frozen + BYPASSED, thawed).quantile(0.99);
+    let change = Change::of(&rig, &stock, frozen, frozen + BYPASSED, thawed);
+    let larder_change = Change::of(&rig, &larder, frozen, frozen + BYPASSED, thawed);
     let slowest = stock.between(frozen, thawed).quantile(1.0);
-    let larder_base = larder.between(frozen - BASE, frozen).quantile(0.99);
-    let larder_later = larder.between(frozen + BYPASSED, thawed).quantile(0.99);
     record(
         "R3",
         "1 of 3 members stopped for 4 s",
@@ -69,12 +95,9 @@ async fn a_frozen_member_with_a_live_lease_is_bypassed_and_used_again_when_it_re
             ("reads", (stock.reads().len() + larder.reads().len()).to_string()),
             ("failed", (stock.failures().count() + larder.failures().count()).to_string()),
             ("past deadline", (stock.late() + larder.late()).to_string()),
-            ("p99 of its keys", format!("{} before, {} after 2 s", ms(base), ms(later))),
+            ("p99 of its keys", change.to_string()),
+            ("Rust client's p99", larder_change.to_string()),
             ("slowest", ms(slowest)),
-            (
-                "Rust client p99",
-                format!("{} before, {} after 2 s", ms(larder_base), ms(larder_later)),
-            ),
             ("used again after", seconds(used)),
             ("probes", format!("0 of {probes} failed")),
         ],
@@ -82,12 +105,8 @@ async fn a_frozen_member_with_a_live_lease_is_bypassed_and_used_again_when_it_re
     assert_no_failures(&stock);
     assert_no_failures(&larder);
     assert_eq!((stock.late(), larder.late()), (0, 0), "reads past their deadline");
-    assert!(is_at_base(later, base), "p99 from {base:?} to {later:?}\n{}", stock.by_second());
-    assert!(
-        is_at_base(larder_later, larder_base),
-        "p99 of the Rust client from {larder_base:?} to {larder_later:?}\n{}",
-        larder.by_second()
-    );
+    assert!(change.is_at_base(), "p99 {change}\n{}", stock.by_second());
+    assert!(larder_change.is_at_base(), "p99 {larder_change}\n{}", larder.by_second());
 }
 
 /// R6, as far as processes on one machine show it.
@@ -96,7 +115,7 @@ async fn errors_end_within_half_a_second_after_a_member_was_killed() {
     let setup = Setup { alone: true, ..Setup::default() };
     let Some(mut rig) = Rig::start(setup).await else { return };
     let (stock, larder) = (rig.load_on(&OTHERS), rig.load_by_larder_client());
-    tokio::time::sleep(BASE).await;
+    tokio::time::sleep(2 * BASE).await;
 
     let killed = Instant::now();
     rig.members[VICTIM].kill();
@@ -118,8 +137,7 @@ async fn errors_end_within_half_a_second_after_a_member_was_killed() {
         ends.max().unwrap_or_default()
     };
     let (last_stock, last_larder) = (last_error(&stock), last_error(&larder));
-    let base = owned(&rig, &stock).between(killed - BASE, killed).quantile(0.99);
-    let later = owned(&rig, &stock).between(killed + ERRORS_END, killed + left).quantile(0.99);
+    let change = Change::of(&rig, &stock, killed, killed + ERRORS_END, killed + left);
     record(
         "R6",
         "1 of 3 members killed",
@@ -127,7 +145,7 @@ async fn errors_end_within_half_a_second_after_a_member_was_killed() {
             ("reads", (stock.reads().len() + larder.reads().len()).to_string()),
             ("failed", (stock.failures().count() + larder.failures().count()).to_string()),
             ("last error after", format!("{}, Rust client {}", ms(last_stock), ms(last_larder))),
-            ("p99 of its keys", format!("{} before, {} after 0.5 s", ms(base), ms(later))),
+            ("p99 of its keys", change.to_string()),
             ("out of the ring after", seconds(left)),
             ("probes", format!("0 of {probes} failed")),
         ],

@@ -59,6 +59,11 @@ pub(super) struct Rig {
     _turn: Turn,
 }
 
+/// Whether outages last minutes.
+pub(super) fn long() -> bool {
+    std::env::var_os("LARDER_FAULTS_LONG").is_some()
+}
+
 impl Default for Setup {
     fn default() -> Self {
         Self {
@@ -138,11 +143,10 @@ impl Rig {
         self.load_on(&(0..self.members.len()).collect::<Vec<_>>())
     }
 
-    /// Larder's own client, which sends each key to its owner.
+    /// Larder's own client with its defaults. It sends each key to its owner.
     pub(super) fn load_by_larder_client(&self) -> Load {
         let members = self.members.iter().map(|member| member.grpc.to_string());
-        let client = Client::builder().members(members).timeout(super::load::DEADLINE);
-        let client = client.try_timeout(super::load::DEADLINE / 4).build().expect("valid");
+        let client = Client::builder().members(members).build().expect("valid");
         Load::start(vec![Reader::Larder(client)], RATE, Choice::Among(KEYS))
     }
 
