@@ -166,7 +166,7 @@ fn wanted(args: &Args, tier: Tier) -> bool {
 
 /// Test programs that run alone: their members hold leases of two seconds, the shortest that etcd grants,
 /// and a process that gets no processor for so long loses them.
-const ALONE: [&str; 1] = ["node/tests/cluster.rs"];
+const ALONE: [&str; 2] = ["node/tests/cluster.rs", "node/tests/faults.rs"];
 
 /// Test programs that take ten seconds or more. They start first, so that none of them runs alone at the
 /// end.

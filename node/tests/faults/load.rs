@@ -1,0 +1,223 @@
+//! A constant rate of reads: an open loop, so a slow answer delays no other read, and its time
+//! counts from when the read was due.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use larder_client::Client;
+use larder_proto::v1::cache_client::CacheClient;
+use larder_proto::v1::{GetRequest, Source};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tonic::Request;
+use tonic::transport::Channel;
+
+use super::rig::GROUP;
+
+/// Deadline of a stock client's read.
+const STOCK_DEADLINE: Duration = Duration::from_secs(1);
+/// The default of Larder's own client.
+const LARDER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The client that reads.
+#[derive(Clone)]
+pub(super) enum Reader {
+    /// tonic's generated client, connected to one member.
+    Stock(CacheClient<Channel>),
+    /// Larder's own, which knows the ring.
+    Larder(Client),
+}
+
+/// Which keys are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Choice {
+    /// One of so many, in a fixed pseudo-random order.
+    Among(u32),
+    /// Each key once, numbered from here.
+    NewFrom(u32),
+}
+
+/// One read.
+#[derive(Debug, Clone)]
+pub(super) struct Read {
+    pub(super) due: Instant,
+    pub(super) took: Duration,
+    deadline: Duration,
+    pub(super) key: u32,
+    /// Where the answer came from, or the error.
+    pub(super) result: Result<Source, String>,
+}
+
+/// Reads in progress.
+pub(super) struct Load {
+    reads: Arc<Mutex<Vec<Read>>>,
+    pending: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+/// Reads of one window of time.
+pub(super) struct Window(Vec<Read>);
+
+impl Load {
+    /// Reads `per_second` keys until it is stopped, with the readers in turn.
+    pub(super) fn start(readers: Vec<Reader>, per_second: u32, keys: Choice) -> Self {
+        let reads: Arc<Mutex<Vec<Read>>> = Arc::default();
+        let pending: Arc<AtomicU32> = Arc::default();
+        let (results, outstanding) = (Arc::clone(&reads), Arc::clone(&pending));
+        let task = tokio::spawn(async move {
+            let begin = Instant::now();
+            for n in 0_u32.. {
+                let due = begin + Duration::from_secs(1) * n / per_second;
+                tokio::time::sleep_until(due.into()).await;
+                let reader = readers[n as usize % readers.len()].clone();
+                outstanding.fetch_add(1, Ordering::SeqCst);
+                let (results, outstanding) = (Arc::clone(&results), Arc::clone(&outstanding));
+                tokio::spawn(async move {
+                    let key = keys.nth(n);
+                    let (deadline, result) = (reader.deadline(), reader.read(key).await);
+                    let took = due.elapsed();
+                    results.lock().push(Read { due, took, deadline, key, result });
+                    outstanding.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { reads, pending, task }
+    }
+
+    /// Stops, waits for the last answers, and returns every read.
+    pub(super) async fn stop(self) -> Window {
+        self.task.abort();
+        let end = Instant::now() + LARDER_DEADLINE + STOCK_DEADLINE;
+        while self.pending.load(Ordering::SeqCst) > 0 {
+            assert!(Instant::now() < end, "a read hangs past its deadline");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Window(std::mem::take(&mut *self.reads.lock()))
+    }
+
+    /// The reads that have ended and were due in a window.
+    pub(super) fn between(&self, from: Instant, to: Instant) -> Window {
+        let reads = self.reads.lock();
+        Window(reads.iter().filter(|read| read.due >= from && read.due < to).cloned().collect())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Choice {
+    fn nth(self, n: u32) -> u32 {
+        match self {
+            // Knuth's multiplicative hash spreads consecutive numbers.
+            Self::Among(keys) => (n.wrapping_mul(2_654_435_761) >> 8) % keys,
+            Self::NewFrom(first) => first + n,
+        }
+    }
+}
+
+impl Reader {
+    fn deadline(&self) -> Duration {
+        match self {
+            Self::Stock(_) => STOCK_DEADLINE,
+            Self::Larder(_) => LARDER_DEADLINE,
+        }
+    }
+
+    async fn read(&self, key: u32) -> Result<Source, String> {
+        match self {
+            Self::Stock(client) => {
+                let mut request =
+                    Request::new(GetRequest { group: GROUP.into(), key: name(key), explain: true });
+                request.set_timeout(STOCK_DEADLINE);
+                let mut client = client.clone();
+                let answer = client
+                    .get(request)
+                    .await
+                    .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
+                Ok(answer.into_inner().explanation.expect("requested").source())
+            }
+            Self::Larder(client) => {
+                let answer = client.explain(GROUP, name(key)).await;
+                let answer = answer.map_err(|error| error.to_string())?;
+                Ok(answer.explanation().expect("requested").source())
+            }
+        }
+    }
+}
+
+impl Window {
+    pub(super) fn between(&self, from: Instant, to: Instant) -> Self {
+        let within = |read: &&Read| read.due >= from && read.due < to;
+        Self(self.0.iter().filter(within).cloned().collect())
+    }
+
+    /// The reads of some keys.
+    pub(super) fn of(&self, wanted: impl Fn(u32) -> bool) -> Self {
+        Self(self.0.iter().filter(|read| wanted(read.key)).cloned().collect())
+    }
+
+    pub(super) fn reads(&self) -> &[Read] {
+        &self.0
+    }
+
+    pub(super) fn failures(&self) -> impl Iterator<Item = &Read> {
+        self.0.iter().filter(|read| read.result.is_err())
+    }
+
+    /// Reads that ended after their deadline.
+    pub(super) fn late(&self) -> usize {
+        self.0.iter().filter(|read| read.took > read.deadline).count()
+    }
+
+    /// Share of the answers that needed no load.
+    pub(super) fn hit_ratio(&self) -> f64 {
+        let answers = self.0.iter().filter_map(|read| read.result.as_ref().ok());
+        let loads = answers.clone().filter(|source| **source == Source::Loaded).count();
+        1.0 - ratio(loads, answers.count())
+    }
+
+    /// The time within which a share of the reads ended.
+    pub(super) fn quantile(&self, share: f64) -> Duration {
+        let mut times: Vec<Duration> = self.0.iter().map(|read| read.took).collect();
+        times.sort_unstable();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
+        let index = (times.len() as f64 * share) as usize;
+        times.get(index).or(times.last()).copied().unwrap_or_default()
+    }
+
+    /// Rate, failures and latencies of each second, for a test that fails.
+    pub(super) fn by_second(&self) -> String {
+        let Some(begin) = self.0.iter().map(|read| read.due).min() else { return String::new() };
+        let end = self.0.iter().map(|read| read.due).max().expect("not empty");
+        let mut lines = String::from("second  reads  failed  p50 ms  p99 ms  slowest ms\n");
+        for second in 0..=(end - begin).as_secs() {
+            let from = begin + Duration::from_secs(second);
+            let window = self.between(from, from + Duration::from_secs(1));
+            let ms = |share| window.quantile(share).as_secs_f64() * 1e3;
+            lines += &format!(
+                "{second:6} {:6} {:7} {:7.1} {:7.1} {:11.1}\n",
+                window.0.len(),
+                window.failures().count(),
+                ms(0.5),
+                ms(0.99),
+                ms(1.0)
+            );
+        }
+        lines
+    }
+}
+
+pub(super) fn name(key: u32) -> Bytes {
+    format!("key-{key}").into()
+}
+
+/// `part` of `whole`, which may be zero.
+#[expect(clippy::cast_precision_loss, reason = "counts of reads")]
+fn ratio(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

@@ -1,0 +1,155 @@
+//! R3 and R6: a member that stops answering while others serve.
+
+use std::time::{Duration, Instant};
+
+use super::figures::{ms, record, seconds};
+use super::load::Window;
+use super::rig::{BASE, Rig, SHORT_LEASE, Setup, assert_no_failures, until};
+use super::watch::metric;
+
+/// By then reads of a dead member's keys are as fast as before.
+const BYPASSED: Duration = Duration::from_secs(2);
+/// Reads may fail for so long after a member was killed.
+const ERRORS_END: Duration = Duration::from_millis(500);
+/// Members that clients stay connected to.
+const OTHERS: [usize; 2] = [0, 1];
+/// The member that fails.
+const VICTIM: usize = 2;
+
+fn is_owned(rig: &Rig, key: u32) -> bool {
+    rig.owners[key as usize] == rig.members[VICTIM].name
+}
+
+/// p99 of reads of the victim's keys before the fault and once it is bypassed, and of other keys
+/// at that later time.
+struct Change {
+    base: Duration,
+    later: Duration,
+    control: Duration,
+}
+
+impl Change {
+    fn of(rig: &Rig, reads: &Window, fault: Instant, bypassed: Instant, end: Instant) -> Self {
+        let own = reads.of(|key| is_owned(rig, key));
+        let others = reads.of(|key| !is_owned(rig, key));
+        Self {
+            base: own.between(fault - 2 * BASE, fault).quantile(0.99),
+            later: own.between(bypassed, end).quantile(0.99),
+            control: others.between(bypassed, end).quantile(0.99),
+        }
+    }
+
+    /// "At its base" within what a few seconds of reads can show: twice as slow, or slower by the
+    /// ticks of timers and a batch. Anything else that runs on the machine delays the control too.
+    fn is_at_base(&self) -> bool {
+        let base = self.base.max(self.control);
+        self.later <= (2 * base).max(base + Duration::from_millis(5))
+    }
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [base, later, control] = [self.base, self.later, self.control].map(ms);
+        write!(f, "{base} before, {later} bypassed (other keys {control})")
+    }
+}
+
+/// Batches that the member answered to the others.
+async fn answers_of_victim(rig: &Rig) -> f64 {
+    let name = &rig.members[VICTIM].name;
+    let series = format!("larder_peer_requests_total{{code=\"ok\",peer=\"{name}\"}} ");
+    let mut answers = 0.0;
+    for member in OTHERS {
+        answers += metric(rig.members[member].admin, &series).await.expect("metrics");
+    }
+    answers
+}
+
+/// R3.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_member_with_a_live_lease_is_bypassed_and_used_again_when_it_resumes() {
+    let setup = Setup { lease_ttl: Duration::from_secs(60), alone: true, ..Setup::default() };
+    let Some(rig) = Rig::start(setup).await else { return };
+    let (stock, larder) = (rig.load_on(&OTHERS), rig.load_by_larder_client());
+    tokio::time::sleep(2 * BASE).await;
+
+    let frozen = Instant::now();
+    rig.members[VICTIM].freeze();
+    tokio::time::sleep(2 * BYPASSED).await;
+    let thawed = Instant::now();
+    let before = answers_of_victim(&rig).await;
+    rig.members[VICTIM].thaw();
+    let again = || async { answers_of_victim(&rig).await > before };
+    until(Duration::from_secs(5), "the member is used again", again).await;
+    let used = thawed.elapsed();
+
+    let (stock, larder) = (stock.stop().await, larder.stop().await);
+    let probes = rig.check_probes();
+    let change = Change::of(&rig, &stock, frozen, frozen + BYPASSED, thawed);
+    let larder_change = Change::of(&rig, &larder, frozen, frozen + BYPASSED, thawed);
+    let slowest = stock.between(frozen, thawed).quantile(1.0);
+    record(
+        "R3",
+        "1 of 3 members stopped for 4 s",
+        &[
+            ("reads", (stock.reads().len() + larder.reads().len()).to_string()),
+            ("failed", (stock.failures().count() + larder.failures().count()).to_string()),
+            ("past deadline", (stock.late() + larder.late()).to_string()),
+            ("p99 of its keys", change.to_string()),
+            ("Rust client's p99", larder_change.to_string()),
+            ("slowest", ms(slowest)),
+            ("used again after", seconds(used)),
+            ("probes", format!("0 of {probes} failed")),
+        ],
+    );
+    assert_no_failures(&stock);
+    assert_no_failures(&larder);
+    assert_eq!((stock.late(), larder.late()), (0, 0), "reads past their deadline");
+    assert!(change.is_at_base(), "p99 {change}\n{}", stock.by_second());
+    assert!(larder_change.is_at_base(), "p99 {larder_change}\n{}", larder.by_second());
+}
+
+/// R6, as far as processes on one machine show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_end_within_half_a_second_after_a_member_was_killed() {
+    let setup = Setup { alone: true, ..Setup::default() };
+    let Some(mut rig) = Rig::start(setup).await else { return };
+    let (stock, larder) = (rig.load_on(&OTHERS), rig.load_by_larder_client());
+    tokio::time::sleep(2 * BASE).await;
+
+    let killed = Instant::now();
+    rig.members[VICTIM].kill();
+    let ring_without = || async {
+        OTHERS.iter().all(|member| {
+            rig.members[*member].watch.last().is_some_and(|sample| sample.ring_members == 2)
+        })
+    };
+    // etcd looks for expired leases twice a second.
+    let limit = SHORT_LEASE + Duration::from_secs(1);
+    until(limit, "the killed member leaves the ring", ring_without).await;
+    let left = killed.elapsed();
+    tokio::time::sleep(BASE).await;
+
+    let (stock, larder) = (stock.stop().await, larder.stop().await);
+    let probes = rig.check_probes();
+    let last_error = |reads: &Window| {
+        let ends = reads.failures().map(|read| (read.due + read.took).duration_since(killed));
+        ends.max().unwrap_or_default()
+    };
+    let (last_stock, last_larder) = (last_error(&stock), last_error(&larder));
+    let change = Change::of(&rig, &stock, killed, killed + ERRORS_END, killed + left);
+    record(
+        "R6",
+        "1 of 3 members killed",
+        &[
+            ("reads", (stock.reads().len() + larder.reads().len()).to_string()),
+            ("failed", (stock.failures().count() + larder.failures().count()).to_string()),
+            ("last error after", format!("{}, Rust client {}", ms(last_stock), ms(last_larder))),
+            ("p99 of its keys", change.to_string()),
+            ("out of the ring after", seconds(left)),
+            ("probes", format!("0 of {probes} failed")),
+        ],
+    );
+    assert!(last_stock <= ERRORS_END, "{}", stock.by_second());
+    assert!(last_larder <= ERRORS_END, "{}", larder.by_second());
+}

@@ -1,0 +1,200 @@
+//! R4: etcd is away, wrong, or loses its leader. Reads never depend on it.
+
+use std::time::{Duration, Instant};
+
+use super::figures::{note, record, seconds};
+use super::load::{Load, Window};
+use super::member::Member;
+use super::proxy::Proxy;
+use super::rig::{BASE, Rig, SHORT_LEASE, Setup, assert_no_failures, long};
+
+/// How often a watch checks that its registry is alive.
+const HEARTBEAT: Duration = Duration::from_millis(SHORT_LEASE.as_millis() as u64 / 3);
+const NOTICE_LIMIT: Duration = Duration::from_millis(2 * HEARTBEAT.as_millis() as u64);
+const CONVERGE_LIMIT: Duration = Duration::from_secs(SHORT_LEASE.as_secs() + 2);
+
+/// What happens to all of etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outage {
+    /// SIGKILL, and a start with the same data.
+    Killed,
+    /// SIGSTOP, and SIGCONT.
+    Frozen,
+    /// Connections stay open and pass no bytes, so the leases expire unseen.
+    BlackHoled,
+    /// Members are cut off, and what they missed is compacted.
+    Compacted,
+}
+
+/// Longer than a lease, or ten minutes.
+fn away() -> Duration {
+    if long() { Duration::from_secs(600) } else { SHORT_LEASE + BASE }
+}
+
+fn leader_kills() -> u32 {
+    if long() { 20 } else { 2 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_continue_while_etcd_is_killed() {
+    outage(Outage::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_continue_while_etcd_is_frozen() {
+    outage(Outage::Frozen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_continue_while_etcd_is_black_holed() {
+    outage(Outage::BlackHoled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_continue_when_etcd_compacts_what_members_missed() {
+    outage(Outage::Compacted).await;
+}
+
+impl Outage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "etcd killed",
+            Self::Frozen => "etcd stopped",
+            Self::BlackHoled => "etcd black-holed",
+            Self::Compacted => "etcd cut off and compacted",
+        }
+    }
+
+    fn begin(self, rig: &mut Rig) {
+        match self {
+            Self::Killed => rig.etcd.kill_all(),
+            Self::Frozen => rig.etcd.freeze_all(),
+            Self::BlackHoled => proxies(rig).for_each(Proxy::freeze),
+            Self::Compacted => proxies(rig).for_each(Proxy::cut),
+        }
+    }
+
+    /// Returns once etcd serves again.
+    async fn end(self, rig: &mut Rig) {
+        match self {
+            Self::Killed => rig.etcd.restart_killed(),
+            Self::Frozen => rig.etcd.thaw_all(),
+            Self::BlackHoled => proxies(rig).for_each(Proxy::restore),
+            Self::Compacted => {
+                let mut client = rig.etcd.client().await;
+                let put = client.put("elsewhere", "x", None).await.expect("etcd runs");
+                let revision = put.header().expect("a header").revision();
+                client.compact(revision, None).await.expect("etcd runs");
+                proxies(rig).for_each(Proxy::restore);
+            }
+        }
+        rig.etcd.serving().await;
+    }
+}
+
+async fn outage(fault: Outage) {
+    let Some(mut rig) = Rig::start(Setup::default()).await else { return };
+    let (loads, load) = (rig.origin.loads(), rig.load_on_all());
+    tokio::time::sleep(BASE).await;
+
+    let began = Instant::now();
+    fault.begin(&mut rig);
+    wait(away(), &load, fault.name()).await;
+    let noticed = rig.members.iter().map(|member| noticed(member, began)).max();
+    let noticed = noticed.expect("three members");
+    fault.end(&mut rig).await;
+    let converged = rig.converged(2 * CONVERGE_LIMIT).await;
+    tokio::time::sleep(BASE).await;
+
+    let reads = load.stop().await;
+    let figures = [
+        ("away", seconds(away())),
+        ("noticed after", seconds(noticed)),
+        ("converged after", seconds(converged)),
+    ];
+    conclude(&rig, fault.name(), &reads, began, loads, &figures);
+    assert!(noticed <= NOTICE_LIMIT, "noticed after {noticed:?}");
+    assert!(converged <= CONVERGE_LIMIT, "converged after {converged:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_continue_while_etcd_loses_its_leader_again_and_again() {
+    let Some(mut rig) = Rig::start(Setup::default()).await else { return };
+    let (loads, load) = (rig.origin.loads(), rig.load_on_all());
+    tokio::time::sleep(BASE).await;
+
+    let began = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for kill in 0..leader_kills() {
+        let leader = rig.etcd.leader().await;
+        rig.etcd.kill(leader);
+        rig.etcd.leader().await;
+        let converged = rig.converged(2 * CONVERGE_LIMIT).await;
+        slowest = slowest.max(converged);
+        rig.etcd.restart_killed();
+        rig.etcd.serving().await;
+        if long() {
+            note(&format!("leader {} of {} killed\n", kill + 1, leader_kills()));
+        }
+    }
+    rig.converged(CONVERGE_LIMIT).await;
+
+    let reads = load.stop().await;
+    let figures = [
+        ("kills", leader_kills().to_string()),
+        ("converged after each election within", seconds(slowest)),
+    ];
+    conclude(&rig, "etcd's leader killed", &reads, began, loads, &figures);
+    assert!(slowest <= CONVERGE_LIMIT, "converged after {slowest:?}");
+}
+
+fn proxies(rig: &Rig) -> impl Iterator<Item = &Proxy> {
+    rig.members.iter().flat_map(|member| &member.proxies)
+}
+
+/// How long a member's metric showed a connection: the start of the last scrape that did.
+fn noticed(member: &Member, since: Instant) -> Duration {
+    let samples = member.watch.samples_since(since);
+    assert!(samples.iter().any(|s| !s.connected), "{} notices the loss", member.name);
+    let connected = samples.iter().take_while(|sample| sample.connected).last();
+    connected.map_or(Duration::ZERO, |sample| sample.at - since)
+}
+
+/// Sleeps; a long wait prints its progress.
+async fn wait(time: Duration, load: &Load, what: &str) {
+    const STEP: Duration = Duration::from_secs(60);
+    let begin = Instant::now();
+    while let Some(left) = time.checked_sub(begin.elapsed()) {
+        tokio::time::sleep(left.min(STEP)).await;
+        if long() {
+            let reads = load.between(begin, Instant::now());
+            let failed = reads.failures().count();
+            let passed = begin.elapsed().as_secs();
+            note(&format!("{what}: {passed} s, {} reads, {failed} failed\n", reads.reads().len()));
+        }
+    }
+}
+
+/// Records the figures, and checks what every fault of the registry leaves alone.
+fn conclude(
+    rig: &Rig,
+    fault: &str,
+    reads: &Window,
+    began: Instant,
+    loads: usize,
+    figures: &[(&str, String)],
+) {
+    let (ring, extra) = (rig.smallest_ring(began), rig.origin.loads() - loads);
+    let probes = rig.check_probes();
+    let mut all = vec![
+        ("reads", reads.reads().len().to_string()),
+        ("failed", reads.failures().count().to_string()),
+        ("smallest ring", format!("{ring} of {}", rig.members.len())),
+        ("extra loads", extra.to_string()),
+    ];
+    all.extend(figures.iter().cloned());
+    all.push(("probes", format!("0 of {probes} failed")));
+    record("R4", fault, &all);
+    assert_no_failures(reads);
+    assert_eq!((ring, extra), (rig.members.len(), 0), "smallest ring, extra loads");
+}
