@@ -77,7 +77,7 @@ impl Default for Setup {
                 stale_if_error_ms: 0,
                 negative_ttl_ms: 0,
             },
-            origin_limits: OriginLimits { concurrency: 32, timeout_ms: 500 },
+            origin_limits: OriginLimits::new(32, 500),
         }
     }
 }
