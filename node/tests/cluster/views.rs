@@ -76,13 +76,14 @@ impl Cluster {
 
     /// Deregisters a member of another registry as its own drain would.
     pub(crate) async fn remove_member(&self, name: &str) {
-        let key = self.keys.member(name);
-        let found = self.etcd().await.get(key.as_str(), None).await.expect("read");
+        let (key, mut etcd) = (self.keys.member(name), self.etcd().await);
+        let found = etcd.get(key.as_str(), None).await.expect("read");
         let value = found.kvs().first().expect("registered").value();
         let mut registration: Registration = serde_json::from_slice(value).expect("data");
         registration.op = LEAVING;
-        self.put(key.clone(), serde_json::to_vec(&registration).expect("data")).await;
-        self.etcd().await.delete(key, None).await.expect("deleted");
+        let value = serde_json::to_vec(&registration).expect("data");
+        etcd.put(key.as_str(), value, None).await.expect("put");
+        etcd.delete(key, None).await.expect("deleted");
     }
 
     /// Writes to the registry until its revision is above that of `other`.
