@@ -1,4 +1,5 @@
-//! Members with registries of their own, so that a test decides what each of them sees.
+//! Clusters in which a test decides what each member sees of the others: members with registries of
+//! their own, and broken links.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use larder_proto::registry::{Metadata, Registration};
 use larder_proto::v1::RingRequest;
 use larder_proto::v1::admin_client::AdminClient;
 
+use super::links::Fault;
 use super::rig::{CAPACITY_BYTES, Cluster, Origin, eventually};
 
 /// Weight of a member in the ring: its memory in MiB.
@@ -98,5 +100,11 @@ impl Cluster {
     async fn ring_revision(&self, member: usize) -> u64 {
         let ring = AdminClient::new(self.channel(member)).ring(RingRequest {}).await;
         ring.expect("a ring").into_inner().revision
+    }
+
+    /// Breaks or mends the calls of one member to another. Each is a cluster and an index in it.
+    pub(crate) fn set_fault(&self, from: (&Self, usize), to: (&Self, usize), fault: Option<Fault>) {
+        let name = from.0.cache(from.1).member();
+        self.links.set(name, to.0.peer_address(to.1), fault);
     }
 }
