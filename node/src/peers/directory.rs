@@ -9,7 +9,8 @@ use larder_proto::registry::Registration;
 use larder_proto::v1::{LogPosition, SyncMember, SyncRequest, SyncResponse};
 use larder_runtime::tasks::Tasks;
 
-use super::context::{HealthListener, PeerContext, PeerDeps};
+use super::context::{HealthListener, PeerContext};
+use super::deps::PeerDeps;
 use super::journal::Applier;
 use super::log::Invalidation;
 use super::peer::Peer;
@@ -131,7 +132,6 @@ impl Peers {
             registrations.get(name).is_some_and(|now| unchanged_peer(&old, name, now).is_some())
         };
         context.ejections.lock().set_peers(others.clone().count(), kept);
-        context.set_ring_revision(revision);
         let peers = others
             .map(|(name, registration)| {
                 unchanged_peer(&old, name, registration).unwrap_or_else(|| {
@@ -149,6 +149,7 @@ impl Peers {
         metrics.revision.set(to_gauge(revision));
         let next = old.next(revision, placement, registrations.clone(), peers);
         view.store(Arc::new(next));
+        context.set_ring_revision(revision);
     }
 }
 

@@ -2,8 +2,9 @@
 //! other's.
 //!
 //! Positions are kept by name for as long as the process lives, whether or not the ring has the
-//! peer: a member that returns continues where it was. Start at [`Journal::append`] for the way
-//! out, and at [`Journal::receive`] for the way in.
+//! peer: a member that returns continues where it was. Start at [`Journal::append`], then
+//! [`Journal::request`] and [`Journal::finish`] for a sync that this member begins, and
+//! [`Journal::answer`] for one of another member.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -13,12 +14,12 @@ use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::context::PeerDeps;
+use super::deps::PeerDeps;
 use super::exchange::{Arrival, RemoteState, run_for_response};
 use super::log::{Invalidation, InvalidationLog, LogLimits};
 
-/// Members whose positions are kept. The one unheard of for longest is forgotten first; its next
-/// sync is a first contact.
+/// Members whose positions are kept. Beyond the limit the one that called longest ago is dropped;
+/// its next sync is a first contact.
 const MAX_REMOTES: usize = 1_024;
 /// A member that is not in the ring counts as present for this long after its last sync, ms: three
 /// of its intervals.
@@ -42,6 +43,7 @@ pub(super) struct Journal {
 }
 
 /// Another member, in the ring or not.
+#[derive(Default)]
 pub(super) struct Remote {
     inner: Mutex<RemoteInner>,
     /// Never decreases.
@@ -64,13 +66,13 @@ struct RemoteInner {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) confirmed: u64,
-    /// The log up to here was offered in vain.
+    /// The log up to here was offered to it without a response.
     pub(super) failed: u64,
 }
 
-/// The outcome of an exchange.
+/// The outcome of a sync that this member began.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Exchanged {
+pub(super) struct SyncOutcome {
     pub(super) confirmed: u64,
     pub(super) applied: u64,
     /// Neither end has anything left to send.
@@ -139,13 +141,8 @@ impl Journal {
 
     /// This member's message for the next sync with `remote`.
     pub(super) fn request(&self, remote: &Remote, ring_revision: u64) -> SyncState {
-        let mut state = self.state(ring_revision);
-        let inner = remote.inner.lock();
-        inner.exchange.fill(&mut state);
-        let log = self.log.lock();
-        state.log_end = Some(LogPosition { number: log.end(), ..self.log_end() });
-        state.run = inner.exchange.run_for_request(&log);
-        state
+        let exchange = &remote.inner.lock().exchange;
+        self.message(exchange, ring_revision, |log| exchange.run_for_request(log))
     }
 
     /// Applies what a response brought. `own_end` is the end of the log that the request named.
@@ -155,14 +152,14 @@ impl Journal {
         mut response: v1::SyncResponse,
         own_end: u64,
         began_ms: u64,
-    ) -> Exchanged {
+    ) -> SyncOutcome {
         let mut state = response.state.take().unwrap_or_default();
         let mut inner = remote.inner.lock();
         (inner.named, inner.named_revision) = (response.members, state.ring_revision);
         let before = inner.exchange.clone();
         self.receive(remote, &mut inner, &mut state, Arrival::Response { began_ms });
         let exchange = &inner.exchange;
-        Exchanged {
+        SyncOutcome {
             confirmed: exchange.confirmed(),
             applied: exchange.applied(),
             complete: exchange.is_complete(own_end),
@@ -178,12 +175,9 @@ impl Journal {
         inner.uid.clone_from(&request.uid);
         (inner.heard_ms, inner.revision) = (now_ms, request.ring_revision);
         self.receive(&remote, &mut inner, &mut request, Arrival::Request);
-        let mut state = self.state(ring_revision);
-        inner.exchange.fill(&mut state);
-        let log = self.log.lock();
-        state.log_end = Some(LogPosition { number: log.end(), ..self.log_end() });
-        state.run = run_for_response(&log, &request, self.incarnation, now_ms);
-        state
+        self.message(&inner.exchange, ring_revision, |log| {
+            run_for_response(log, &request, self.incarnation, now_ms)
+        })
     }
 
     /// `inner` stays locked while the run is applied: a concurrent exchange with the same peer must
@@ -208,18 +202,30 @@ impl Journal {
         });
     }
 
-    fn state(&self, ring_revision: u64) -> SyncState {
-        SyncState {
+    fn message(
+        &self,
+        exchange: &RemoteState,
+        ring_revision: u64,
+        run: impl FnOnce(&InvalidationLog) -> Option<v1::LogRun>,
+    ) -> SyncState {
+        let log = self.log.lock();
+        let log_end = LogPosition { incarnation: self.incarnation, number: log.end() };
+        let mut message = SyncState {
             member: self.member.to_string(),
             uid: self.uid.to_string(),
+            log_end: Some(log_end),
             uptime_ms: self.clock.now_ms(),
             ring_revision,
+            run: run(&log),
             ..SyncState::default()
-        }
+        };
+        exchange.fill(&mut message);
+        message
     }
 
-    /// Members that do not belong to this member's ring, `known`, as far as its peers report: those
-    /// of a newer ring than this member's `revision`, and those that call this member.
+    /// The number of members that this member's ring lacks. `known` are the names and uids in its
+    /// ring, at `revision`. Others are those in a peer's newer ring, and those with a newer ring
+    /// that call this member.
     pub(super) fn unknown_members(&self, known: &BTreeMap<&str, &str>, revision: u64) -> usize {
         let now_ms = self.clock.now_ms();
         let mut unknown = BTreeMap::new();
@@ -234,7 +240,7 @@ impl Journal {
             if inner.named_revision > revision {
                 inner.named.iter().for_each(|member| note(&member.name, &member.uid));
             }
-            let present = inner.heard_ms > 0 && now_ms - inner.heard_ms < PRESENCE_MS;
+            let present = inner.heard_ms > 0 && now_ms.saturating_sub(inner.heard_ms) < PRESENCE_MS;
             if present && inner.revision > revision {
                 note(name, &inner.uid);
             }
@@ -243,16 +249,10 @@ impl Journal {
     }
 }
 
-impl Default for Remote {
-    fn default() -> Self {
-        Self { inner: Mutex::default(), progress: watch::Sender::default() }
-    }
-}
-
 impl Remote {
     /// Takes the end of the peer's log from a call. True if this member is behind it.
-    pub(super) fn see(&self, position: &LogPosition) -> bool {
-        self.inner.lock().exchange.see(position)
+    pub(super) fn observe(&self, position: &LogPosition) -> bool {
+        self.inner.lock().exchange.observe(position)
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<Progress> {
@@ -263,7 +263,7 @@ impl Remote {
         self.progress.borrow().confirmed
     }
 
-    /// The log up to `end` was offered in vain.
+    /// A sync that offered the log up to `end` got no response.
     pub(super) fn record_failure(&self, end: u64) {
         self.progress.send_if_modified(|progress| {
             let grew = end > progress.failed;
