@@ -109,6 +109,7 @@ mod tests {
         stale_while_revalidate_ms: 200,
         stale_if_error_ms: 5_000,
         negative_ttl_ms: 100,
+        early_refresh_percent: 0,
     };
 
     fn present(stored_at_ms: u64, now_ms: u64) -> Verdict {

@@ -12,7 +12,7 @@
 //!    A forwarded request is never forwarded again. An owner that does not answer is bypassed, and
 //!    its stand-in answers or loads the key.
 //! 5. There is no usable entry: the request joins the key's *load* flight ([`flight`]). The leader
-//!    is a task of its own. It loads from the [`origin`] behind a bulkhead and stores the result,
+//!    is a task of its own. It loads from the [`origin`] behind a guard and stores the result,
 //!    unless an invalidation passed since the load started.
 //! 6. Each request waits until its own deadline. [`status`] maps an error to what the caller sees.
 //!

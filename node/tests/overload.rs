@@ -47,6 +47,7 @@ impl Member {
             stale_while_revalidate_ms: 0,
             stale_if_error_ms: 0,
             negative_ttl_ms: 0,
+            early_refresh_percent: 0,
         };
         let limits = OriginLimits::new(1, 8_000);
         let options = Options::default().group_with("students", loader, freshness, limits);

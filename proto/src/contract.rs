@@ -71,6 +71,15 @@ pub struct Freshness {
     /// TTL of "absent"; 0 means that absence is not cached.
     #[serde(default)]
     pub negative_ttl_ms: u64,
+    /// How early reads reload a value that is still fresh, in percent of the time of one load;
+    /// 0 means never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub early_refresh_percent: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(percent: &u32) -> bool {
+    *percent == 0
 }
 
 /// Limits on one member's use of the origin.
@@ -123,6 +132,7 @@ mod tests {
                 stale_while_revalidate_ms: 30_000,
                 stale_if_error_ms: 600_000,
                 negative_ttl_ms: 5_000,
+                early_refresh_percent: 0,
             },
             origin_limits: OriginLimits::new(32, 500),
             generation: 1,

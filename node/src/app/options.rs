@@ -32,6 +32,7 @@ impl Options {
             stale_while_revalidate_ms: 0,
             stale_if_error_ms: 0,
             negative_ttl_ms: 5_000,
+            early_refresh_percent: 0,
         };
         let limits = OriginLimits::new(32, 5_000);
         self.group_with(name, loader, freshness, limits)

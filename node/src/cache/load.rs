@@ -26,6 +26,8 @@ const STAND_IN_TTL_MS: u64 = 1_000;
 pub(super) enum StoreAs {
     /// In the main store, for the TTL of its group.
     Owned,
+    /// As [`StoreAs::Owned`], in place of an entry that is still fresh.
+    EarlyRefresh,
     /// Among the copies, for [`STAND_IN_TTL_MS`].
     StandIn,
 }
@@ -48,15 +50,17 @@ impl Cache {
     }
 
     /// Starts a load that no request waits for. If it is refused, the next read tries again.
-    pub(super) fn reload(&self, group: &Arc<Group>, key: &[u8]) {
-        _ = self.load(group, key, StoreAs::Owned);
+    pub(super) fn reload(&self, group: &Arc<Group>, key: &[u8], store_as: StoreAs) {
+        _ = self.load(group, key, store_as);
     }
 
     /// A fresh answer that another flight stored after the caller's miss.
     fn just_loaded(&self, group: &Group, key: &[u8], store_as: StoreAs) -> Option<Answer> {
         let now_ms = self.0.clock.now_ms();
-        if store_as == StoreAs::StandIn {
-            return group.peek_hot_copy(key, now_ms);
+        match store_as {
+            StoreAs::Owned => {}
+            StoreAs::EarlyRefresh => return None,
+            StoreAs::StandIn => return group.peek_hot_copy(key, now_ms),
         }
         let hit = group.main.peek(key, Tick::from_millis(now_ms))?;
         match group.judge(&hit, now_ms) {
@@ -81,7 +85,7 @@ impl Cache {
         let kind = if value == Value::Absent { Kind::Absent } else { Kind::Present };
         let full = freshness::life(&group.plan.freshness, kind, self.0.random.ratio(), now_ms);
         let (store, life) = match store_as {
-            StoreAs::Owned => (Some(&group.main), full),
+            StoreAs::Owned | StoreAs::EarlyRefresh => (Some(&group.main), full),
             StoreAs::StandIn => {
                 let end_ms = full.fresh_until_ms.min(now_ms + STAND_IN_TTL_MS);
                 (group.hot.as_ref(), Life { fresh_until_ms: end_ms, keep_until_ms: end_ms })
@@ -133,7 +137,7 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> 
     }
     let store = match (store_as, &group.hot) {
         (StoreAs::StandIn, Some(hot)) => hot,
-        (StoreAs::Owned, _) | (StoreAs::StandIn, None) => &group.main,
+        (StoreAs::Owned | StoreAs::EarlyRefresh, _) | (StoreAs::StandIn, None) => &group.main,
     };
     let fence = group.begin_load(store);
     group.metrics.load(LoadTarget::Origin);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_engine::Tick;
+use larder_engine::{Tick, reload_early};
 use larder_proto::v1::{Source, StaleReason};
 
 use super::answer::{Answer, stale_reason};
@@ -12,6 +12,7 @@ use super::load::StoreAs;
 use super::shared::Cache;
 use super::wait::{Caller, Lookup, Wait, counted_as};
 use crate::freshness::Verdict;
+use crate::origin::Health;
 
 impl Cache {
     /// Reads a key that this member owns, or that a peer takes it to own (`not_owner`).
@@ -33,6 +34,9 @@ impl Cache {
         if let Some(hit) = group.main.get(key, Tick::from_millis(now_ms)) {
             let verdict = group.judge(&hit, now_ms);
             if let Verdict::Fresh { remaining_ms } = verdict {
+                if self.is_reloaded_early(group, remaining_ms, now_ms) {
+                    self.reload(group, key, StoreAs::EarlyRefresh);
+                }
                 return done(Ok(group.fresh(hit, Source::Local, remaining_ms, now_ms)));
             }
             match (verdict, group.origin_failure(now_ms)) {
@@ -40,7 +44,7 @@ impl Cache {
                     return done(Ok(group.stale(hit, reason, now_ms)));
                 }
                 (Verdict::StaleAndReload, None) => {
-                    self.reload(group, key);
+                    self.reload(group, key, StoreAs::Owned);
                     return done(Ok(group.stale(hit, StaleReason::Revalidating, now_ms)));
                 }
                 (Verdict::StaleIfError, None) => stale_if_error = Some(hit),
@@ -54,6 +58,24 @@ impl Cache {
             (Err(error @ Error::Overloaded { .. }), None) => Err(error),
             (Err(error), None) => done(Err(error)),
         }
+    }
+
+    /// True if this read of a fresh entry reloads it, so that its readers do not all find it
+    /// expired at the same moment.
+    fn is_reloaded_early(&self, group: &Group, remaining_ms: u64, now_ms: u64) -> bool {
+        /// Load times before the end, at 100 percent, beyond which the probability is less than
+        /// one in a million. Spares the random number.
+        const WINDOW: u64 = 14;
+        let percent = group.plan.freshness.early_refresh_percent;
+        let Some(origin) = group.origin.as_ref().ok().filter(|_| percent > 0) else { return false };
+        let load_ms = origin.mean_load_ms().max(1);
+        if remaining_ms * 100 > load_ms.saturating_mul(WINDOW * u64::from(percent)) {
+            return false;
+        }
+        let (now, end) = (Tick::from_millis(now_ms), Tick::from_millis(now_ms + remaining_ms));
+        let beta = f64::from(percent) / 100.0;
+        origin.health(now_ms) == Health::Working
+            && reload_early(now, end, load_ms, beta, 1.0 - self.0.random.ratio())
     }
 
     /// Joins or starts the load of a key. The place comes first, so that a refused request starts

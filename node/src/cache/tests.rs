@@ -60,6 +60,7 @@ const FRESHNESS: Freshness = Freshness {
     stale_while_revalidate_ms: 500,
     stale_if_error_ms: 10_000,
     negative_ttl_ms: 300,
+    early_refresh_percent: 0,
 };
 
 fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
@@ -238,6 +239,32 @@ async fn a_key_that_the_origin_cannot_take_does_not_suspend_the_origin() {
         !rig.read("k").await.expect("an answer").is_stale(),
         "loaded again, not answered stale"
     );
+}
+
+/// Reads a key every 2 ms for 20 s. Returns the reads that did not get a fresh value at once.
+async fn late_reads(rig: &Rig) -> usize {
+    rig.text("k").await;
+    let began = Instant::now();
+    let mut late = 0;
+    while began.elapsed() < Duration::from_secs(20) {
+        match rig.cache.get("g", b"k", Caller::Application) {
+            Lookup::Done(Ok(answer)) if !answer.is_stale() => {}
+            _ => late += 1,
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+    late
+}
+
+#[tokio::test(start_paused = true)]
+async fn early_refresh_reloads_a_busy_key_before_its_ttl_ends() {
+    let rig = plain();
+    assert!(late_reads(&rig).await > 100, "each load lets reads find the entry expired");
+    let loads = rig.loads();
+    rig.apply_contract(Freshness { early_refresh_percent: 200, ..FRESHNESS });
+    assert_eq!(late_reads(&rig).await, 0);
+    let loads = rig.loads() - loads;
+    assert!((20..=30).contains(&loads), "{loads} loads in 20 lives of 1 s");
 }
 
 #[tokio::test(start_paused = true)]

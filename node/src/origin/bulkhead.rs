@@ -24,7 +24,7 @@ pub(super) struct Bulkhead {
     slots: Semaphore,
     concurrency: u32,
     limit: Duration,
-    /// Moving mean of a load's time, microseconds.
+    /// Moving mean of a load's time, microseconds; 0 until the first load has ended.
     mean_us: AtomicU64,
 }
 
@@ -53,8 +53,7 @@ impl Bulkhead {
             slots: Semaphore::new(slots),
             concurrency,
             limit,
-            // An estimate until the first load has ended.
-            mean_us: AtomicU64::new(micros(limit) / 8),
+            mean_us: AtomicU64::new(0),
         }
     }
 
@@ -71,9 +70,16 @@ impl Bulkhead {
         self.concurrency as usize - self.slots.available_permits()
     }
 
+    /// Mean time of the latest loads. An estimate until the first one has ended.
+    pub(super) fn mean(&self) -> Duration {
+        match self.mean_us.load(Ordering::Relaxed) {
+            0 => self.limit / 8,
+            mean_us => Duration::from_micros(mean_us),
+        }
+    }
+
     fn busy(&self) -> Busy {
-        let mean = Duration::from_micros(self.mean_us.load(Ordering::Relaxed));
-        let half = mean.saturating_mul(WAITING_PER_SLOT / 2);
+        let half = self.mean().saturating_mul(WAITING_PER_SLOT / 2);
         let (least, most) = RETRY_AFTER;
         Busy { concurrency: self.concurrency, retry_after: half.clamp(least, most) }
     }
@@ -81,8 +87,12 @@ impl Bulkhead {
     /// Updates the mean, with a weight of one eighth. Concurrent updates may get lost, which only
     /// makes the mean a little older.
     fn record(&self, time: Duration) {
-        let mean = self.mean_us.load(Ordering::Relaxed);
-        self.mean_us.store(mean - mean / 8 + micros(time) / 8, Ordering::Relaxed);
+        let time_us = micros(time).max(1);
+        let mean_us = match self.mean_us.load(Ordering::Relaxed) {
+            0 => time_us,
+            mean_us => (mean_us - mean_us / 8 + time_us / 8).max(1),
+        };
+        self.mean_us.store(mean_us, Ordering::Relaxed);
     }
 }
 

@@ -135,6 +135,12 @@ impl Guard {
         self.bulkhead.running()
     }
 
+    /// Mean time of the latest loads, ms.
+    #[must_use]
+    pub fn mean_load_ms(&self) -> u64 {
+        u64::try_from(self.bulkhead.mean().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn take_token(&self) -> Result<(), Arc<Error>> {
         let mut state = self.state.lock();
         let Some((rate, bucket)) = &mut state.bucket else { return Ok(()) };

@@ -381,6 +381,7 @@ impl Cluster {
                 stale_while_revalidate_ms: 0,
                 stale_if_error_ms: 0,
                 negative_ttl_ms: 0,
+                early_refresh_percent: 0,
             },
             origin_limits: OriginLimits::new(4, 1_000),
             generation: 1,

@@ -222,6 +222,12 @@ pub struct FreshnessSpec {
     #[serde(default = "defaults::negative_ttl_seconds")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub negative_ttl_seconds: i64,
+    /// How early a value that is read often is reloaded before its TTL ends, so that no read waits
+    /// for the load or is served a stale value. 100 reloads it, on average, the time of one load
+    /// early; 0 never. Unit: percent of the time of one load, 0 to 1000. Default: 0, never.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000))]
+    pub early_refresh_percent: i32,
 }
 
 impl Default for FreshnessSpec {
@@ -232,6 +238,7 @@ impl Default for FreshnessSpec {
             stale_while_revalidate_seconds: 0,
             stale_if_error_seconds: 0,
             negative_ttl_seconds: defaults::NEGATIVE_TTL_SECONDS,
+            early_refresh_percent: 0,
         }
     }
 }

@@ -61,6 +61,10 @@ fn freshness(spec: &FreshnessSpec) -> Result<Freshness, Error> {
         )?,
         stale_if_error_ms: at("spec.freshness.staleIfErrorSeconds", spec.stale_if_error_seconds)?,
         negative_ttl_ms: at("spec.freshness.negativeTtlSeconds", spec.negative_ttl_seconds)?,
+        early_refresh_percent: count(
+            "spec.freshness.earlyRefreshPercent",
+            spec.early_refresh_percent,
+        )?,
     })
 }
 

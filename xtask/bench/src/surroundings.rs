@@ -55,6 +55,7 @@ fn contract(url_template: String) -> GroupContract {
             stale_while_revalidate_ms: 0,
             stale_if_error_ms: 0,
             negative_ttl_ms: 0,
+            early_refresh_percent: 0,
         },
         origin_limits: OriginLimits::new(32, 5_000),
         generation: 1,
