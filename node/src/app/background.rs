@@ -3,7 +3,7 @@
 use std::io;
 use std::thread::{self, JoinHandle};
 
-use larder_runtime::tasks::Tasks;
+use larder_runtime::tasks::{Failure, Tasks};
 use tokio_util::sync::CancellationToken;
 
 /// The thread with its runtime. It stops on drop, without a grace time.
@@ -13,9 +13,10 @@ pub(super) struct Background {
 }
 
 impl Background {
-    pub(super) fn start() -> io::Result<(Self, Tasks)> {
+    pub(super) fn start(failure: &Failure) -> io::Result<(Self, Tasks)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (tasks, stop) = (Tasks::new(runtime.handle().clone()), CancellationToken::new());
+        let tasks = Tasks::new(runtime.handle().clone()).with_failure(failure.clone());
+        let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = thread::Builder::new()
             .name("larder-background".into())

@@ -8,6 +8,7 @@ use larder_runtime::clock::Clock;
 use larder_runtime::net;
 use larder_runtime::random::Random;
 use larder_runtime::ready::Ready;
+use larder_runtime::tasks::Failure;
 use prometheus::Registry;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -56,6 +57,7 @@ impl App {
             health: HealthReporter::new(),
             clock: Clock::start(),
             random: options.random.take().unwrap_or_else(Random::from_entropy),
+            failure: Failure::default(),
         };
         metrics::register_process(&core.metrics);
         Ok(Self { config, options, listeners, admin, core })
@@ -68,7 +70,8 @@ impl App {
     pub fn spawn(self) -> anyhow::Result<Running> {
         let Self { config, options, listeners, admin, core } = self;
         let addresses = addresses(&listeners, &admin)?;
-        let (background, tasks) = Background::start().context("cannot start a runtime")?;
+        let (background, tasks) =
+            Background::start(&core.failure).context("cannot start a runtime")?;
         let (registry, ready) = (core.metrics.clone(), core.ready.clone());
         larder_runtime::admin::serve(admin, registry, ready, &tasks).context("listen.admin")?;
         let parts = match &config.mode {
@@ -77,15 +80,17 @@ impl App {
             }
             Mode::Sidecar(settings) => sidecar::build(&config, settings, &core, listeners, &tasks)?,
         };
-        let workers =
-            Workers::start(parts.threads, &core.random).context("cannot start threads")?;
-        tasks.spawn("health", follow_readiness(core.ready.clone(), core.health));
+        let workers = Workers::start(parts.threads, &core.random, &core.failure)
+            .context("cannot start threads")?;
+        tasks.spawn_vital("health", follow_readiness(core.ready.clone(), core.health));
+        tasks.spawn("failure", close_after(core.failure.clone(), core.ready.clone()));
         Ok(Running {
             addresses,
             cache: parts.cache,
             membership: parts.membership,
             ready: core.ready,
             metrics: core.metrics,
+            failure: core.failure,
             tasks,
             workers,
             background,
@@ -105,14 +110,22 @@ fn addresses(listeners: &Listeners, admin: &TcpListener) -> io::Result<Addresses
     })
 }
 
+/// Turns readiness off after a failure, or when the node drains and closes it as well.
+async fn close_after(failure: Failure, ready: Ready) {
+    tokio::select! {
+        () = failure.wait() => ready.close("a vital task panicked"),
+        () = ready.closed() => {}
+    }
+}
+
 /// Keeps grpc.health.v1 equal to `/readyz`.
 async fn follow_readiness(ready: Ready, health: HealthReporter) {
     set_health(&health, ServingStatus::NotServing).await;
-    ready.wait_for(true).await;
-    set_health(&health, ServingStatus::Serving).await;
-    // Once ready, only closing turns readiness off, and that is final.
-    ready.wait_for(false).await;
-    set_health(&health, ServingStatus::NotServing).await;
+    if ready.opened().await {
+        set_health(&health, ServingStatus::Serving).await;
+        ready.closed().await;
+        set_health(&health, ServingStatus::NotServing).await;
+    }
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -71,7 +71,7 @@ pub(super) fn build(
     );
     let figures = cache.clone();
     EngineCollector::register(&core.metrics, move || figures.figures());
-    tasks.spawn("sweep", sweep(cache.clone(), tasks.clone()));
+    tasks.spawn_vital("sweep", sweep(cache.clone(), tasks.clone()));
     let membership = join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
     let threads = threads(&cache, core, listeners, ring_metrics);
     ModeParts { threads, cache: Some(cache), membership }
@@ -131,7 +131,7 @@ fn join(
         metrics: metrics.clone(),
         applied: None,
     };
-    tasks.spawn("follow", follower.run(gates, tasks.stopping().clone()));
+    tasks.spawn_vital("follow", follower.run(gates, tasks.stopping().clone()));
     Some(membership)
 }
 

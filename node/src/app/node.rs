@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
 use larder_runtime::ready::Ready;
+use larder_runtime::tasks::Failure;
 use prometheus::Registry;
 use tonic_health::server::HealthReporter;
 
@@ -19,6 +20,7 @@ pub(super) struct NodeCore {
     pub(super) health: HealthReporter,
     pub(super) clock: Clock,
     pub(super) random: Random,
+    pub(super) failure: Failure,
 }
 
 /// Bound listeners of the serving ports, one for each thread.
