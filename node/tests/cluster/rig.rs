@@ -180,7 +180,7 @@ impl Cluster {
         b.put_member("left", a_at).await;
         for cluster in [&a, &b] {
             let whole = || async { cluster.ring_of(0).await.len() == 2 };
-            eventually(Duration::from_secs(10), whole).await;
+            cluster.eventually(Duration::from_secs(10), whole).await;
         }
         (a, b)
     }
@@ -268,7 +268,7 @@ impl Cluster {
             self.ring_of(0).await.iter().any(|n| n == name)
                 && self.ring_of(1).await.iter().any(|n| n == name)
         };
-        eventually(Duration::from_secs(20), whole).await;
+        self.eventually(Duration::from_secs(20), whole).await;
         let ring = AdminClient::new(self.channel(0)).ring(RingRequest {}).await.expect("a ring");
         let members = ring.into_inner().members;
         let member = members.into_iter().find(|member| member.name == name).expect("there");
