@@ -1,9 +1,9 @@
 //! Background tasks: spawned with a name, cancelled together, joined at shutdown.
 //!
-//! A panic ends only its task. Where the process is useless without a task, the task is *vital*: its
-//! panic is a [`Failure`], after which the process drains and exits, so that it is started afresh.
-//! The task is not restarted in place: a panic may leave half-applied state behind, and a new
-//! process is the recovery that every other fault uses and tests.
+//! A panic ends only its task. Where the process is useless without a task, the task is *vital*:
+//! its panic is a [`Failure`], after which the process drains and exits, so that its supervisor
+//! starts a new one. The task is not restarted in place: a panic may leave half-applied state
+//! behind, and a new process is the recovery that every other fault uses and tests.
 
 use std::future::Future;
 use std::time::Duration;

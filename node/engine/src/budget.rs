@@ -2,10 +2,10 @@
 //! maximum. Idle capacity is lent, and a group that needs its share back gets it. Pure.
 //!
 //! A group under pressure (one that evicted for room since the last division) demands its maximum;
-//! any other demands what it holds plus some headroom, and no less than lets each of its shards hold
-//! an entry as large as those that it was given lately. The capacity above the minima is divided by
-//! water-filling (max-min fairness). A scanning group therefore ends at the same level as its
-//! neighbours and cannot push them below it.
+//! any other demands what it holds plus some headroom, or, if its share refused a large entry
+//! lately, at least a share in which each shard has room for one. The capacity above the minima is
+//! divided by water-filling (max-min fairness). A scanning group therefore ends at the same level
+//! as its neighbours and cannot push them below it.
 
 /// The demand of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

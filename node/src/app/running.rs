@@ -59,8 +59,8 @@ impl Running {
         &self.metrics
     }
 
-    /// Waits until a task panics without which the node cannot go on. It is then no longer ready, and
-    /// should be drained and started afresh.
+    /// Waits until a vital task panics. The node is then no longer ready, and should be drained and
+    /// started again.
     ///
     /// # Cancel safety
     /// Safe.

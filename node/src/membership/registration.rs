@@ -22,7 +22,7 @@
 //! 5. The registry is rebuilt empty, and an older pod whose container restarts appends its uid
 //!    first. The newer pod finds a succession without its own uid, and appends it.
 //! 6. The cluster is deleted, and with it its keys, while members still run. They register again
-//!    under their leases, but write no succession, which would stay for ever.
+//!    under their leases, but write no succession, which would never expire.
 
 use larder_backoff::Backoff;
 use larder_proto::registry::{Registration, Succession};
@@ -197,8 +197,8 @@ impl Registrar {
         tracing::error!(
             name = self.name,
             uid = self.registration.metadata.uid,
-            "superseded by a newer pod of this name, refusing requests from now on; delete this pod, \
-             or, outside Kubernetes, give each member its own name"
+            "superseded by a newer pod of this name, refusing requests from now on; delete this \
+             pod, or, outside Kubernetes, give each member its own name"
         );
         self.superseded.send_replace(true);
         self.registered.send_replace(false);
