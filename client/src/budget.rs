@@ -1,11 +1,11 @@
 //! Bounds retries to a share of the calls, so that a failing cluster does not get several times its
 //! usual load.
 //!
-//! A token bucket, as Finagle's `RetryBudget` and gRPC's retry throttling (gRFC A6): each call adds a
-//! part of a token, each retry takes a whole one, and a small rate is always allowed. A retry counts
-//! if a living member may have worked on the try before it. After a broken connection, or a refusal
-//! by a member that is starting or stopping, the next member is tried without a count: the load on
-//! the members that serve does not exceed the calls.
+//! A token bucket, as Finagle's `RetryBudget` and gRPC's retry throttling (gRFC A6): each call adds
+//! a part of a token, each retry takes a whole one, and a small rate is always allowed. A retry
+//! counts if a living member may have worked on the try before it. After a broken connection, or a
+//! refusal by a member that is starting or stopping, the next member is tried without a count: the
+//! load on the members that serve does not exceed the calls.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 

@@ -320,8 +320,8 @@ impl Dispatcher {
         Err(failed)
     }
 
-    /// The result of a try; `None` if the member does not answer a probe either. The caller ends the
-    /// wait at the deadline.
+    /// The result of a try; `None` if the member does not answer a probe either. The caller ends
+    /// the wait at the deadline.
     async fn while_member_answers<F: Future>(
         &self,
         member: &Arc<Member>,

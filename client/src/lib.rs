@@ -33,8 +33,8 @@
 //!
 //! Start at [`Client`]; `call.rs` has the rounds, `directory.rs` the members and the ring. Modules
 //! import in one direction: `builder` and `batch` use `client`, which uses `call` and `near`;
-//! `call` uses `budget` and `directory`, which uses `member` and `ring`; below are `network`, `status` and
-//! `error`.
+//! `call` uses `budget` and `directory`, which uses `member` and `ring`; below are `network`,
+//! `status` and `error`.
 
 mod answer;
 mod batch;

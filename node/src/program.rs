@@ -8,7 +8,7 @@ use clap::Parser;
 use larder_runtime::drain::Shutdown;
 use larder_runtime::{exit, log};
 
-use crate::app::{App, Options};
+use crate::app::{App, Options, Running};
 use crate::args::Args;
 use crate::config::{Config, Identity, Mode};
 
@@ -70,11 +70,20 @@ fn serve(config: Config) -> Result<bool, Failure> {
             admin = %addresses.admin,
             "started"
         );
-        shutdown.wait().await;
-        let clean = running.drain().await;
-        tracing::info!(clean, "stopped");
-        Ok(clean)
+        Ok(run_until(shutdown.wait(), running).await)
     })
+}
+
+/// Drains the node after `shutdown`, or after the node failed. True if it neither failed nor had to
+/// cut a request short.
+async fn run_until(shutdown: impl Future<Output = ()>, running: Running) -> bool {
+    let failed = tokio::select! {
+        () = shutdown => false,
+        () = running.failed() => true,
+    };
+    let clean = running.drain().await;
+    tracing::info!(failed, clean, "stopped");
+    clean && !failed
 }
 
 /// The first paragraph of clap's message, as one line.
@@ -92,6 +101,30 @@ fn refuse(problem: impl Display) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn alone() -> Running {
+        let app = App::build(Config::alone("demo", 1 << 20), Options::default());
+        app.expect("free ports").spawn().expect("threads")
+    }
+
+    #[tokio::test]
+    async fn the_panic_of_a_vital_task_ends_the_program_with_a_failure() {
+        let (running, ready) = (alone(), alone());
+        running.panic_in_background();
+        assert!(!run_until(std::future::pending(), running).await);
+        assert!(run_until(std::future::ready(()), ready).await, "a clean drain");
+    }
+
+    #[tokio::test]
+    async fn a_node_is_not_ready_after_the_panic_of_a_vital_task() {
+        let running = alone();
+        let ready = running.ready().clone();
+        assert!(ready.is_ready());
+        running.panic_in_background();
+        ready.closed().await;
+        assert_eq!(ready.waiting_for(), ["a vital task panicked"]);
+        running.drain().await;
+    }
 
     #[test]
     fn a_missing_flag_is_named_in_one_line() {

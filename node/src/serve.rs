@@ -21,6 +21,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use larder_runtime::random::Random;
+use larder_runtime::tasks::Failure;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -85,11 +86,16 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts one thread for each entry of `threads`, which lists its listeners.
+    /// Starts one thread for each entry of `threads`, which lists its listeners. The panic of a
+    /// thread is a `failure`.
     ///
     /// # Errors
     /// If the system cannot create a thread or a runtime.
-    pub(crate) fn start(threads: Vec<Vec<ListenerTask>>, random: &Random) -> io::Result<Self> {
+    pub(crate) fn start(
+        threads: Vec<Vec<ListenerTask>>,
+        random: &Random,
+        failure: &Failure,
+    ) -> io::Result<Self> {
         let (stopping, finished) = (CancellationToken::new(), CancellationToken::new());
         let mut workers = Self { threads: Vec::new(), stopping, finished };
         for (index, listeners) in threads.into_iter().enumerate() {
@@ -99,10 +105,12 @@ impl Workers {
                 stopping: workers.stopping.clone(),
                 random: random.clone(),
             };
-            let finished = workers.finished.clone();
+            let (finished, failure) = (workers.finished.clone(), failure.clone());
             let (done, is_done) = oneshot::channel();
             let thread =
                 thread::Builder::new().name(format!("larder-worker-{index}")).spawn(move || {
+                    // Its listeners are gone with it, and perhaps no other thread has any.
+                    let _vital = failure.vital("serving thread");
                     runtime.block_on(async {
                         tokio::select! {
                             () = serve(listeners, connections) => {}
@@ -273,5 +281,20 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection broke");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_panic_of_a_serving_thread_is_a_failure() {
+        let failure = Failure::default();
+        let listener: ListenerTask = Box::new(|_| Box::pin(async { panic!("planned") }));
+        let random = Random::seeded(1);
+        let workers = Workers::start(vec![vec![listener]], &random, &failure).expect("a thread");
+        timeout(Duration::from_secs(10), failure.wait()).await.expect("seen");
+        workers.stop(Duration::from_secs(1)).await;
     }
 }

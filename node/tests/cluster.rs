@@ -256,7 +256,7 @@ async fn reads_continue_when_a_member_crashes_and_the_ring_heals_after_its_lease
         assert!(loads <= 2, "{key}: {loads} loads");
     }
     let healed = || async { cluster.ring_of(0).await == ["shop-0", "shop-1"] };
-    eventually(Duration::from_secs(10), healed).await;
+    cluster.eventually(Duration::from_secs(10), healed).await;
     assert!(crashed.elapsed() < Duration::from_secs(8), "{:?}", crashed.elapsed());
     cluster.stop().await;
 }
@@ -282,7 +282,7 @@ async fn no_read_fails_while_a_member_drains() {
     assert!(drained, "in time");
     assert_eq!(load.await.expect("no panic"), Ok(()));
     let left = || async { cluster.ring_of(0).await == ["shop-0", "shop-1"] };
-    eventually(Duration::from_secs(1), left).await;
+    cluster.eventually(Duration::from_secs(1), left).await;
     cluster.stop().await;
 }
 
@@ -292,7 +292,7 @@ async fn reads_and_readiness_survive_the_loss_of_the_registry() {
     get(cluster.client(0), GROUP, "Tom").await.expect("a value");
     cluster.registry.faults().stall();
     let gone = || async { cluster.metric(0, "larder_registry_connected").await == Some(0.0) };
-    eventually(Duration::from_secs(10), gone).await;
+    cluster.eventually(Duration::from_secs(10), gone).await;
     for (member, key) in [(0, "Tom"), (1, "Jack"), (2, "Sam")] {
         get(cluster.client(member), GROUP, key).await.expect("reads continue");
         let (status, _) = http_get(cluster.addresses(member).admin, "/readyz").await;
@@ -300,7 +300,7 @@ async fn reads_and_readiness_survive_the_loss_of_the_registry() {
     }
     cluster.registry.faults().resume();
     let back = || async { cluster.metric(0, "larder_registry_connected").await == Some(1.0) };
-    eventually(Duration::from_secs(10), back).await;
+    cluster.eventually(Duration::from_secs(10), back).await;
     assert_eq!(cluster.ring_of(0).await.len(), 3);
     cluster.stop().await;
 }

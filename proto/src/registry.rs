@@ -1,8 +1,8 @@
 //! The values that a member stores in the registry: its registration under its lease, and the
 //! succession of its name without one.
 //!
-//! The form of a registration is the one that etcd's gRPC naming clients read (JSON with `Op`, `Addr`, `Metadata`;
-//! source: etcd `client/v3/naming/endpoints`, `internal.Update`).
+//! The form of a registration is the one that etcd's gRPC naming clients read (JSON with `Op`,
+//! `Addr`, `Metadata`; source: etcd `client/v3/naming/endpoints`, `internal.Update`).
 
 use serde::{Deserialize, Serialize};
 

@@ -91,16 +91,18 @@ impl Watchers {
         Some(PbWatchResponse { header, watch_id, canceled: true, ..Default::default() })
     }
 
-    /// Progress response on request: all events up to the header's revision were reported. Call it
-    /// only when no watcher is behind, that is after [`Watchers::advance`] returned no response.
-    pub(crate) fn progress(&self, store: &Store) -> PbWatchResponse {
+    /// The progress response on request, after every event up to its revision.
+    pub(crate) fn progress(&mut self, store: &Store) -> Vec<PbWatchResponse> {
+        let mut responses = self.catch_up(store);
         let header = header(store.revision());
-        PbWatchResponse { header, watch_id: NO_WATCHER, ..Default::default() }
+        responses.push(PbWatchResponse { header, watch_id: NO_WATCHER, ..Default::default() });
+        responses
     }
 
-    /// Periodic progress responses, for idle watchers that requested them.
+    /// Periodic progress responses, for idle watchers that requested them, after every event up to
+    /// their revision.
     pub(crate) fn periodic_progress(&mut self, store: &Store) -> Vec<PbWatchResponse> {
-        let mut responses = Vec::new();
+        let mut responses = self.catch_up(store);
         for (id, watcher) in &mut self.by_id {
             let was_busy = std::mem::take(&mut watcher.busy);
             if watcher.progress_notify && !was_busy {
@@ -134,6 +136,19 @@ impl Watchers {
             true
         });
         responses
+    }
+
+    /// Everything that was committed since the last wake-up. A progress response promises that the
+    /// events up to its revision were delivered, so clients discard any that come later.
+    fn catch_up(&mut self, store: &Store) -> Vec<PbWatchResponse> {
+        let mut responses = Vec::new();
+        loop {
+            let events = self.advance(store);
+            if events.is_empty() {
+                return responses;
+            }
+            responses.extend(events);
+        }
     }
 
     fn free_id(&mut self) -> i64 {
@@ -221,6 +236,20 @@ mod tests {
         put(&mut store, "b"); // 6
         assert_eq!(events(&watchers.advance(&store)), [(0, 5), (1, 5), (2, 6)]);
         assert_eq!(watchers.advance(&store), []);
+    }
+
+    #[test]
+    fn periodic_progress_never_precedes_an_event_of_its_revision() {
+        let mut store = Store::new(100);
+        let mut watchers = Watchers::default();
+        let request =
+            WatchRequest { key: "a".into(), progress_notify: true, ..WatchRequest::default() };
+        watchers.create(request, &store);
+        put(&mut store, "a"); // Committed, and not reported yet when the progress is due.
+        let responses = watchers.periodic_progress(&store);
+        let claimed = |r: &PbWatchResponse| r.header.as_ref().is_some_and(|h| h.revision == 2);
+        assert_eq!(events(&responses), [(0, 2)]);
+        assert!(responses.iter().all(|r| !r.events.is_empty() || !claimed(r)), "{responses:?}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn serve(
     };
     let router = router(metrics, ready);
     let stopping = tasks.stopping().clone();
-    tasks.spawn("admin", async move {
+    tasks.spawn_vital("admin", async move {
         let served = axum::serve(listener, router)
             .with_graceful_shutdown(async move { stopping.cancelled().await })
             .await;

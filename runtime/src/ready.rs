@@ -52,13 +52,26 @@ impl Ready {
         self.state.borrow().is_ready()
     }
 
-    /// Waits until [`Ready::is_ready`] returns `wanted`.
+    /// Waits until every gate is open, or returns false once [`Ready::close`] was called.
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn wait_for(&self, wanted: bool) {
+    pub async fn opened(&self) -> bool {
+        self.wait_for(|state| state.is_ready() || state.closed.is_some()).await;
+        self.is_ready()
+    }
+
+    /// Waits until [`Ready::close`] was called.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn closed(&self) {
+        self.wait_for(|state| state.closed.is_some()).await;
+    }
+
+    async fn wait_for(&self, holds: impl FnMut(&State) -> bool) {
         let mut states = self.state.subscribe();
-        let waited = states.wait_for(|state| state.is_ready() == wanted).await;
+        let waited = states.wait_for(holds).await;
         assert!(waited.is_ok(), "`self` holds the sender");
     }
 
@@ -105,10 +118,10 @@ mod tests {
     async fn a_change_of_readiness_can_be_awaited() {
         let ready = Ready::new();
         let gate = ready.gate("registered");
-        let (waiting, opening) = (ready.wait_for(true), async { gate.open() });
-        tokio::join!(waiting, opening);
-        ready.close("draining");
-        ready.wait_for(false).await;
+        let (opened, ()) = tokio::join!(ready.opened(), async { gate.open() });
+        assert!(opened);
+        let ((), ()) = tokio::join!(ready.closed(), async { ready.close("draining") });
+        assert!(!ready.opened().await, "it never opens again");
     }
 
     #[test]

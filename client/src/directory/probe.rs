@@ -69,8 +69,8 @@ impl Directory {
         let _ = timeout(limit, returns.changed()).await;
     }
 
-    /// Probes a member that has left a call without an answer. The receiver gets whether it answers;
-    /// calls to one member share a probe. Runs on when the receiver is dropped.
+    /// Probes a member that has left a call without an answer. The receiver gets whether it
+    /// answers; calls to one member share a probe. Continues when the receiver is dropped.
     pub(crate) fn check(self: &Arc<Self>, member: &Arc<Member>) -> Check {
         let mut last = member.check.lock();
         let is_running = |check: &&Check| check.has_changed().is_ok() && check.borrow().is_none();

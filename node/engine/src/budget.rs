@@ -2,9 +2,10 @@
 //! maximum. Idle capacity is lent, and a group that needs its share back gets it. Pure.
 //!
 //! A group under pressure (one that evicted for room since the last division) demands its maximum;
-//! any other demands what it holds plus some headroom. The capacity above the minima is divided by
-//! water-filling (max-min fairness). A scanning group therefore ends at the same level as its
-//! neighbours and cannot push them below it.
+//! any other demands what it holds plus some headroom, or, if its share refused a large entry
+//! lately, at least a share in which each shard has room for one. The capacity above the minima is
+//! divided by water-filling (max-min fairness). A scanning group therefore ends at the same level
+//! as its neighbours and cannot push them below it.
 
 /// The demand of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub(crate) struct Demand {
     pub(crate) max_bytes: u64,
     /// Bytes held now.
     pub(crate) bytes: u64,
+    /// Bytes with which every shard has room for one of the group's largest entries. A group that
+    /// demanded less would neither store such an entry nor ever evict for it.
+    pub(crate) entry_room_bytes: u64,
     /// True if the group evicted for room since the last division.
     pub(crate) pressing: bool,
 }
@@ -67,7 +71,8 @@ fn part_of(total: u64, part: u64, whole: u64) -> u64 {
 
 fn want(demand: &Demand) -> u64 {
     let grown = demand.bytes + demand.bytes / 8 + (64 << 10);
-    let want = if demand.pressing { demand.max_bytes } else { grown.min(demand.max_bytes) };
+    let wanted = grown.max(demand.entry_room_bytes);
+    let want = if demand.pressing { demand.max_bytes } else { wanted.min(demand.max_bytes) };
     want.max(demand.min_bytes)
 }
 
@@ -102,7 +107,13 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn demand(min: u64, max: u64, bytes: u64, pressing: bool) -> Demand {
-        Demand { min_bytes: min * MIB, max_bytes: max * MIB, bytes: bytes * MIB, pressing }
+        Demand {
+            min_bytes: min * MIB,
+            max_bytes: max * MIB,
+            bytes: bytes * MIB,
+            entry_room_bytes: 0,
+            pressing,
+        }
     }
 
     fn targets(capacity: u64, demands: &[Demand]) -> Vec<u64> {
@@ -124,6 +135,14 @@ mod tests {
     fn idle_capacity_is_lent_to_the_group_under_pressure() {
         let groups = [demand(0, 100, 10, false), demand(0, 100, 50, true)];
         assert_eq!(targets(100, &groups), [11, 88]);
+    }
+
+    #[test]
+    fn a_group_with_large_entries_demands_room_for_them_but_no_more_than_its_level() {
+        let large = |room| Demand { entry_room_bytes: room * MIB, ..demand(0, 100, 0, false) };
+        let holder = demand(0, 100, 100, true);
+        assert_eq!(targets(100, &[large(20), holder]), [20, 80]);
+        assert_eq!(targets(100, &[large(90), holder]), [50, 50]);
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub(crate) struct Inner {
     pub(crate) watch: Watch,
     /// True if the group evicted for room since the last division of the capacity.
     pressing: AtomicBool,
+    /// Room for one entry that each shard should have: some more than the largest entry since the
+    /// group's share last refused one. 0 if it never did; see [`Inner::refused_for_share`].
+    entry_room: AtomicU64,
     /// True while the group's limit is below its share of the capacity.
     owed: AtomicBool,
     graveyard: Arc<Graveyard>,
@@ -154,6 +157,7 @@ impl Group {
             });
         };
         let tags = (!new.tags.is_empty()).then(|| Places { places: new.tags.clone(), epoch });
+        let (weight, is_absent) = (u64::from(entry.weight), entry.is_absent());
         let watched = self.0.watch.samples(hash).then(|| Outline::of(&entry));
         let mut replaces = false;
         let (result, evicted) = self.0.change(unit, |shard, out| {
@@ -170,6 +174,11 @@ impl Group {
         }
         if evicted {
             self.0.evicted_for_room();
+        }
+        match result {
+            Ok(()) => self.0.stored(weight),
+            Err(Refused::TooLarge) => self.0.refused_for_share(weight, is_absent),
+            Err(_) => {}
         }
         // Each insert frees part of a cleared store, so growth cannot outpace reclamation.
         self.0.graveyard.bury(1);
@@ -318,6 +327,7 @@ impl Inner {
             watch: Watch::new(options.policy, core.options.curves),
             options: Mutex::new(options),
             pressing: AtomicBool::new(false),
+            entry_room: AtomicU64::new(0),
             owed: AtomicBool::new(false),
             graveyard: Arc::clone(&core.graveyard),
             core: Arc::downgrade(core),

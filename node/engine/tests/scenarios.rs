@@ -221,6 +221,66 @@ fn a_group_gets_lent_capacity_back_as_it_grows() {
     assert!(owner.bytes() > (2 << 20) * 95 / 100, "{}", owner.bytes());
 }
 
+/// Inserts `count` keys with values of `len` bytes, sweeping as a member does. Returns how many of
+/// the last half were refused, and how many of the last twenty are stored.
+fn insert_slowly(cache: &Cache, group: &Group, count: u32, new: &NewEntry) -> (usize, usize) {
+    let mut refused = 0;
+    for key in 0..count {
+        let result = group.insert(&key.to_be_bytes(), new, None, NOW);
+        refused += usize::from(key >= count / 2 && result.is_err());
+        // Several sweeps pass between two inserts.
+        for _ in 0..4 {
+            while cache.sweep(NOW, 1_000).more {}
+            assert!(cache.bytes() <= cache.capacity_bytes());
+        }
+    }
+    (refused, hits(group, count - 20..count))
+}
+
+#[test]
+fn a_group_stores_values_larger_than_the_share_that_a_full_neighbour_leaves() {
+    let cache = cache(16 << 20, 16);
+    let holder = cache.add_group("holder", GroupOptions::default()).unwrap();
+    fill(&holder, 0..200_000, 100);
+    assert!(holder.bytes() > (16 << 20) * 9 / 10);
+    // The share of an empty group is 64 KiB: 4 KiB in each shard.
+    let large = cache.add_group("large", GroupOptions::default()).unwrap();
+    assert_eq!(insert_slowly(&cache, &large, 60, &entry(20 << 10)), (0, 20));
+    large.clear();
+    fill(&holder, 0..200_000, 100);
+    assert_eq!(insert_slowly(&cache, &large, 60, &entry(20 << 10)), (0, 20));
+    assert!(holder.bytes() > (16 << 20) / 2, "{} left to the holder", holder.bytes());
+    cache.validate();
+}
+
+#[test]
+fn a_group_stores_absent_keys_longer_than_the_share_that_a_full_neighbour_leaves() {
+    let cache = cache(16 << 20, 16);
+    let holder = cache.add_group("holder", GroupOptions::default()).unwrap();
+    fill(&holder, 0..200_000, 100);
+    let absent = cache.add_group("absent", GroupOptions::default()).unwrap();
+    let new = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 1);
+    // 5 % of 4 KiB.
+    let key = [7; 1_000];
+    let stored = (0..10).filter(|_| {
+        while cache.sweep(NOW, 1_000).more {}
+        absent.insert(&key, &new, None, NOW).is_ok() && absent.get(&key, NOW).is_some()
+    });
+    assert!(stored.count() >= 7);
+}
+
+#[test]
+fn a_value_that_no_share_can_hold_takes_nothing_from_the_other_groups() {
+    let cache = cache(16 << 20, 16);
+    let holder = cache.add_group("holder", GroupOptions::default()).unwrap();
+    fill(&holder, 0..200_000, 100);
+    let before = holder.bytes();
+    let bounded = GroupOptions { max_bytes: Some(1 << 20), ..GroupOptions::default() };
+    let large = cache.add_group("large", bounded).unwrap();
+    assert_eq!(insert_slowly(&cache, &large, 40, &entry(100 << 10)), (20, 0));
+    assert!(holder.bytes() > before - (256 << 10), "{} of {before}", holder.bytes());
+}
+
 #[test]
 fn a_policy_parses_from_its_name_in_a_cache_group() {
     for &kind in PolicyKind::ALL {

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures::future::join_all;
-use larder_runtime::tasks::{Tasks, Unfinished};
+use larder_runtime::tasks::{Failure, Tasks, Unfinished};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +30,9 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Starts the runtimes, with `workers` threads for the peers.
-    pub(super) fn start(workers: usize) -> io::Result<(Self, BackgroundTasks)> {
+    /// Starts the runtimes, with `workers` threads for the peers. A panic of a vital task on any of
+    /// them is a `failure`.
+    pub(super) fn start(workers: usize, failure: &Failure) -> io::Result<(Self, BackgroundTasks)> {
         let mut background = Self { threads: Vec::new(), stop: CancellationToken::new() };
         let single = || Builder::new_current_thread().enable_all().build();
         let peers = Builder::new_multi_thread()
@@ -39,10 +40,13 @@ impl Background {
             .thread_name("larder-peers")
             .enable_all()
             .build()?;
+        let mut run = |name: &str, runtime: Runtime| -> io::Result<Tasks> {
+            Ok(background.run(name, runtime)?.with_failure(failure.clone()))
+        };
         let tasks = BackgroundTasks {
-            upkeep: background.run("larder-upkeep", single()?)?,
-            loads: background.run("larder-loads", single()?)?,
-            peers: background.run("larder-peers", peers)?,
+            upkeep: run("larder-upkeep", single()?)?,
+            loads: run("larder-loads", single()?)?,
+            peers: run("larder-peers", peers)?,
         };
         Ok((background, tasks))
     }

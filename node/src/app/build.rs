@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use anyhow::Context as _;
 use larder_runtime::net;
 use larder_runtime::ready::Ready;
+use larder_runtime::tasks::Failure;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -61,7 +62,7 @@ impl App {
         let Self { config, options, listeners, admin, core } = self;
         let addresses = addresses(&listeners, &admin)?;
         let (background, tasks) =
-            Background::start(config.workers()).context("cannot start a runtime")?;
+            Background::start(config.workers(), &core.failure).context("cannot start a runtime")?;
         let (registry, ready) = (core.metrics.clone(), core.ready.clone());
         larder_runtime::admin::serve(admin, registry, ready, &tasks.upkeep)
             .context("listen.admin")?;
@@ -74,15 +75,17 @@ impl App {
                 sidecar::build(&config, settings, &core, listeners, &tasks.peers)?
             }
         };
-        let workers =
-            Workers::start(parts.threads, &core.random).context("cannot start threads")?;
-        tasks.upkeep.spawn("health", follow_readiness(core.ready.clone(), core.health));
+        let workers = Workers::start(parts.threads, &core.random, &core.failure)
+            .context("cannot start threads")?;
+        tasks.upkeep.spawn_vital("health", follow_readiness(core.ready.clone(), core.health));
+        tasks.upkeep.spawn("failure", close_after(core.failure.clone(), core.ready.clone()));
         Ok(Running {
             addresses,
             cache: parts.cache,
             membership: parts.membership,
             ready: core.ready,
             metrics: core.metrics,
+            failure: core.failure,
             tasks,
             workers,
             background,
@@ -102,14 +105,22 @@ fn addresses(listeners: &Listeners, admin: &TcpListener) -> io::Result<Addresses
     })
 }
 
+/// Turns readiness off after a failure, or when the node drains and closes it as well.
+async fn close_after(failure: Failure, ready: Ready) {
+    tokio::select! {
+        () = failure.wait() => ready.close("a vital task panicked"),
+        () = ready.closed() => {}
+    }
+}
+
 /// Keeps grpc.health.v1 equal to `/readyz`.
 async fn follow_readiness(ready: Ready, health: HealthReporter) {
     set_health(&health, ServingStatus::NotServing).await;
-    ready.wait_for(true).await;
-    set_health(&health, ServingStatus::Serving).await;
-    // Once ready, only closing turns readiness off, and that is final.
-    ready.wait_for(false).await;
-    set_health(&health, ServingStatus::NotServing).await;
+    if ready.opened().await {
+        set_health(&health, ServingStatus::Serving).await;
+        ready.closed().await;
+        set_health(&health, ServingStatus::NotServing).await;
+    }
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

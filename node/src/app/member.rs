@@ -112,7 +112,7 @@ impl PortlessMember {
         );
         let figures = cache.clone();
         EngineCollector::register(&core.metrics, move || figures.figures());
-        tasks.upkeep.spawn("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
+        tasks.upkeep.spawn_vital("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
         let membership =
             join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
         let metrics = GrpcMetrics::register(&core.metrics);
@@ -189,7 +189,7 @@ fn join(
         metrics: metrics.clone(),
         applied: None,
     };
-    tasks.upkeep.spawn("follow", follower.run(gates, tasks.upkeep.stopping().clone()));
+    tasks.upkeep.spawn_vital("follow", follower.run(gates, tasks.upkeep.stopping().clone()));
     Some(membership)
 }
 

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
 use larder_runtime::ready::Ready;
+use larder_runtime::tasks::Failure;
 use prometheus::Registry;
 use tonic_health::server::HealthReporter;
 
@@ -20,6 +21,7 @@ pub(super) struct NodeCore {
     pub(super) health: HealthReporter,
     pub(super) clock: Clock,
     pub(super) random: Random,
+    pub(super) failure: Failure,
 }
 
 impl NodeCore {
@@ -31,6 +33,7 @@ impl NodeCore {
             health: HealthReporter::new(),
             clock: Clock::start(),
             random: options.random.take().unwrap_or_else(Random::from_entropy),
+            failure: Failure::default(),
         }
     }
 }

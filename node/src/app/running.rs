@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use larder_runtime::ready::Ready;
+use larder_runtime::tasks::Failure;
 use prometheus::Registry;
 use tokio::time::Instant;
 
@@ -26,6 +27,7 @@ pub struct Running {
     pub(super) membership: Option<Membership>,
     pub(super) ready: Ready,
     pub(super) metrics: Registry,
+    pub(super) failure: Failure,
     pub(super) tasks: BackgroundTasks,
     pub(super) workers: Workers,
     pub(super) background: Background,
@@ -55,6 +57,20 @@ impl Running {
     #[must_use]
     pub fn metrics(&self) -> &Registry {
         &self.metrics
+    }
+
+    /// Waits until a vital task panics. The node is then no longer ready, and should be drained and
+    /// started again.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn failed(&self) {
+        self.failure.wait().await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn panic_in_background(&self) {
+        self.tasks.upkeep.spawn_vital("planned", async { panic!("planned") });
     }
 
     /// Stops in order, within about the configured grace time. True if nothing was cut short.

@@ -44,7 +44,7 @@ pub(super) fn build(
         builder.build().context("mode.sidecar")?
     };
     let gate = core.ready.gate("members reached");
-    tasks.spawn("connect", open_once_reached(client.clone(), gate, tasks.clone()));
+    tasks.spawn_vital("connect", open_once_reached(client.clone(), gate, tasks.clone()));
 
     let metrics = GrpcMetrics::register(&core.metrics);
     let sidecar = Sidecar::new(client, timeout, config.limits.max_batch_keys);

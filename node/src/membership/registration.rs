@@ -19,9 +19,10 @@
 //! 4. A successor appends its uid after this member found itself the newest. The key was read
 //!    before the succession, so either the successor's registration fails this member's write, or
 //!    it overwrites it.
-//! 5. The registry is rebuilt empty. Each live member appends its uid again. An older pod whose
-//!    process knows that it is superseded does not; one whose container restarts just then may
-//!    come last, and keeps the name until Kubernetes deletes it.
+//! 5. The registry is rebuilt empty, and an older pod whose container restarts appends its uid
+//!    first. The newer pod finds a succession without its own uid, and appends it.
+//! 6. The cluster is deleted, and with it its keys, while members still run. They register again
+//!    under their leases, but write no succession, which would never expire.
 
 use larder_backoff::Backoff;
 use larder_proto::registry::{Registration, Succession};
@@ -168,12 +169,16 @@ impl Registrar {
         Err(Error::Contended)
     }
 
-    /// Appends this pod to the succession unless it is there. False if another pod follows it.
+    /// Appends this pod to the succession unless it is there. False if another pod follows it. A
+    /// missing succession is not written again: see races 5 and 6.
     async fn is_newest(&self, session: &dyn Session) -> Result<bool, Error> {
         let key = self.context.keys.succession(&self.name);
         let uid = &self.registration.metadata.uid;
         for _ in 0..CONTENTION_TRIES {
             let stored = session.get(&key).await?;
+            if stored.is_none() && self.written > 0 {
+                return Ok(true);
+            }
             let mut succession = stored.as_ref().map(parse).unwrap_or_default();
             if succession.contains(uid) {
                 return Ok(succession.newest() == Some(uid));
@@ -192,8 +197,8 @@ impl Registrar {
         tracing::error!(
             name = self.name,
             uid = self.registration.metadata.uid,
-            "superseded by a newer pod of this name, refusing requests from now on; delete this pod, \
-             or, outside Kubernetes, give each member its own name"
+            "superseded by a newer pod of this name, refusing requests from now on; delete this \
+             pod, or, outside Kubernetes, give each member its own name"
         );
         self.superseded.send_replace(true);
         self.registered.send_replace(false);

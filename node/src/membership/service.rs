@@ -124,14 +124,14 @@ pub fn start_with(
     );
     let follower = Follower::new(context, connected_sender);
     let stopping = tasks.stopping().clone();
-    tasks.spawn("membership-watch", async move {
+    tasks.spawn_vital("membership-watch", async move {
         tokio::select! {
             () = stopping.cancelled() => {}
             () = follower.run() => {}
         }
     });
     let stopping = tasks.stopping().clone();
-    let registrar = tasks.spawn("membership-registration", async move {
+    let registrar = tasks.spawn_vital("membership-registration", async move {
         tokio::select! {
             () = stopping.cancelled() => {}
             () = registrar.run() => {}

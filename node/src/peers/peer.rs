@@ -53,8 +53,8 @@ impl Peer {
         let _runtime = tasks.handle().enter();
         let (queue, pending) = mpsc::channel(QUEUE_LIMIT);
         let link = Arc::new(Link::new(name, address, context.clone()));
-        tasks.spawn("peer", batch::drive(pending, link.clone()));
-        tasks.spawn("sync", link.clone().keep_synced());
+        tasks.spawn_vital("peer", batch::drive(pending, link.clone()));
+        tasks.spawn_vital("sync", link.clone().keep_synced());
         Self { queue, link }
     }
 

@@ -61,6 +61,6 @@ async fn a_frozen_member_is_bypassed_and_drops_what_it_missed_when_it_resumes() 
     eventually(Duration::from_secs(10), dropped).await;
     assert_eq!(process.terminate().await, Some(0), "a clean drain");
     let left = || async { cluster.ring_of(0).await.len() == 2 };
-    eventually(Duration::from_secs(1), left).await;
+    cluster.eventually(Duration::from_secs(1), left).await;
     cluster.stop().await;
 }

@@ -33,7 +33,9 @@ async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
     let reader = tokio::spawn(read(client, stop.clone(), asked.clone()));
 
     cluster.add("shop-3", 8 << 20);
-    eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 4 }).await;
+    cluster
+        .eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 4 })
+        .await;
     // The client has the new ring only once it reads from the new member.
     let served = || async {
         let hits = cluster.metric(3, r#"larder_gets_total{group="students",result="hit_local"}"#);
@@ -41,7 +43,9 @@ async fn no_read_fails_or_waits_while_a_member_joins_and_leaves() {
     };
     eventually(Duration::from_secs(20), served).await;
     assert!(cluster.take(3).drain().await, "nothing is cut short");
-    eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 3 }).await;
+    cluster
+        .eventually(Duration::from_secs(10), || async { cluster.ring_of(0).await.len() == 3 })
+        .await;
     let leave = asked.load(Ordering::Relaxed);
     let more = || async { asked.load(Ordering::Relaxed) > leave + RATE / 2 };
     eventually(Duration::from_secs(10), more).await;

@@ -345,6 +345,23 @@ async fn a_pod_without_a_lease_is_still_older_than_its_successor(backend: Backen
     drop(crash);
 }
 
+/// After the registry lost the succession, the older pod is the first to write one.
+async fn a_newer_pod_keeps_its_name_when_the_succession_is_lost(mut backend: Backend) {
+    let second = join("shop-0", "second", backend.address());
+    is(&second.registered, true, "the second").await;
+    backend.rebuild().await;
+    let mut client = backend.client().await;
+    keys_become(&mut client, 1).await;
+    let succession = client.get(keys().succession("shop-0"), None).await.expect("up");
+    assert!(succession.kvs().is_empty(), "a key without a lease would outlive its cluster");
+
+    let restarted = join("shop-0", "first", backend.address());
+    is(&restarted.superseded, true, "superseded").await;
+    until(&second.views, "its own key", holds("second")).await;
+    is(&second.registered, true, "the second").await;
+    assert!(!*second.superseded.borrow());
+}
+
 /// A restarted container has the uid of its pod and takes over the registration of its predecessor
 /// at once.
 async fn a_restarted_container_registers_again(backend: Backend) {
@@ -408,6 +425,7 @@ scenarios! {
     a_dying_pod_never_removes_its_successor
     a_restarted_older_pod_never_takes_its_successors_key
     a_pod_without_a_lease_is_still_older_than_its_successor
+    a_newer_pod_keeps_its_name_when_the_succession_is_lost
     a_restarted_container_registers_again
     a_deleted_key_is_written_again
 }

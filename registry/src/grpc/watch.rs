@@ -86,20 +86,7 @@ fn handle(watchers: &mut Watchers, request: PbWatchRequest, store: &Store) -> Ve
         Some(PbWatchRequestUnion::CancelRequest(cancel)) => {
             watchers.cancel(cancel.watch_id, store).into_iter().collect()
         }
-        Some(PbWatchRequestUnion::ProgressRequest(_)) => {
-            // Deliver everything committed since the last wake-up before the progress response,
-            // whose header promises that all events up to its revision were delivered.
-            let mut responses = Vec::new();
-            loop {
-                let events = watchers.advance(store);
-                if events.is_empty() {
-                    break;
-                }
-                responses.extend(events);
-            }
-            responses.push(watchers.progress(store));
-            responses
-        }
+        Some(PbWatchRequestUnion::ProgressRequest(_)) => watchers.progress(store),
         None => Vec::new(),
     }
 }

@@ -24,17 +24,53 @@ impl Inner {
         }
     }
 
+    /// Demands room for an entry that the group's share refused. Without it, a group that holds
+    /// little next to a full one would refuse such entries for ever: a refusal evicts nothing.
+    pub(super) fn refused_for_share(&self, weight: u64, is_absent: bool) {
+        let percent = u64::from(self.options.lock().absent_percent.clamp(1, 100));
+        let wanted = if is_absent { weight * 100 / percent + 1 } else { weight };
+        if self.demand_entry_room(wanted)
+            && let Some(core) = self.core.upgrade()
+        {
+            core.relieve();
+        }
+    }
+
+    /// Keeps up the demand of a group while it stores entries that its share once refused.
+    pub(super) fn stored(&self, weight: u64) {
+        if self.entry_room.load(Ordering::Relaxed) > 0 {
+            self.demand_entry_room(weight);
+        }
+    }
+
+    /// Raises the room for one entry, with a margin that lasts through the decay between two large
+    /// entries. True if it rose.
+    fn demand_entry_room(&self, weight: u64) -> bool {
+        let room = weight + weight / 4;
+        self.entry_room.load(Ordering::Relaxed) < room
+            && self.entry_room.fetch_max(room, Ordering::Relaxed) < room
+    }
+
+    /// Ends the pressure, and lets the room for one entry decay: at four sweeps a second it halves
+    /// in three minutes.
     pub(crate) fn forget_pressure(&self) {
         self.pressing.store(false, Ordering::Relaxed);
+        let decay = |room: u64| (room > 0).then(|| room - room.div_ceil(1024));
+        _ = self.entry_room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, decay);
     }
 
     pub(crate) fn demand(&self, capacity_bytes: u64) -> Demand {
         let options = self.options.lock();
         let max_bytes = options.max_bytes.unwrap_or(capacity_bytes).min(capacity_bytes);
+        let entry_room = self.entry_room.load(Ordering::Relaxed).min(self.max_entry_bytes);
+        let entry_room_bytes = entry_room.saturating_mul(self.shards.len() as u64);
+        // An entry that no share can hold demands nothing.
+        let is_possible = entry_room_bytes <= max_bytes;
         Demand {
             min_bytes: options.min_bytes.min(max_bytes),
             max_bytes,
             bytes: self.bytes(),
+            entry_room_bytes: if is_possible { entry_room_bytes } else { 0 },
             pressing: self.pressing.load(Ordering::Relaxed),
         }
     }
