@@ -75,6 +75,8 @@ pub(crate) struct Judge(Mutex<Inner>);
 struct Inner {
     plan: Plan,
     keys: Vec<Vec<KeyState>>,
+    /// Group, beginning and end of each invalidation, ms.
+    invalidations: Vec<(usize, u64, Option<u64>)>,
     violations: Vec<Violation>,
     /// Faults in force.
     active: usize,
@@ -105,6 +107,7 @@ impl Judge {
             .map(|group| (0..group.keys).map(|_| KeyState::new(plan.members)).collect());
         Self(Mutex::new(Inner {
             keys: keys.collect(),
+            invalidations: Vec::new(),
             violations: Vec::new(),
             active: 0,
             disturbed_ms: None,

@@ -73,6 +73,7 @@ pub(crate) struct InvalidationTicket {
     keys: Vec<(Key, u64)>,
     /// Which members were registered at the beginning.
     registered: Vec<bool>,
+    number: usize,
 }
 
 impl KeyState {
@@ -170,7 +171,9 @@ impl Judge {
             state.invalidating += 1;
             (*key, state.latest())
         });
-        InvalidationTicket { by, keys: keys.collect(), registered }
+        let (keys, number): (Vec<_>, _) = (keys.collect(), inner.invalidations.len());
+        inner.invalidations.push((keys[0].0.group, now_ms, None));
+        InvalidationTicket { by, keys, registered, number }
     }
 
     /// `reached`: the members that confirmed and their total; `None` if there was no answer. A process that is not
@@ -183,6 +186,7 @@ impl Judge {
         now_ms: u64,
     ) {
         let mut inner = self.0.lock();
+        inner.invalidations[ticket.number].2 = Some(now_ms);
         let everywhere = reached.is_some_and(|(reached, total)| reached == total);
         if !everywhere {
             inner.figures.partial_invalidations += 1;

@@ -51,7 +51,15 @@ impl Judge {
             };
             let shortest_ms = life_ms * u64::from(100 - contract.jitter_percent) / 200;
             let fresh_until_ms = load.ended_ms.unwrap_or(0) + shortest_ms;
-            if now_ms + EPSILON_MS < fresh_until_ms {
+            // The engine may refuse a load's result when any key of its group was invalidated meanwhile: keys share
+            // slots of the fences.
+            let load_ended_ms = load.ended_ms.unwrap_or(now_ms);
+            let refused = inner.invalidations.iter().any(|(group, began_ms, ended_ms)| {
+                *group == key.group
+                    && *began_ms <= load_ended_ms
+                    && ended_ms.is_none_or(|ended_ms| ended_ms >= load.began_ms)
+            });
+            if now_ms + EPSILON_MS < fresh_until_ms && !refused {
                 let (slot, other) = (loader.slot, load.loader.slot);
                 let text = format!(
                     "m{slot} loads {key}, which m{other} loaded {} ms ago",
