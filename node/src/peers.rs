@@ -12,6 +12,7 @@
 mod batch;
 mod channel;
 mod context;
+mod deps;
 mod directory;
 mod exchange;
 mod journal;
@@ -24,7 +25,7 @@ mod transport;
 
 pub use batch::Unanswered;
 pub use channel::Grpc;
-pub(crate) use context::PeerDeps;
+pub(crate) use deps::PeerDeps;
 pub use directory::Peers;
 pub use log::Invalidation;
 pub use peer::{Peer, Refusal};

@@ -71,8 +71,8 @@ impl Background {
 impl BackgroundTasks {
     /// Stops all tasks at the same time. See [`Tasks::stop`].
     pub(super) async fn stop(&self, grace: Duration) -> Result<(), Unfinished> {
-        let all = [&self.upkeep, &self.loads, &self.peers];
-        let stopped = join_all(all.map(|tasks| tasks.stop(grace))).await;
+        let sets = [&self.upkeep, &self.loads, &self.peers];
+        let stopped = join_all(sets.map(|tasks| tasks.stop(grace))).await;
         let count = stopped.iter().map(|stopped| stopped.err().map_or(0, |e| e.count)).sum();
         if count == 0 { Ok(()) } else { Err(Unfinished { count }) }
     }

@@ -95,6 +95,7 @@ impl PortlessMember {
                 random: core.random.clone(),
                 metrics: ring_metrics.clone(),
                 load_timeout: Duration::from_millis(config.limits.default_timeout_ms),
+                capacity_bytes: settings.main_bytes,
             },
         );
         let cache = Cache::new(

@@ -37,28 +37,28 @@ impl Cache {
         }
         keys.iter().try_for_each(|key| self.check_key(key))?;
         let group = self.group(group)?;
-        let all = Invalidation {
+        let drop_all = Invalidation {
             group: Some(group.name.clone()),
             // Copied, because the log must not keep the request's whole receive buffer alive.
             keys: keys.iter().map(|key| Bytes::copy_from_slice(key)).collect(),
             tags: Arc::default(),
             copies_only: false,
         };
-        let copies = Invalidation { copies_only: true, ..all.clone() };
+        let drop_copies = Invalidation { copies_only: true, ..drop_all.clone() };
         let view = self.0.peers.view().clone();
         let peers = view.peers();
 
         // The race that the second pass ends: 1. this member drops its copy; 2. a reader here asks
         // the owner or its stand-in, which still has the old value, and stores a new copy; 3. the
         // owner drops. Once all have dropped, only copies can be old.
-        group.drop_invalidated(&all);
-        let first = self.0.peers.append(all);
+        group.drop_invalidated(&drop_all);
+        let first = self.0.peers.append(drop_all);
         let confirmed = confirmations(&peers, first).await;
         let (current, behind): (Vec<_>, Vec<_>) =
             peers.iter().zip(confirmed).partition(|(_, confirmed)| *confirmed);
         behind.iter().for_each(|(peer, _)| peer.hold_until_confirmed(first));
-        group.drop_invalidated(&copies);
-        let second = self.0.peers.append(copies);
+        group.drop_invalidated(&drop_copies);
+        let second = self.0.peers.append(drop_copies);
         let confirmed = confirmations(current.iter().map(|(peer, _)| *peer), second).await;
 
         let reached = confirmed.iter().filter(|confirmed| **confirmed).count();

@@ -72,6 +72,7 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
         random: Random::seeded(1),
         metrics: RingMetrics::register(&registry),
         load_timeout: Duration::from_secs(5),
+        capacity_bytes: 8 << 20,
     };
     let settings = config::MemberConfig {
         registry: None,

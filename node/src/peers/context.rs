@@ -1,38 +1,17 @@
-//! What the peers need from their member, and what they share.
+//! What the peers of one member share.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use larder_runtime::clock::Clock;
-use larder_runtime::random::Random;
-use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 
+use super::deps::PeerDeps;
 use super::journal::Journal;
-use super::transport::Transport;
-use crate::metrics::RingMetrics;
 
 /// Called with a member's name and whether it answers: once for each change, and regularly for
 /// departed members.
 pub(crate) type HealthListener = Box<dyn Fn(&str, bool) + Send + Sync>;
-
-/// What the peers need from their member.
-pub(crate) struct PeerDeps {
-    /// Name of this member.
-    pub(crate) member: Arc<str>,
-    /// Uid of its pod.
-    pub(crate) uid: Arc<str>,
-    pub(crate) transport: Arc<dyn Transport>,
-    /// Batches, syncs and forwards run here.
-    pub(crate) tasks: Tasks,
-    pub(crate) clock: Clock,
-    pub(crate) random: Random,
-    pub(crate) metrics: RingMetrics,
-    /// Limit of a call that waits for a load at the owner.
-    pub(crate) load_timeout: Duration,
-}
 
 pub(super) struct PeerContext {
     pub(super) deps: PeerDeps,
@@ -53,9 +32,8 @@ pub(super) struct Ejections {
 
 impl PeerContext {
     pub(super) fn new(deps: PeerDeps) -> Self {
-        let (member, uid) = (deps.member.clone(), deps.uid.clone());
         Self {
-            journal: Journal::new(member, uid, deps.random.next(), deps.clock),
+            journal: Journal::new(&deps),
             ejections: Mutex::default(),
             health_listener: OnceLock::new(),
             ring_revision: AtomicU64::new(0),

@@ -9,7 +9,8 @@ use larder_proto::registry::Registration;
 use larder_proto::v1::{LogPosition, SyncMember, SyncRequest, SyncResponse};
 use larder_runtime::tasks::Tasks;
 
-use super::context::{HealthListener, PeerContext, PeerDeps};
+use super::context::{HealthListener, PeerContext};
+use super::deps::PeerDeps;
 use super::journal::Applier;
 use super::log::Invalidation;
 use super::peer::Peer;

@@ -13,11 +13,12 @@ use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::deps::PeerDeps;
 use super::exchange::{Arrival, RemoteState, run_for_response};
 use super::log::{Invalidation, InvalidationLog, LogLimits};
 
-/// Members whose positions are kept. The one unheard of for longest is forgotten first; its next
-/// sync is a first contact.
+/// Members whose positions are kept. Beyond the limit the one that called longest ago is dropped;
+/// its next sync is a first contact.
 const MAX_REMOTES: usize = 1_024;
 /// A member that is not in the ring counts as present for this long after its last sync, ms: three
 /// of its intervals.
@@ -41,6 +42,7 @@ pub(super) struct Journal {
 }
 
 /// Another member, in the ring or not.
+#[derive(Default)]
 pub(super) struct Remote {
     inner: Mutex<RemoteInner>,
     /// Never decreases.
@@ -63,13 +65,13 @@ struct RemoteInner {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) confirmed: u64,
-    /// The log up to here was offered in vain.
+    /// The log up to here was offered to it without a response.
     pub(super) failed: u64,
 }
 
-/// The outcome of an exchange.
+/// The outcome of a sync that this member began.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Exchanged {
+pub(super) struct SyncOutcome {
     pub(super) confirmed: u64,
     pub(super) applied: u64,
     /// Neither end has anything left to send.
@@ -79,13 +81,13 @@ pub(super) struct Exchanged {
 }
 
 impl Journal {
-    pub(super) fn new(member: Arc<str>, uid: Arc<str>, incarnation: u64, clock: Clock) -> Self {
+    pub(super) fn new(deps: &PeerDeps) -> Self {
         Self {
-            member,
-            uid,
-            incarnation: incarnation.max(1),
-            clock,
-            log: Mutex::new(InvalidationLog::new(LogLimits::default())),
+            member: deps.member.clone(),
+            uid: deps.uid.clone(),
+            incarnation: deps.random.next().max(1),
+            clock: deps.clock,
+            log: Mutex::new(InvalidationLog::new(LogLimits::of_capacity(deps.capacity_bytes))),
             end: watch::Sender::new(0),
             remotes: Mutex::default(),
             applier: OnceLock::new(),
@@ -154,14 +156,14 @@ impl Journal {
         mut response: v1::SyncResponse,
         own_end: u64,
         began_ms: u64,
-    ) -> Exchanged {
+    ) -> SyncOutcome {
         let mut state = response.state.take().unwrap_or_default();
         let mut inner = remote.inner.lock();
         (inner.named, inner.named_revision) = (response.members, state.ring_revision);
         let before = inner.exchange.clone();
         self.receive(remote, &mut inner, &mut state, Arrival::Response { began_ms });
         let exchange = &inner.exchange;
-        Exchanged {
+        SyncOutcome {
             confirmed: exchange.confirmed(),
             applied: exchange.applied(),
             complete: exchange.is_complete(own_end),
@@ -242,12 +244,6 @@ impl Journal {
     }
 }
 
-impl Default for Remote {
-    fn default() -> Self {
-        Self { inner: Mutex::default(), progress: watch::Sender::default() }
-    }
-}
-
 impl Remote {
     /// Takes the end of the peer's log from a call. True if this member is behind it.
     pub(super) fn see(&self, position: &LogPosition) -> bool {
@@ -262,7 +258,7 @@ impl Remote {
         self.progress.borrow().confirmed
     }
 
-    /// The log up to `end` was offered in vain.
+    /// A sync that offered the log up to `end` got no response.
     pub(super) fn record_failure(&self, end: u64) {
         self.progress.send_if_modified(|progress| {
             let grew = end > progress.failed;

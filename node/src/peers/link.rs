@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::context::PeerContext;
-use super::journal::{Exchanged, Remote};
+use super::journal::{Remote, SyncOutcome};
 use super::state::{ANSWER_TIMEOUT_MS, Conditions, Effects, Event, PeerState, apply, is_late};
 use super::transport::{CallError, PeerConnection};
 use crate::metrics::PeerMetrics;
@@ -34,14 +34,14 @@ pub(super) struct Link {
     state: Mutex<PeerState>,
     /// Mirrors `state`; read on every forward.
     usable: AtomicBool,
-    status: watch::Sender<Status>,
+    status: watch::Sender<LinkStatus>,
     /// Wakes the sync task when its next sync is due earlier than before.
     sync_due: Notify,
 }
 
 /// What tasks wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Status {
+struct LinkStatus {
     is_new: bool,
     is_down: bool,
     /// Times that the calls in flight had to end without an answer.
@@ -67,7 +67,7 @@ impl Link {
             connection: connection.ok(),
             state: Mutex::new(PeerState::new(context.deps.clock.now_ms())),
             usable: AtomicBool::new(true),
-            status: watch::Sender::new(Status { is_new: true, is_down: false, silences: 0 }),
+            status: watch::Sender::new(LinkStatus { is_new: true, is_down: false, silences: 0 }),
             sync_due: Notify::new(),
             context,
         }
@@ -96,7 +96,7 @@ impl Link {
         self.usable.store(next.is_usable(), Ordering::Relaxed);
         self.status.send_if_modified(|status| {
             let silences = status.silences + u64::from(effects.fail_calls);
-            let now = Status { is_new: next.is_new(), is_down: next.is_down(), silences };
+            let now = LinkStatus { is_new: next.is_new(), is_down: next.is_down(), silences };
             std::mem::replace(status, now) != now
         });
         drop(state);
@@ -134,7 +134,7 @@ impl Link {
         }
     }
 
-    /// The peer called this member. `log_end` is the end of its log.
+    /// The peer called this member or answered. `log_end` is the end of its log.
     pub(super) fn heard(&self, log_end: Option<&LogPosition>) {
         let log_grew = log_end.is_some_and(|end| self.remote.see(end));
         self.event(Event::Heard { log_grew, confirmed: self.remote.confirmed() });
@@ -285,10 +285,10 @@ impl Link {
         let failure = match outcome {
             Ok(_) if waited_ms > MAX_SYNC_MS => Event::SyncTimedOut { waited_ms, limit_ms },
             Ok(response) if response.state.as_ref().is_some_and(|s| *s.member == *self.name) => {
-                let exchanged = journal.finish(&self.remote, response, own_end, began_ms);
-                self.metrics.applied.set(to_gauge(exchanged.applied));
+                let outcome = journal.finish(&self.remote, response, own_end, began_ms);
+                self.metrics.applied.set(to_gauge(outcome.applied));
                 self.show_unconfirmed();
-                let Exchanged { confirmed, complete, progressed, .. } = exchanged;
+                let SyncOutcome { confirmed, complete, progressed, .. } = outcome;
                 self.event(Event::SyncAnswered { confirmed, complete, progressed });
                 return;
             }

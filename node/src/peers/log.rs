@@ -38,11 +38,13 @@ pub(super) struct LogLimits {
     pub(super) run_bytes: usize,
 }
 
-impl Default for LogLimits {
-    fn default() -> Self {
+impl LogLimits {
+    /// For a member with this much memory for entries: the log takes a 64th of it, at most 8 MiB.
+    pub(super) fn of_capacity(capacity_bytes: u64) -> Self {
+        let bytes = (capacity_bytes / 64).clamp(64 << 10, 8 << 20);
         Self {
             entries: 16_384,
-            bytes: 8 << 20,
+            bytes: usize::try_from(bytes).expect("at most 8 MiB"),
             folded_groups: 1_024,
             run_entries: 1_024,
             // With one more invalidation of the most and longest keys it fits into a message.

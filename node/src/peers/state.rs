@@ -22,6 +22,8 @@ const IDLE_INTERVAL_MS: u64 = 1_000;
 /// A timer that fires later than this is late, ms. A quarter of the shorter limit, above what a
 /// busy scheduler delays a task.
 const LATE_MS: u64 = 50;
+/// Delay of the sync with an ejected peer that calls this member, ms.
+const HEARD_DELAY_MS: u64 = 100;
 /// Consecutive error statuses that eject a peer.
 const MAX_REJECTIONS: u32 = 3;
 /// Delays between the probes of an ejected peer.
@@ -188,8 +190,8 @@ impl PeerState {
         self.held = self.held.filter(|held| *held > confirmed);
     }
 
-    fn sync_now(&mut self, now_ms: u64) {
-        self.sync_due_ms = self.sync_due_ms.min(now_ms);
+    fn sync_at(&mut self, at_ms: u64) {
+        self.sync_due_ms = self.sync_due_ms.min(at_ms);
     }
 
     /// Ejects the peer, or records another failed probe.
@@ -220,17 +222,17 @@ impl PeerState {
             // A peer may retire an old connection without being down. The sync opens another.
             None => self.broken = Some(self.calls),
         }
-        self.sync_now(at.now_ms);
+        self.sync_at(at.now_ms);
         Effects::default()
     }
 
     fn sync_timed_out(&mut self, late: bool, at: &Conditions) -> Effects {
         match self.phase {
-            _ if late => self.sync_now(at.now_ms),
+            _ if late => self.sync_at(at.now_ms),
             Phase::Down { by_timeout } => return self.eject(by_timeout, at),
             Phase::Up => {
                 self.phase = Phase::Suspect;
-                self.sync_now(at.now_ms);
+                self.sync_at(at.now_ms);
             }
             Phase::New | Phase::Suspect if at.may_eject => return self.eject(true, at),
             Phase::New | Phase::Suspect => {
@@ -258,7 +260,7 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
         Event::CallSlow { waited_ms } => {
             if !is_late(waited_ms, ANSWER_TIMEOUT_MS) && state.phase == Phase::Up {
                 state.phase = Phase::Suspect;
-                state.sync_now(now_ms);
+                state.sync_at(now_ms);
             }
         }
         Event::Broken { call } => effects = state.broken(call, at),
@@ -267,7 +269,7 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
             if state.rejections >= MAX_REJECTIONS || state.is_down() {
                 effects = state.eject(false, at);
             }
-            state.sync_due_ms = state.sync_due_ms.min(now_ms + PROBE_TIMEOUT_MS);
+            state.sync_at(now_ms + PROBE_TIMEOUT_MS);
         }
         Event::SyncAnswered { confirmed, complete, progressed } => {
             state.answered(now_ms);
@@ -282,7 +284,7 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
                 (false, true) => 0,
                 (false, false) => PROBE_TIMEOUT_MS,
             };
-            state.sync_due_ms = state.sync_due_ms.min(now_ms + pause_ms);
+            state.sync_at(now_ms + pause_ms);
         }
         Event::SyncTimedOut { waited_ms, limit_ms } => {
             effects = state.sync_timed_out(is_late(waited_ms, limit_ms), at);
@@ -290,11 +292,14 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
         Event::Unconfirmed { number } => state.held = state.held.max(Some(number)),
         // An ejected peer is not called for every invalidation. It catches up before it is used.
         Event::Appended if state.is_down() => {}
-        Event::Appended => state.sync_now(now_ms),
+        Event::Appended => state.sync_at(now_ms),
         Event::Heard { log_grew, confirmed } => {
             state.release(confirmed);
-            if log_grew || state.is_down() {
-                state.sync_now(now_ms);
+            if state.is_down() {
+                // It lives. Not at once: its calls may be many, and none may reach it.
+                state.sync_at(now_ms + HEARD_DELAY_MS);
+            } else if log_grew {
+                state.sync_at(now_ms);
             }
         }
     }

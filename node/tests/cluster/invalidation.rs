@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_proto::v1::InvalidateRequest;
+use tokio::time::sleep;
 
 use super::links::Fault;
 use super::rig::{Cluster, eventually, get};
@@ -58,10 +59,12 @@ async fn a_member_that_left_the_ring_and_returned_drops_what_was_invalidated_in_
     invalidate(&own, 0, &key).await;
     assert_eq!(read(&others, 1, &key).await, format!("{key} 1"), "shop-2 cannot know");
 
-    own.set_fault((&own, 0), (&others, 1), None);
+    // Time for a read to come before the first sync.
+    let late = Fault::LateSync(Duration::from_millis(200));
+    own.set_fault((&own, 0), (&others, 1), Some(late));
     own.put_member("shop-2", "uid of shop-2", others.peer_address(1)).await;
     eventually(LIMIT, || async { own.ring_of(0).await.len() == 3 }).await;
-    // From its return on, shop-0 never answers with the old value; shop-2 drops it soon.
+    // From its return on, shop-0 never answers with the old value.
     assert_eq!(read(&own, 0, &key).await, format!("{key} 2"));
     eventually(LIMIT, || async { read(&others, 1, &key).await == format!("{key} 2") }).await;
     assert_eq!(invalidate(&own, 0, &key).await, (3, 3));
@@ -70,7 +73,7 @@ async fn a_member_that_left_the_ring_and_returned_drops_what_was_invalidated_in_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_is_not_visible_yet_is_not_counted_as_reached_and_is_told_when_it_appears() {
+async fn a_member_that_is_not_visible_yet_counts_as_not_reached_and_catches_up_when_it_appears() {
     let (own, others) = Cluster::with_own_view().await;
     let key = keys_of(&own, "shop-2", 0, 1).await.remove(0);
     own.remove_member("shop-2").await;
@@ -90,14 +93,14 @@ async fn a_member_that_is_not_visible_yet_is_not_counted_as_reached_and_is_told_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_sees_the_invalidating_one_is_counted_and_told_through_its_own_calls() {
+async fn a_member_that_only_calls_the_invalidating_one_counts_as_not_reached_and_catches_up() {
     let (own, others) = Cluster::with_own_view().await;
     let key = keys_of(&own, "shop-2", 0, 1).await.remove(0);
     own.remove_member("shop-2").await;
     own.remove_member("shop-1").await;
     eventually(LIMIT, || async { own.ring_of(0).await.len() == 1 }).await;
     others.advance_beyond(&own).await;
-    // Nobody names the others; they call.
+    // No other member names them, but they call.
     eventually(LIMIT, || async { invalidate(&own, 0, &key).await == (1, 3) }).await;
     eventually(LIMIT, || async { read(&others, 1, &key).await == format!("{key} 2") }).await;
     own.stop().await;
@@ -125,6 +128,25 @@ async fn an_invalidation_that_comes_while_a_peer_recovers_reaches_it() {
     }
     cluster.set_fault((&cluster, 0), (&cluster, 2), None);
     eventually(LIMIT, || async { invalidate(&cluster, 0, "another").await == (3, 3) }).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_made_before_the_owner_drops_the_key_does_not_survive() {
+    let cluster = Cluster::start(3).await;
+    let key = keys_of(&cluster, "shop-2", 1, 1).await.remove(0);
+    let late = Fault::LateSync(Duration::from_millis(300));
+    cluster.set_fault((&cluster, 0), (&cluster, 2), Some(late));
+    cluster.set_fault((&cluster, 2), (&cluster, 0), Some(Fault::Silent));
+    let copy = async {
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(read(&cluster, 1, &key).await, format!("{key} 1"), "the owner still has it");
+    };
+    let (reached, ()) = tokio::join!(invalidate(&cluster, 0, &key), copy);
+    assert_eq!(reached, (3, 3));
+    for member in 0..3 {
+        assert_eq!(read(&cluster, member, &key).await, format!("{key} 2"), "at shop-{member}");
+    }
     cluster.stop().await;
 }
 

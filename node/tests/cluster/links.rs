@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     SlowFetch(Duration),
     /// Responses of syncs arrive this much later.
     SlowSync(Duration),
+    /// Requests of syncs arrive this much later.
+    LateSync(Duration),
 }
 
 /// The faults of every link, by the calling member and the called address.
@@ -101,7 +103,7 @@ impl PeerConnection for FaultyConnection {
     fn fetch(&self, request: FetchRequest) -> BoxFuture<'_, Result<FetchResponse, CallError>> {
         let delay = |fault| match fault {
             Fault::SlowFetch(delay) => Some(delay),
-            Fault::SlowSync(_) | Fault::Silent => None,
+            Fault::SlowSync(_) | Fault::LateSync(_) | Fault::Silent => None,
         };
         self.pass(self.real.fetch(request), delay).boxed()
     }
@@ -109,8 +111,16 @@ impl PeerConnection for FaultyConnection {
     fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>> {
         let delay = |fault| match fault {
             Fault::SlowSync(delay) => Some(delay),
-            Fault::SlowFetch(_) | Fault::Silent => None,
+            Fault::SlowFetch(_) | Fault::LateSync(_) | Fault::Silent => None,
         };
-        self.pass(self.real.sync(request), delay).boxed()
+        let late = match self.fault() {
+            Some(Fault::LateSync(delay)) => delay,
+            _ => Duration::ZERO,
+        };
+        let call = async move {
+            sleep(late).await;
+            self.real.sync(request).await
+        };
+        self.pass(call.boxed(), delay).boxed()
     }
 }

@@ -111,6 +111,7 @@ impl Rig {
             random: Random::seeded(1),
             metrics: RingMetrics::register(&Registry::new()),
             load_timeout: Duration::from_secs(5),
+            capacity_bytes: 8 << 20,
         };
         let peers = Peers::new(Placement::Rendezvous {}, deps);
         let registration = Registration {

@@ -59,7 +59,7 @@ fn too_many_folded_groups_become_one_entry_for_all_groups() {
 }
 
 #[test]
-fn a_receiver_is_spared_what_is_older_than_itself() {
+fn a_receiver_skips_what_is_older_than_itself() {
     let log = filled(&["a", "b", "b", "c", "c", "c", "c"]);
     // Appended at 10, 20, ..., 70.
     for (started_ms, position) in [(0, 0), (10, 0), (11, 1), (25, 1), (31, 3), (45, 4), (71, 7)] {
@@ -77,7 +77,6 @@ fn the_log_is_bounded_in_bytes() {
     assert!(log.bytes <= 1_000);
 }
 
-/// A receiver's model: the numbers of the invalidations that a value in it survived.
 #[derive(Debug, Clone)]
 enum Step {
     Append {

@@ -206,9 +206,11 @@ fn an_append_or_a_call_from_the_peer_brings_the_next_sync_forward() {
 
     // While it is down, only a sign of life does.
     peer.event(SLOW);
-    peer.silent_sync();
+    (0..3).for_each(|_| _ = peer.silent_sync());
     peer.event(Event::Appended);
-    assert_eq!(peer.sync_in_ms(), 100);
+    assert_eq!(peer.sync_in_ms(), 400);
     peer.event(heard(0));
-    assert_eq!(peer.sync_in_ms(), 0);
+    assert_eq!(peer.sync_in_ms(), HEARD_DELAY_MS);
+    peer.after(60).event(heard(0));
+    assert_eq!(peer.sync_in_ms(), 40);
 }
