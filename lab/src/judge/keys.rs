@@ -13,7 +13,8 @@ pub(super) struct KeyState {
     history: Vec<(u64, Kind)>,
     /// The oldest version that a read at each member may answer from now on. Versions count from 0.
     floors: Vec<u64>,
-    /// The same for every member, from what did not reach it, after the cluster had its time to recover.
+    /// The same for every member, from what did not reach it, after the cluster had its time to
+    /// recover.
     missed_floor: u64,
     /// Invalidations that did not reach every running process.
     pub(super) partial: Vec<Partial>,
@@ -176,8 +177,8 @@ impl Judge {
         InvalidationTicket { by, keys, registered, number }
     }
 
-    /// `reached`: the members that confirmed and their total; `None` if there was no answer. A process that is not
-    /// registered is no member: what it holds is bounded once it is one again.
+    /// `reached`: the members that confirmed and their total; `None` if there was no answer. A
+    /// process that is not registered is no member: what it holds is bounded once it is one again.
     pub(crate) fn invalidation_ended(
         &self,
         ticket: &InvalidationTicket,
@@ -214,8 +215,8 @@ impl Judge {
         }
     }
 
-    /// The cluster had its time to recover: what partial invalidations missed must be gone. A process that died may
-    /// have taken with it what it had not delivered.
+    /// The cluster had its time to recover: what partial invalidations missed must be gone. A
+    /// process that died may have taken with it what it had not delivered.
     pub(crate) fn recovered(&self) {
         let mut inner = self.0.lock();
         let crashed = std::mem::take(&mut inner.crashed);
@@ -245,7 +246,7 @@ impl Inner {
             self.violate(Check::Invalidation, now_ms, text);
         } else if stamp.version < ticket.missed_floor {
             let text = format!(
-                "{ticket} gets version {} of load {}, long after version {} was invalidated in part",
+                "{ticket} gets version {} of load {}, long after version {} was partly invalidated",
                 stamp.version, stamp.load, ticket.missed_floor
             );
             self.violate(Check::MissedInvalidation, now_ms, text);
@@ -294,8 +295,8 @@ impl Inner {
         self.violate(check, now_ms, format!("{ticket} gets {kind:?}, {why}"));
     }
 
-    /// How long after its load an answer may be given, ms. A copy lives up to the time longer that the owner's answer
-    /// was on its way, and a key waits in a batch for the others.
+    /// How long after its load an answer may be given, ms. A copy lives up to the time longer that
+    /// the owner's answer was on its way, and a key waits in a batch for the others.
     fn life_ms(&self, key: Key, kind: Kind, stale: bool) -> u64 {
         let contract = &self.plan.groups[key.group].freshness;
         let window_ms = contract.stale_while_revalidate_ms.max(contract.stale_if_error_ms);

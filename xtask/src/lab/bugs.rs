@@ -1,8 +1,8 @@
 //! `cargo xtask lab bugs`: plants each patch of `lab/bugs` into a copy of the sources, builds the
 //! laboratory there, and runs it until a rule breaks.
 //!
-//! The copy is a git worktree of the last commit with the tracked changes since. A bug counts as found
-//! only by a seed at which the sources without the bug keep every rule.
+//! The copy is a git worktree of the last commit with the tracked changes since. A bug counts as
+//! found only by a seed at which the sources without the bug keep every rule.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -157,7 +157,8 @@ impl Copy {
         let git = |arguments: &[&str]| {
             command::output(Command::new("git").current_dir(workspace::root()).args(arguments))
         };
-        // A commit of the tracked changes, which changes neither branch nor files; empty without changes.
+        // A commit of the tracked changes, which changes neither branch nor files; empty without
+        // changes.
         let changed = git(&["stash", "create"])?.trim().to_owned();
         let commit = if changed.is_empty() { "HEAD".to_owned() } else { changed };
         let commit = git(&["rev-parse", &commit])?.trim().to_owned();
