@@ -1,7 +1,9 @@
-//! Judges a world while it runs: what readers may see, what the origin may be asked, and what may travel.
+//! Judges a world while it runs: what readers may see, what the origin may be asked, and what may
+//! travel.
 //!
-//! The judge knows the truth and every call; the members know nothing of it. Each rule is a check with a name
-//! ([`Check`]). A rule that faults weaken says so where it is applied. Start at [`Judge::read_ended`].
+//! The judge knows the truth and every call; the members know nothing of it. Each rule is a check
+//! with a name ([`Check`]). A rule that faults weaken says so where it is applied. Start at
+//! [`Judge::read_ended`].
 
 mod keys;
 mod loads;
@@ -18,7 +20,8 @@ pub(crate) use keys::{Answered, Seen};
 
 /// Tolerance of every time limit: timers have whole milliseconds, and a hop or two lies in between.
 pub(crate) const EPSILON_MS: u64 = 25;
-/// Longest time for which a forward can outlive the read that started it, ms: two owners, each with the longest load.
+/// Longest time for which a forward can outlive the read that started it, ms: two owners, each with
+/// the longest load.
 const FORWARD_MS: u64 = 15_000;
 /// A read with at least this much time has to succeed while nothing is wrong.
 const AMPLE_MS: u64 = 1_000;
@@ -28,7 +31,8 @@ const AMPLE_MS: u64 = 1_000;
 pub(crate) enum Check {
     /// C5, C4: after an invalidation that reached N of N, no member answers with an older value.
     Invalidation,
-    /// C5: what a partial invalidation missed is dropped within a lease after the faults have ended.
+    /// C5: what a partial invalidation missed is dropped within a lease after the faults have
+    /// ended.
     MissedInvalidation,
     /// C8, C9, C10: no answer past the life that its contract gives it.
     Freshness,
@@ -75,6 +79,8 @@ pub(crate) struct Judge(Mutex<Inner>);
 struct Inner {
     plan: Plan,
     keys: Vec<Vec<KeyState>>,
+    /// Group, beginning and end of each invalidation, ms.
+    invalidations: Vec<(usize, u64, Option<u64>)>,
     violations: Vec<Violation>,
     /// Faults in force.
     active: usize,
@@ -105,6 +111,7 @@ impl Judge {
             .map(|group| (0..group.keys).map(|_| KeyState::new(plan.members)).collect());
         Self(Mutex::new(Inner {
             keys: keys.collect(),
+            invalidations: Vec::new(),
             violations: Vec::new(),
             active: 0,
             disturbed_ms: None,

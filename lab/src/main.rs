@@ -1,8 +1,9 @@
 //! The laboratory: whole clusters of the members' real code under faults, in simulated time.
 //!
-//! A seed stands for a world ([`plan`]). Each world runs on one thread ([`world`]), its clients make traffic
-//! ([`traffic`]), and the [`judge`] checks what they saw. Only the transport between members ([`network`]), the
-//! registry's network ([`registry`]) and the [`origin`] are simulated. Equal seeds give equal runs.
+//! A seed stands for a world ([`plan`]). Each world runs on one thread ([`world`]), its clients
+//! make traffic ([`traffic`]), and the [`judge`] checks what they saw. Only the transport between
+//! members ([`network`]), the registry's network ([`registry`]) and the [`origin`] are simulated.
+//! Equal seeds give equal runs.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line tool")]
 
 mod fault;

@@ -1,5 +1,5 @@
-//! The network between members, call by call: delays, losses, partitions, and processes that are not there. HTTP/2
-//! below the calls is not simulated.
+//! The network between members, call by call: delays, losses, partitions, and processes that are
+//! not there. HTTP/2 below the calls is not simulated.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ use crate::fault::{Fault, MOST_LOSSES, RETRANSMISSION_MS, Slot};
 use crate::judge::Judge;
 use crate::timeline::Timeline;
 
-/// Time in which nothing arrives before a call counts as stuck in a partition that may end, ms. TCP sends again.
+/// Time in which nothing arrives before a call counts as stuck in a partition that may end, ms. TCP
+/// sends again.
 const RETRY_MS: u64 = 200;
 
 /// All links and the processes at their ends.

@@ -1,4 +1,5 @@
-//! What one seed stands for: the cluster, its groups, its clients and its faults. Pure; equal seeds give equal plans.
+//! What one seed stands for: the cluster, its groups, its clients and its faults. Pure; equal seeds
+//! give equal plans.
 
 use larder_proto::contract::Freshness;
 use larder_runtime::random::Random;

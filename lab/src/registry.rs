@@ -1,5 +1,5 @@
-//! The registry as one member reaches it: etcd's semantics from `larder_registry`, a network that can be cut or late,
-//! and the time limits of the real client.
+//! The registry as one member reaches it: etcd's semantics from `larder_registry`, a network that
+//! can be cut or late, and the time limits of the real client.
 
 use std::sync::Arc;
 use std::time::Duration;

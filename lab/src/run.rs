@@ -165,7 +165,7 @@ impl Sums {
             self.figures;
         println!("{reads} reads ({failed_reads} without a value), {loads} loads");
         println!(
-            "{invalidations} invalidations ({partial_invalidations} that did not reach every member)"
+            "{invalidations} invalidations ({partial_invalidations} did not reach every member)"
         );
         for (kind, count) in &self.faults {
             println!("{count:>8}  {kind}");

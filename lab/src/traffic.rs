@@ -62,8 +62,7 @@ async fn read(world: &World, running: &Running, key: Key, limit_ms: u64) {
         answer = read => answered(answer),
         () = running.process.ended() => Answered::Lost,
         () = sleep_until(deadline + Duration::from_millis(EPSILON_MS)) => {
-            let frozen = running.process.is_frozen() || world.judge.was_frozen_since(slot, began_ms);
-            if !frozen {
+            if !was_frozen(world, running, began_ms) {
                 let text = format!("{ticket} does not end by its deadline of {limit_ms} ms");
                 world.judge.violate(Check::Hang, world.timeline.now_ms(), text);
             }
@@ -129,8 +128,7 @@ async fn invalidate(world: &World, running: &Running, key: Key, whole_group: boo
         result = call => result.ok().map(|invalidated| (invalidated.reached, invalidated.total)),
         () = running.process.ended() => None,
         () = sleep(Duration::from_millis(INVALIDATION_MS)) => {
-            let frozen = running.process.is_frozen() || world.judge.was_frozen_since(slot, began_ms);
-            if !frozen {
+            if !was_frozen(world, running, began_ms) {
                 let text = format!("invalidation of {what} at m{slot} does not end");
                 world.judge.violate(Check::Hang, world.timeline.now_ms(), text);
             }
@@ -145,6 +143,11 @@ async fn invalidate(world: &World, running: &Running, key: Key, whole_group: boo
         None => format!("m{slot}      has not answered the invalidation of {what}"),
     });
     world.judge.invalidation_ended(&ticket, reached, &world.registered(), now_ms);
+}
+
+/// True if the member was frozen at any time since then, so that it kept no time limit.
+fn was_frozen(world: &World, running: &Running, since_ms: u64) -> bool {
+    running.process.is_frozen() || world.judge.was_frozen_since(running.id.slot, since_ms)
 }
 
 /// Applications are routed to ready members only; a frozen one still counts as ready.

@@ -1,4 +1,5 @@
-//! One world from its beginning to its end: start, traffic under faults, recovery, quiet, and the last checks.
+//! One world from its beginning to its end: start, traffic under faults, recovery, quiet, and the
+//! last checks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

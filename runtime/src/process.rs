@@ -3,6 +3,7 @@
 //!
 //! Timers that end while a process is frozen are seen late, when it runs again.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,8 +22,9 @@ pub struct Process {
 #[derive(Debug)]
 struct Inner {
     state: State,
-    /// Tasks that were woken while the process was frozen, and those that wait for its end.
-    held: Vec<Waker>,
+    /// The process's unfinished tasks, in the order of their first polls.
+    tasks: BTreeMap<u64, Waker>,
+    last_task: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,7 @@ impl Process {
     /// A running process.
     #[must_use]
     pub fn start() -> Self {
-        let inner = Inner { state: State::Running, held: Vec::new() };
+        let inner = Inner { state: State::Running, tasks: BTreeMap::new(), last_task: 0 };
         Self { inner: Arc::new(Mutex::new(inner)), ended: CancellationToken::new() }
     }
 
@@ -75,41 +77,36 @@ impl Process {
 
     /// `future` as a part of this process.
     pub fn run<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        Held { process: self.clone(), future: Some(Box::pin(future)) }
+        Part { process: self.clone(), task: None, future: Some(Box::pin(future)) }
     }
 
     fn change(&self, to: State) {
-        let held = {
+        let tasks: Vec<Waker> = {
             let mut inner = self.inner.lock();
             if inner.state == State::Dead {
                 return;
             }
             inner.state = to;
-            std::mem::take(&mut inner.held)
+            inner.tasks.values().cloned().collect()
         };
-        held.into_iter().for_each(Waker::wake);
+        tasks.into_iter().for_each(Waker::wake);
     }
 }
 
-struct Held<F> {
+struct Part<F> {
     process: Process,
+    /// Its number among the process's tasks, from its first poll on.
+    task: Option<u64>,
     /// `None` once the process is dead.
     future: Option<Pin<Box<F>>>,
 }
 
-impl<F: Future> Future for Held<F> {
+impl<F: Future> Future for Part<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let state = {
-            let mut inner = self.process.inner.lock();
-            if inner.state != State::Dead
-                && !inner.held.iter().any(|waker| waker.will_wake(context.waker()))
-            {
-                inner.held.push(context.waker().clone());
-            }
-            inner.state
-        };
+        let (task, state) = self.process.inner.lock().polled(self.task, context.waker());
+        self.task = Some(task);
         match (state, self.future.as_mut()) {
             (State::Running, Some(future)) => future.as_mut().poll(context),
             (State::Frozen, _) | (_, None) => Poll::Pending,
@@ -117,6 +114,26 @@ impl<F: Future> Future for Held<F> {
                 self.future = None;
                 Poll::Pending
             }
+        }
+    }
+}
+
+impl Inner {
+    fn polled(&mut self, task: Option<u64>, waker: &Waker) -> (u64, State) {
+        let task = task.unwrap_or_else(|| {
+            self.last_task += 1;
+            self.last_task
+        });
+        let known = self.tasks.entry(task).or_insert_with(|| waker.clone());
+        known.clone_from(waker);
+        (task, self.state)
+    }
+}
+
+impl<F> Drop for Part<F> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task {
+            self.process.inner.lock().tasks.remove(&task);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask lab`: builds the laboratory (`lab/`, a workspace of its own) and runs it.
 //!
-//! It simulates nothing itself. `bugs` plants bugs into a copy of the sources, never into the sources.
+//! It simulates nothing itself. `bugs` plants bugs into a copy of the sources, never into the
+//! sources.
 
 mod bugs;
 
@@ -33,8 +34,8 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Plants each bug of lab/bugs into a copy of the sources, and prints how many seeds it takes to
-    /// find it.
+    /// Plants each bug of lab/bugs into a copy of the sources, and prints how many seeds it takes
+    /// to find it.
     Bugs(bugs::Args),
 }
 
@@ -85,8 +86,8 @@ pub(crate) fn tests() -> Command {
     cargo
 }
 
-/// Cargo in the laboratory's folder of a source tree, where it reads the flags of that workspace. Its
-/// target folder is apart, so that neither build discards the other's results.
+/// Cargo in the laboratory's folder of a source tree, where it reads the flags of that workspace.
+/// Its target folder is apart, so that neither build discards the other's results.
 fn cargo(root: &Path) -> Command {
     let mut cargo = command::cargo();
     cargo.current_dir(root.join("lab"));

@@ -13,7 +13,8 @@ pub(super) struct KeyState {
     history: Vec<(u64, Kind)>,
     /// The oldest version that a read at each member may answer from now on. Versions count from 0.
     floors: Vec<u64>,
-    /// The same for every member, from what did not reach it, after the cluster had its time to recover.
+    /// The same for every member, from what did not reach it, after the cluster had its time to
+    /// recover.
     missed_floor: u64,
     /// Invalidations that did not reach every running process.
     pub(super) partial: Vec<Partial>,
@@ -73,6 +74,7 @@ pub(crate) struct InvalidationTicket {
     keys: Vec<(Key, u64)>,
     /// Which members were registered at the beginning.
     registered: Vec<bool>,
+    number: usize,
 }
 
 impl KeyState {
@@ -170,11 +172,13 @@ impl Judge {
             state.invalidating += 1;
             (*key, state.latest())
         });
-        InvalidationTicket { by, keys: keys.collect(), registered }
+        let (keys, number): (Vec<_>, _) = (keys.collect(), inner.invalidations.len());
+        inner.invalidations.push((keys[0].0.group, now_ms, None));
+        InvalidationTicket { by, keys, registered, number }
     }
 
-    /// `reached`: the members that confirmed and their total; `None` if there was no answer. A process that is not
-    /// registered is no member: what it holds is bounded once it is one again.
+    /// `reached`: the members that confirmed and their total; `None` if there was no answer. A
+    /// process that is not registered is no member: what it holds is bounded once it is one again.
     pub(crate) fn invalidation_ended(
         &self,
         ticket: &InvalidationTicket,
@@ -183,6 +187,7 @@ impl Judge {
         now_ms: u64,
     ) {
         let mut inner = self.0.lock();
+        inner.invalidations[ticket.number].2 = Some(now_ms);
         let everywhere = reached.is_some_and(|(reached, total)| reached == total);
         if !everywhere {
             inner.figures.partial_invalidations += 1;
@@ -210,8 +215,8 @@ impl Judge {
         }
     }
 
-    /// The cluster had its time to recover: what partial invalidations missed must be gone. A process that died may
-    /// have taken with it what it had not delivered.
+    /// The cluster had its time to recover: what partial invalidations missed must be gone. A
+    /// process that died may have taken with it what it had not delivered.
     pub(crate) fn recovered(&self) {
         let mut inner = self.0.lock();
         let crashed = std::mem::take(&mut inner.crashed);
@@ -241,7 +246,7 @@ impl Inner {
             self.violate(Check::Invalidation, now_ms, text);
         } else if stamp.version < ticket.missed_floor {
             let text = format!(
-                "{ticket} gets version {} of load {}, long after version {} was invalidated in part",
+                "{ticket} gets version {} of load {}, long after version {} was partly invalidated",
                 stamp.version, stamp.load, ticket.missed_floor
             );
             self.violate(Check::MissedInvalidation, now_ms, text);
@@ -290,8 +295,8 @@ impl Inner {
         self.violate(check, now_ms, format!("{ticket} gets {kind:?}, {why}"));
     }
 
-    /// How long after its load an answer may be given, ms. A copy lives up to the time longer that the owner's answer
-    /// was on its way, and a key waits in a batch for the others.
+    /// How long after its load an answer may be given, ms. A copy lives up to the time longer that
+    /// the owner's answer was on its way, and a key waits in a batch for the others.
     fn life_ms(&self, key: Key, kind: Kind, stale: bool) -> u64 {
         let contract = &self.plan.groups[key.group].freshness;
         let window_ms = contract.stale_while_revalidate_ms.max(contract.stale_if_error_ms);

@@ -1,6 +1,7 @@
 //! What the origin may be asked.
 
-use super::{Check, EPSILON_MS, Judge, Loader};
+use super::{Check, EPSILON_MS, Inner, Judge, Loader};
+use crate::fault::Fault;
 use crate::key::{Key, Kind};
 
 /// One call of the origin.
@@ -43,23 +44,9 @@ impl Judge {
             inner.violate(Check::OneLoad, now_ms, text);
         }
         if let Some(load) = needless.filter(|load| inner.is_healthy_since(load.began_ms)) {
-            // An early refresh may load again towards the end of the life.
-            let contract = &inner.plan.groups[key.group].freshness;
-            let life_ms = match load.read {
-                Some(Kind::Absent) => contract.negative_ttl_ms,
-                _ => contract.ttl_ms,
-            };
-            let shortest_ms = life_ms * u64::from(100 - contract.jitter_percent) / 200;
-            let fresh_until_ms = load.ended_ms.unwrap_or(0) + shortest_ms;
-            if now_ms + EPSILON_MS < fresh_until_ms {
-                let (slot, other) = (loader.slot, load.loader.slot);
-                let text = format!(
-                    "m{slot} loads {key}, which m{other} loaded {} ms ago",
-                    now_ms - load.ended_ms.unwrap_or(now_ms)
-                );
-                inner.violate(Check::OneLoad, now_ms, text);
-            }
+            inner.judge_needless(key, loader, &load, now_ms);
         }
+        inner.judge_crash(key, now_ms);
         number
     }
 
@@ -68,5 +55,65 @@ impl Judge {
         let mut inner = self.0.lock();
         let load = &mut inner.key(key).loads[load];
         (load.ended_ms, load.read) = (Some(now_ms), read);
+    }
+}
+
+impl Inner {
+    /// Half of the shortest time for which the result of a load is fresh: an early refresh may load
+    /// again towards the end. 0 for a load without a result.
+    fn surely_fresh_ms(&self, key: Key, load: &Load) -> u64 {
+        let contract = &self.plan.groups[key.group].freshness;
+        let life_ms = match load.read {
+            Some(Kind::Absent) => contract.negative_ttl_ms,
+            Some(Kind::Value | Kind::Empty) => contract.ttl_ms,
+            None => 0,
+        };
+        life_ms * u64::from(100 - contract.jitter_percent) / 200
+    }
+
+    /// True if a key of the group was being invalidated at any time in between. The engine may then
+    /// have refused the result of a load of another key: keys share slots of the fences.
+    fn group_was_invalidated(&self, group: usize, from_ms: u64, to_ms: u64) -> bool {
+        self.invalidations.iter().any(|(invalidated, began_ms, ended_ms)| {
+            *invalidated == group
+                && *began_ms <= to_ms
+                && ended_ms.is_none_or(|ended_ms| ended_ms >= from_ms)
+        })
+    }
+
+    /// A load although an earlier one has brought what is still fresh.
+    fn judge_needless(&mut self, key: Key, loader: Loader, earlier: &Load, now_ms: u64) {
+        let ended_ms = earlier.ended_ms.unwrap_or(now_ms);
+        let refused = self.group_was_invalidated(key.group, earlier.began_ms, ended_ms);
+        if now_ms + EPSILON_MS < ended_ms + self.surely_fresh_ms(key, earlier) && !refused {
+            let (slot, other, ago_ms) = (loader.slot, earlier.loader.slot, now_ms - ended_ms);
+            let text = format!("m{slot} loads {key}, which m{other} loaded {ago_ms} ms ago");
+            self.violate(Check::OneLoad, now_ms, text);
+        }
+    }
+
+    /// A third load while the only fault is that one member has crashed.
+    fn judge_crash(&mut self, key: Key, now_ms: u64) {
+        let [only] = self.plan.faults.as_slice() else { return };
+        let Some(crash_ms) = self.disturbed_ms.filter(|_| self.active == 1) else { return };
+        let is_crash = matches!(only.fault, Fault::Crash { .. });
+        if !is_crash
+            || self.group_was_invalidated(key.group, crash_ms.saturating_sub(2_000), now_ms)
+        {
+            return;
+        }
+        let loads = &self.keys[key.group][key.index].loads;
+        let counts = |load: &&Load| match (load.ended_ms, load.read) {
+            (None, _) => true,
+            (Some(ended_ms), None) => ended_ms >= crash_ms,
+            (Some(ended_ms), Some(_)) => {
+                ended_ms >= crash_ms && now_ms < ended_ms + self.surely_fresh_ms(key, load)
+            }
+        };
+        let count = loads.iter().filter(counts).count();
+        if count > 2 {
+            let text = format!("{count} loads of {key} while one member is down");
+            self.violate(Check::OneLoad, now_ms, text);
+        }
     }
 }
