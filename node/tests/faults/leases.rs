@@ -11,8 +11,8 @@ use super::rig::{BASE, Rig, SHORT_LEASE, Setup, assert_no_failures, until};
 async fn a_quarter_of_the_members_lose_their_leases_and_no_key_moves() {
     let setup = Setup { members: 4, ..Setup::default() };
     let Some(rig) = Rig::start(setup).await else { return };
-    let (loads, load) = (rig.origin.loads(), rig.load_on_all());
-    tokio::time::sleep(BASE).await;
+    let (loads, load) = (rig.origin.loads(), rig.load());
+    load.run_for(BASE).await;
     let before = load.between(Instant::now() - BASE, Instant::now()).hit_ratio();
 
     let lost = Instant::now();
@@ -22,7 +22,7 @@ async fn a_quarter_of_the_members_lose_their_leases_and_no_key_moves() {
     let (_, lease) = leases.iter().find(|(key, _)| *key == own).expect("registered");
     member.proxies.iter().for_each(Proxy::freeze);
     rig.etcd.client().await.lease_revoke(*lease).await.expect("the lease exists");
-    tokio::time::sleep(SHORT_LEASE).await;
+    load.run_for(SHORT_LEASE).await;
     let seen = rig.members[0].watch.samples_since(lost).iter().any(|sample| sample.held);
     assert!(seen, "the others see that a lease is gone");
     let during = load.between(lost, Instant::now()).hit_ratio();
@@ -57,8 +57,8 @@ async fn a_quarter_of_the_members_lose_their_leases_and_no_key_moves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_every_lease_is_revoked_the_ring_is_kept_and_all_register_again() {
     let Some(rig) = Rig::start(Setup::default()).await else { return };
-    let (loads, load) = (rig.origin.loads(), rig.load_on_all());
-    tokio::time::sleep(BASE).await;
+    let (loads, load) = (rig.origin.loads(), rig.load());
+    load.run_for(BASE).await;
 
     let before = rig.etcd.registrations(&rig.keys).await;
     let mut client = rig.etcd.client().await;
@@ -76,7 +76,7 @@ async fn when_every_lease_is_revoked_the_ring_is_kept_and_all_register_again() {
     let shown = rig.members.iter().flat_map(|member| member.watch.samples_since(revoked));
     let shown = shown.filter(|sample| sample.held).map(|sample| sample.at - revoked).min();
     rig.converged(2 * SHORT_LEASE).await;
-    tokio::time::sleep(BASE).await;
+    load.run_for(BASE).await;
 
     let reads = load.stop().await;
     let (ring, extra) = (rig.smallest_ring(revoked), rig.origin.loads() - loads);

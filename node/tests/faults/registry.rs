@@ -6,7 +6,7 @@ use super::figures::{note, record, seconds};
 use super::load::{Load, Window};
 use super::member::Member;
 use super::proxy::Proxy;
-use super::rig::{BASE, Rig, SHORT_LEASE, Setup, assert_no_failures, long};
+use super::rig::{BASE, Rig, SHORT_LEASE, Setup, assert_no_failures, minutes};
 
 /// How often a watch checks that its registry is alive.
 const HEARTBEAT: Duration = Duration::from_millis(SHORT_LEASE.as_millis() as u64 / 3);
@@ -26,13 +26,9 @@ enum Outage {
     Compacted,
 }
 
-/// Longer than a lease, or ten minutes.
-fn away() -> Duration {
-    if long() { Duration::from_secs(600) } else { SHORT_LEASE + BASE }
-}
-
-fn leader_kills() -> u32 {
-    if long() { 20 } else { 2 }
+fn leader_kills() -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few minutes")]
+    minutes().map_or(2, |minutes| (2.0 * minutes).ceil() as usize)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,6 +61,12 @@ impl Outage {
         }
     }
 
+    /// Longer than a lease, except where no lease is to expire.
+    fn time(self) -> Duration {
+        let short = if self == Self::Compacted { BASE } else { SHORT_LEASE + BASE };
+        minutes().map_or(short, |minutes| Duration::from_secs_f64(60.0 * minutes))
+    }
+
     fn begin(self, rig: &mut Rig) {
         match self {
             Self::Killed => rig.etcd.kill_all(),
@@ -94,21 +96,21 @@ impl Outage {
 
 async fn outage(fault: Outage) {
     let Some(mut rig) = Rig::start(Setup::default()).await else { return };
-    let (loads, load) = (rig.origin.loads(), rig.load_on_all());
-    tokio::time::sleep(BASE).await;
+    let (loads, load) = (rig.origin.loads(), rig.load());
+    load.run_for(BASE).await;
 
     let began = Instant::now();
     fault.begin(&mut rig);
-    wait(away(), &load, fault.name()).await;
+    wait(fault.time(), &load, fault.name()).await;
     let noticed = rig.members.iter().map(|member| noticed(member, began)).max();
     let noticed = noticed.expect("three members");
     fault.end(&mut rig).await;
     let converged = rig.converged(2 * CONVERGE_LIMIT).await;
-    tokio::time::sleep(BASE).await;
+    load.run_for(BASE).await;
 
     let reads = load.stop().await;
     let figures = [
-        ("away", seconds(away())),
+        ("away", seconds(fault.time())),
         ("noticed after", seconds(noticed)),
         ("converged after", seconds(converged)),
     ];
@@ -120,8 +122,8 @@ async fn outage(fault: Outage) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_continue_while_etcd_loses_its_leader_again_and_again() {
     let Some(mut rig) = Rig::start(Setup::default()).await else { return };
-    let (loads, load) = (rig.origin.loads(), rig.load_on_all());
-    tokio::time::sleep(BASE).await;
+    let (loads, load) = (rig.origin.loads(), rig.load());
+    load.run_for(BASE).await;
 
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
@@ -133,7 +135,7 @@ async fn reads_continue_while_etcd_loses_its_leader_again_and_again() {
         slowest = slowest.max(converged);
         rig.etcd.restart_killed();
         rig.etcd.serving().await;
-        if long() {
+        if minutes().is_some() {
             note(&format!("leader {} of {} killed\n", kill + 1, leader_kills()));
         }
     }
@@ -160,13 +162,13 @@ fn noticed(member: &Member, since: Instant) -> Duration {
     connected.map_or(Duration::ZERO, |sample| sample.at - since)
 }
 
-/// Sleeps; a long wait prints its progress.
+/// Lets reads go on; in the long form with a line of progress now and then.
 async fn wait(time: Duration, load: &Load, what: &str) {
     const STEP: Duration = Duration::from_secs(60);
     let begin = Instant::now();
     while let Some(left) = time.checked_sub(begin.elapsed()) {
-        tokio::time::sleep(left.min(STEP)).await;
-        if long() {
+        load.run_for(left.min(STEP)).await;
+        if minutes().is_some() {
             let reads = load.between(begin, Instant::now());
             let failed = reads.failures().count();
             let passed = begin.elapsed().as_secs();
