@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use larder_client::Client;
 use larder_proto::v1::cache_client::CacheClient;
-use larder_proto::v1::{GetRequest, Source};
+use larder_proto::v1::{Explanation, GetRequest, Source};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tonic::Request;
@@ -49,8 +49,15 @@ pub(super) struct Read {
     call: Duration,
     deadline: Duration,
     pub(super) key: u32,
-    /// Where the answer came from, or the error.
-    pub(super) result: Result<Source, String>,
+    pub(super) result: Result<Answered, String>,
+}
+
+/// What an answer says of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Answered {
+    source: Source,
+    /// The key's owner in the ring of the member that answered.
+    pub(super) owner: String,
 }
 
 /// Reads in progress.
@@ -137,7 +144,11 @@ impl Reader {
         }
     }
 
-    async fn read(&self, key: u32) -> Result<Source, String> {
+    async fn read(&self, key: u32) -> Result<Answered, String> {
+        let answered = |explanation: &Explanation| Answered {
+            source: explanation.source(),
+            owner: explanation.owner.clone(),
+        };
         match self {
             Self::Stock(client) => {
                 let mut request =
@@ -148,12 +159,12 @@ impl Reader {
                     .get(request)
                     .await
                     .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
-                Ok(answer.into_inner().explanation.expect("requested").source())
+                Ok(answered(&answer.into_inner().explanation.expect("requested")))
             }
             Self::Larder(client) => {
                 let answer = client.explain(GROUP, name(key)).await;
                 let answer = answer.map_err(|error| error.to_string())?;
-                Ok(answer.explanation().expect("requested").source())
+                Ok(answered(answer.explanation().expect("requested")))
             }
         }
     }
@@ -198,7 +209,7 @@ impl Window {
     /// Share of the answers that needed no load.
     pub(super) fn hit_ratio(&self) -> f64 {
         let answers = self.0.iter().filter_map(|read| read.result.as_ref().ok());
-        let loads = answers.clone().filter(|source| **source == Source::Loaded).count();
+        let loads = answers.clone().filter(|answered| answered.source == Source::Loaded).count();
         1.0 - ratio(loads, answers.count())
     }
 

@@ -1,6 +1,5 @@
 //! A cluster under test: etcd, origin and members, with every key loaded once.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -9,11 +8,12 @@ use larder_proto::contract::{
     Freshness, GroupContract, HttpOrigin, Origin as OriginContract, OriginLimits,
 };
 use larder_proto::keys::Keys;
-use larder_proto::v1::{GetManyRequest, RingRequest};
+use larder_proto::v1::GetManyRequest;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::etcd::Etcd;
-use super::load::{Choice, Load, Reader, Window, name};
+use super::figures::record;
+use super::load::{Choice, Load, Read, Reader, Window, name};
 use super::member::Member;
 use super::origin::Origin;
 
@@ -22,7 +22,8 @@ pub(super) const CLUSTER: &str = "shop";
 pub(super) const GROUP: &str = "pages";
 /// Keys that are loaded before a test begins.
 pub(super) const KEYS: u32 = 300;
-/// Reads a second, unless a test is about the rate.
+/// Reads a second, unless a test is about the rate. A third of it in the long form, in which many
+/// clusters run at the same time.
 pub(super) const RATE: u32 = 150;
 /// The shortest lease that etcd grants.
 pub(super) const SHORT_LEASE: Duration = Duration::from_secs(2);
@@ -154,20 +155,40 @@ impl Rig {
     /// Reads of every key on every member.
     pub(super) fn load(&self) -> Load {
         let all: Vec<usize> = (0..self.members.len()).collect();
-        Load::start(self.stock(&all), RATE, Choice::Among(KEYS))
+        let rate = if minutes().is_some() { RATE / 3 } else { RATE };
+        Load::start(self.stock(&all), rate, Choice::Among(KEYS))
     }
 
-    /// The members in each member's ring, from now back to `since`: the fewest.
-    pub(super) fn smallest_ring(&self, since: Instant) -> usize {
-        let samples = self.members.iter().flat_map(|member| member.watch.samples_since(since));
-        samples.map(|sample| sample.ring_members).min().expect("members are watched")
-    }
-
-    /// Names of the members in one member's ring.
-    pub(super) async fn ring_of(&self, member: usize) -> BTreeSet<String> {
-        let ring = self.members[member].admin_client().ring(RingRequest {}).await;
-        let ring = ring.expect("a ring").into_inner();
-        ring.members.into_iter().map(|member| member.name).collect()
+    /// Records the figures of a fault of the registry since `began`, and checks what such a fault
+    /// never touches: reads, the ring, the origin, the probes.
+    pub(super) fn conclude(
+        &self,
+        (promise, fault): (&str, &str),
+        reads: &Window,
+        (began, loads): (Instant, usize),
+        figures: &[(&str, String)],
+    ) {
+        let samples = self.members.iter().flat_map(|member| member.watch.samples_since(began));
+        let ring = samples.map(|sample| sample.ring_members).min().expect("members are watched");
+        let moved = |read: &&Read| {
+            let owner = &self.owners[read.key as usize];
+            read.result.as_ref().is_ok_and(|answered| answered.owner != *owner)
+        };
+        let moved = reads.reads().iter().filter(moved).count();
+        let (extra, probes) = (self.origin.loads() - loads, self.check_probes());
+        let mut all = vec![
+            ("reads", reads.reads().len().to_string()),
+            ("failed", reads.failures().count().to_string()),
+            ("with another owner", moved.to_string()),
+            ("smallest ring", format!("{ring} of {}", self.members.len())),
+            ("extra loads", extra.to_string()),
+        ];
+        all.extend(figures.iter().cloned());
+        all.push(("probes", format!("0 of {probes} failed")));
+        record(promise, fault, &all);
+        assert_no_failures(reads);
+        let expected = (self.members.len(), 0, 0);
+        assert_eq!((ring, moved, extra), expected, "smallest ring, reads moved, extra loads");
     }
 
     /// Checks that no fault moved a probe of a running member, and returns how many were made.
