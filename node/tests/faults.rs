@@ -4,7 +4,7 @@
 //! Each test asserts a promise of `docs/reference/promises.md` and prints its figures. The probes
 //! of every member are polled all the time, so each test also shows that no fault reaches them.
 //! `cargo xtask test` sets `LARDER_ETCD` and runs the short forms; `cargo xtask soak faults` sets
-//! `LARDER_FAULTS_LONG` and runs the same tests with outages of ten minutes.
+//! `LARDER_FAULTS_MINUTES` and runs the same tests with outages of ten minutes.
 
 mod faults {
     mod etcd;
@@ -13,7 +13,9 @@ mod faults {
     mod load;
     mod member;
     mod origin;
+    mod overload;
     mod peers;
+    mod probes;
     mod process;
     #[path = "../services/proxy.rs"]
     mod proxy;

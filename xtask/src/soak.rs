@@ -1,5 +1,7 @@
 //! `cargo xtask soak`: finds faults that appear only over time. This file lists the subjects.
 
+mod faults;
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -20,6 +22,9 @@ enum Subject {
     /// Runs the Kubernetes tests on the published images (release builds, ten minutes the first time) and
     /// checks the resident memory of members and operator.
     Cluster(Cluster),
+    /// Takes etcd away for minutes in every way, and stops, kills and overloads members, while a constant
+    /// rate of reads checks that none fails.
+    Faults(faults::Faults),
 }
 
 /// `cargo xtask soak cluster`
@@ -37,5 +42,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.subject {
         Subject::Engine(args) => bench::soak(args),
         Subject::Cluster(args) => test::published_images(&args.filters),
+        Subject::Faults(args) => faults::run(args),
     }
 }

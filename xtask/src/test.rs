@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn test_programs_with_a_place_of_their_own_exist() {
-        for source in ALONE.into_iter().chain(LONGEST) {
+        for source in ALONE.into_iter().chain(LONGEST).chain(programs::MOSTLY_WAITING) {
             assert!(workspace::root().join(source).is_file(), "{source}");
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use larder_client::Client;
 use larder_proto::v1::cache_client::CacheClient;
-use larder_proto::v1::{GetRequest, Source};
+use larder_proto::v1::{Explanation, GetRequest, Source};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tonic::Request;
@@ -43,11 +43,21 @@ pub(super) enum Choice {
 #[derive(Debug, Clone)]
 pub(super) struct Read {
     pub(super) due: Instant,
+    /// From when it was due.
     pub(super) took: Duration,
+    /// From when it was sent.
+    call: Duration,
     deadline: Duration,
     pub(super) key: u32,
-    /// Where the answer came from, or the error.
-    pub(super) result: Result<Source, String>,
+    pub(super) result: Result<Answered, String>,
+}
+
+/// What an answer says of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Answered {
+    source: Source,
+    /// The key's owner in the ring of the member that answered.
+    pub(super) owner: String,
 }
 
 /// Reads in progress.
@@ -76,14 +86,20 @@ impl Load {
                 let (results, outstanding) = (Arc::clone(&results), Arc::clone(&outstanding));
                 tokio::spawn(async move {
                     let key = keys.nth(n);
-                    let (deadline, result) = (reader.deadline(), reader.read(key).await);
-                    let took = due.elapsed();
-                    results.lock().push(Read { due, took, deadline, key, result });
+                    let (deadline, sent) = (reader.deadline(), Instant::now());
+                    let result = reader.read(key).await;
+                    let (took, call) = (due.elapsed(), sent.elapsed());
+                    results.lock().push(Read { due, took, call, deadline, key, result });
                     outstanding.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
         Self { reads, pending, task }
+    }
+
+    /// Lets reads go on: what is measured is their rate and latency over a time.
+    pub(super) async fn run_for(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 
     /// Stops, waits for the last answers, and returns every read.
@@ -128,7 +144,11 @@ impl Reader {
         }
     }
 
-    async fn read(&self, key: u32) -> Result<Source, String> {
+    async fn read(&self, key: u32) -> Result<Answered, String> {
+        let answered = |explanation: &Explanation| Answered {
+            source: explanation.source(),
+            owner: explanation.owner.clone(),
+        };
         match self {
             Self::Stock(client) => {
                 let mut request =
@@ -139,12 +159,12 @@ impl Reader {
                     .get(request)
                     .await
                     .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
-                Ok(answer.into_inner().explanation.expect("requested").source())
+                Ok(answered(&answer.into_inner().explanation.expect("requested")))
             }
             Self::Larder(client) => {
                 let answer = client.explain(GROUP, name(key)).await;
                 let answer = answer.map_err(|error| error.to_string())?;
-                Ok(answer.explanation().expect("requested").source())
+                Ok(answered(answer.explanation().expect("requested")))
             }
         }
     }
@@ -169,6 +189,18 @@ impl Window {
         self.0.iter().filter(|read| read.result.is_err())
     }
 
+    pub(super) fn answered(&self) -> Self {
+        Self(self.0.iter().filter(|read| read.result.is_ok()).cloned().collect())
+    }
+
+    /// Reads that failed with RESOURCE_EXHAUSTED.
+    pub(super) fn refused(&self) -> Self {
+        let refused = |read: &&Read| {
+            read.result.as_ref().is_err_and(|error| error.starts_with("ResourceExhausted"))
+        };
+        Self(self.0.iter().filter(refused).cloned().collect())
+    }
+
     /// Reads that ended after their deadline.
     pub(super) fn late(&self) -> usize {
         self.0.iter().filter(|read| read.took > read.deadline).count()
@@ -177,17 +209,19 @@ impl Window {
     /// Share of the answers that needed no load.
     pub(super) fn hit_ratio(&self) -> f64 {
         let answers = self.0.iter().filter_map(|read| read.result.as_ref().ok());
-        let loads = answers.clone().filter(|source| **source == Source::Loaded).count();
+        let loads = answers.clone().filter(|answered| answered.source == Source::Loaded).count();
         1.0 - ratio(loads, answers.count())
     }
 
     /// The time within which a share of the reads ended.
     pub(super) fn quantile(&self, share: f64) -> Duration {
-        let mut times: Vec<Duration> = self.0.iter().map(|read| read.took).collect();
-        times.sort_unstable();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
-        let index = (times.len() as f64 * share) as usize;
-        times.get(index).or(times.last()).copied().unwrap_or_default()
+        quantile(self.0.iter().map(|read| read.took), share)
+    }
+
+    /// The same without the time that this process took to send them, which counts where a
+    /// millisecond does.
+    pub(super) fn call_quantile(&self, share: f64) -> Duration {
+        quantile(self.0.iter().map(|read| read.call), share)
     }
 
     /// Rate, failures and latencies of each second, for a test that fails.
@@ -214,6 +248,15 @@ impl Window {
 
 pub(super) fn name(key: u32) -> Bytes {
     format!("key-{key}").into()
+}
+
+fn quantile(times: impl Iterator<Item = Duration>, share: f64) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
+    #[expect(clippy::cast_precision_loss, reason = "a count of reads")]
+    let index = (times.len() as f64 * share) as usize;
+    times.get(index).or(times.last()).copied().unwrap_or_default()
 }
 
 /// `part` of `whole`, which may be zero.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use larder_proto::config::{
     ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, Placement, RegistryConfig,
 };
-use larder_proto::v1::admin_client::AdminClient;
 use larder_proto::v1::cache_client::CacheClient;
 use tonic::transport::{Channel, Endpoint};
 
@@ -61,10 +60,6 @@ impl Member {
     /// A stock client.
     pub(super) fn client(&self) -> CacheClient<Channel> {
         CacheClient::new(self.channel.clone())
-    }
-
-    pub(super) fn admin_client(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel.clone())
     }
 
     pub(super) fn freeze(&self) {

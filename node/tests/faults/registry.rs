@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::figures::{note, record, seconds};
-use super::load::{Load, Window};
+use super::figures::{note, seconds};
+use super::load::Load;
 use super::member::Member;
 use super::proxy::Proxy;
-use super::rig::{BASE, Rig, SHORT_LEASE, Setup, assert_no_failures, long};
+use super::rig::{BASE, Rig, SHORT_LEASE, Setup, minutes};
 
 /// How often a watch checks that its registry is alive.
 const HEARTBEAT: Duration = Duration::from_millis(SHORT_LEASE.as_millis() as u64 / 3);
@@ -26,13 +26,9 @@ enum Outage {
     Compacted,
 }
 
-/// Longer than a lease, or ten minutes.
-fn away() -> Duration {
-    if long() { Duration::from_secs(600) } else { SHORT_LEASE + BASE }
-}
-
-fn leader_kills() -> u32 {
-    if long() { 20 } else { 2 }
+fn leader_kills() -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few minutes")]
+    minutes().map_or(2, |minutes| (2.0 * minutes).ceil() as usize)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,6 +61,12 @@ impl Outage {
         }
     }
 
+    /// Longer than a lease, except where no lease is to expire.
+    fn time(self) -> Duration {
+        let short = if self == Self::Compacted { BASE } else { SHORT_LEASE + BASE };
+        minutes().map_or(short, |minutes| Duration::from_secs_f64(60.0 * minutes))
+    }
+
     fn begin(self, rig: &mut Rig) {
         match self {
             Self::Killed => rig.etcd.kill_all(),
@@ -94,25 +96,25 @@ impl Outage {
 
 async fn outage(fault: Outage) {
     let Some(mut rig) = Rig::start(Setup::default()).await else { return };
-    let (loads, load) = (rig.origin.loads(), rig.load_on_all());
-    tokio::time::sleep(BASE).await;
+    let (loads, load) = (rig.origin.loads(), rig.load());
+    load.run_for(BASE).await;
 
     let began = Instant::now();
     fault.begin(&mut rig);
-    wait(away(), &load, fault.name()).await;
+    wait(&rig, fault.time(), &load, fault.name()).await;
     let noticed = rig.members.iter().map(|member| noticed(member, began)).max();
     let noticed = noticed.expect("three members");
     fault.end(&mut rig).await;
     let converged = rig.converged(2 * CONVERGE_LIMIT).await;
-    tokio::time::sleep(BASE).await;
+    load.run_for(BASE).await;
 
     let reads = load.stop().await;
     let figures = [
-        ("away", seconds(away())),
+        ("away", seconds(fault.time())),
         ("noticed after", seconds(noticed)),
         ("converged after", seconds(converged)),
     ];
-    conclude(&rig, fault.name(), &reads, began, loads, &figures);
+    rig.conclude(("R4", fault.name()), &reads, (began, loads), &figures);
     assert!(noticed <= NOTICE_LIMIT, "noticed after {noticed:?}");
     assert!(converged <= CONVERGE_LIMIT, "converged after {converged:?}");
 }
@@ -120,8 +122,8 @@ async fn outage(fault: Outage) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_continue_while_etcd_loses_its_leader_again_and_again() {
     let Some(mut rig) = Rig::start(Setup::default()).await else { return };
-    let (loads, load) = (rig.origin.loads(), rig.load_on_all());
-    tokio::time::sleep(BASE).await;
+    let (loads, load) = (rig.origin.loads(), rig.load());
+    load.run_for(BASE).await;
 
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
@@ -133,7 +135,7 @@ async fn reads_continue_while_etcd_loses_its_leader_again_and_again() {
         slowest = slowest.max(converged);
         rig.etcd.restart_killed();
         rig.etcd.serving().await;
-        if long() {
+        if minutes().is_some() {
             note(&format!("leader {} of {} killed\n", kill + 1, leader_kills()));
         }
     }
@@ -144,7 +146,7 @@ async fn reads_continue_while_etcd_loses_its_leader_again_and_again() {
         ("kills", leader_kills().to_string()),
         ("converged after each election within", seconds(slowest)),
     ];
-    conclude(&rig, "etcd's leader killed", &reads, began, loads, &figures);
+    rig.conclude(("R4", "etcd's leader killed"), &reads, (began, loads), &figures);
     assert!(slowest <= CONVERGE_LIMIT, "converged after {slowest:?}");
 }
 
@@ -160,41 +162,24 @@ fn noticed(member: &Member, since: Instant) -> Duration {
     connected.map_or(Duration::ZERO, |sample| sample.at - since)
 }
 
-/// Sleeps; a long wait prints its progress.
-async fn wait(time: Duration, load: &Load, what: &str) {
+/// Lets reads go on; in the long form with a line of progress now and then.
+async fn wait(rig: &Rig, time: Duration, load: &Load, what: &str) {
     const STEP: Duration = Duration::from_secs(60);
-    let begin = Instant::now();
+    /// By then the loss is noticed.
+    const FIRST: Duration = Duration::from_secs(10);
+    let (begin, watch_slowly) = (Instant::now(), |slow| {
+        rig.members.iter().for_each(|member| member.watch.set_slow(slow));
+    });
+    load.run_for(time.min(FIRST)).await;
+    watch_slowly(true);
     while let Some(left) = time.checked_sub(begin.elapsed()) {
-        tokio::time::sleep(left.min(STEP)).await;
-        if long() {
+        load.run_for(left.min(STEP)).await;
+        if minutes().is_some() {
             let reads = load.between(begin, Instant::now());
             let failed = reads.failures().count();
             let passed = begin.elapsed().as_secs();
             note(&format!("{what}: {passed} s, {} reads, {failed} failed\n", reads.reads().len()));
         }
     }
-}
-
-/// Records the figures, and checks what every fault of the registry leaves alone.
-fn conclude(
-    rig: &Rig,
-    fault: &str,
-    reads: &Window,
-    began: Instant,
-    loads: usize,
-    figures: &[(&str, String)],
-) {
-    let (ring, extra) = (rig.smallest_ring(began), rig.origin.loads() - loads);
-    let probes = rig.check_probes();
-    let mut all = vec![
-        ("reads", reads.reads().len().to_string()),
-        ("failed", reads.failures().count().to_string()),
-        ("smallest ring", format!("{ring} of {}", rig.members.len())),
-        ("extra loads", extra.to_string()),
-    ];
-    all.extend(figures.iter().cloned());
-    all.push(("probes", format!("0 of {probes} failed")));
-    record("R4", fault, &all);
-    assert_no_failures(reads);
-    assert_eq!((ring, extra), (rig.members.len(), 0), "smallest ring, extra loads");
+    watch_slowly(false);
 }

@@ -1,6 +1,5 @@
 //! A cluster under test: etcd, origin and members, with every key loaded once.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -9,11 +8,12 @@ use larder_proto::contract::{
     Freshness, GroupContract, HttpOrigin, Origin as OriginContract, OriginLimits,
 };
 use larder_proto::keys::Keys;
-use larder_proto::v1::{GetManyRequest, RingRequest};
+use larder_proto::v1::GetManyRequest;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::etcd::Etcd;
-use super::load::{Choice, Load, Reader, Window, name};
+use super::figures::record;
+use super::load::{Choice, Load, Read, Reader, Window, name};
 use super::member::Member;
 use super::origin::Origin;
 
@@ -22,10 +22,14 @@ pub(super) const CLUSTER: &str = "shop";
 pub(super) const GROUP: &str = "pages";
 /// Keys that are loaded before a test begins.
 pub(super) const KEYS: u32 = 300;
-/// Reads a second, unless a test is about the rate.
+/// Reads a second, unless a test is about the rate. A third of it in the long form, in which many
+/// clusters run at the same time.
 pub(super) const RATE: u32 = 150;
 /// The shortest lease that etcd grants.
 pub(super) const SHORT_LEASE: Duration = Duration::from_secs(2);
+/// Larder's own client gives up a member after it and tries the next: longer than the half second
+/// for which a member waits for a peer. Its default, 2 s, suits slower origins.
+const TRY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a healthy cluster is measured before a fault.
 pub(super) const BASE: Duration = Duration::from_secs(1);
 
@@ -35,6 +39,7 @@ static MACHINE: RwLock<()> = RwLock::const_new(());
 /// Held while a scenario runs.
 #[expect(dead_code, reason = "held, not read")]
 enum Turn {
+    None,
     Shared(RwLockReadGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
 }
@@ -56,12 +61,13 @@ pub(super) struct Rig {
     pub(super) owners: Vec<String>,
     pub(super) keys: Keys,
     setup: Setup,
-    _turn: Turn,
+    turn: Turn,
 }
 
-/// Whether outages last minutes.
-pub(super) fn long() -> bool {
-    std::env::var_os("LARDER_FAULTS_LONG").is_some()
+/// Minutes of each outage, in the long form of the tests.
+pub(super) fn minutes() -> Option<f64> {
+    let minutes = std::env::var("LARDER_FAULTS_MINUTES").ok()?;
+    Some(minutes.parse().expect("LARDER_FAULTS_MINUTES is a number"))
 }
 
 impl Default for Setup {
@@ -85,11 +91,7 @@ impl Default for Setup {
 impl Rig {
     /// `None` if no etcd is configured.
     pub(super) async fn start(setup: Setup) -> Option<Self> {
-        let turn = if setup.alone {
-            Turn::Alone(MACHINE.write().await)
-        } else {
-            Turn::Shared(MACHINE.read().await)
-        };
+        let turn = Turn::Shared(MACHINE.read().await);
         let (etcd, origin) = (Etcd::start().await?, Origin::start().await);
         let keys = Keys::new(NAMESPACE, CLUSTER);
         let contract = GroupContract {
@@ -106,10 +108,15 @@ impl Rig {
             starting.push(Member::start(index, setup.lease_ttl, etcd.proxies().await));
         }
         let members = futures::future::join_all(starting).await;
-        let mut rig = Self { etcd, origin, members, owners: Vec::new(), keys, setup, _turn: turn };
+        let mut rig = Self { etcd, origin, members, owners: Vec::new(), keys, setup, turn };
         rig.converged(Duration::from_secs(20)).await;
         rig.owners = rig.load_all_keys().await;
         assert_eq!(rig.origin.loads(), KEYS as usize, "one load for each key");
+        if rig.setup.alone {
+            // A start is a lot of work of its own, so it happens with the others.
+            rig.turn = Turn::None;
+            rig.turn = Turn::Alone(MACHINE.write().await);
+        }
         Some(rig)
     }
 
@@ -133,34 +140,55 @@ impl Rig {
         began.elapsed()
     }
 
-    /// A stock client of each given member, in turn.
-    pub(super) fn load_on(&self, members: &[usize]) -> Load {
-        let reader = |member: &usize| Reader::Stock(self.members[*member].client());
-        Load::start(members.iter().map(reader).collect(), RATE, Choice::Among(KEYS))
+    /// A stock client of each given member.
+    pub(super) fn stock(&self, members: &[usize]) -> Vec<Reader> {
+        members.iter().map(|member| Reader::Stock(self.members[*member].client())).collect()
     }
 
-    pub(super) fn load_on_all(&self) -> Load {
-        self.load_on(&(0..self.members.len()).collect::<Vec<_>>())
-    }
-
-    /// Larder's own client with its defaults. It sends each key to its owner.
-    pub(super) fn load_by_larder_client(&self) -> Load {
+    /// Larder's own client, which sends each key to its owner.
+    pub(super) fn larder(&self) -> Vec<Reader> {
         let members = self.members.iter().map(|member| member.grpc.to_string());
-        let client = Client::builder().members(members).build().expect("valid");
-        Load::start(vec![Reader::Larder(client)], RATE, Choice::Among(KEYS))
+        let client = Client::builder().members(members).try_timeout(TRY_TIMEOUT).build();
+        vec![Reader::Larder(client.expect("valid"))]
     }
 
-    /// The members in each member's ring, from now back to `since`: the fewest.
-    pub(super) fn smallest_ring(&self, since: Instant) -> usize {
-        let samples = self.members.iter().flat_map(|member| member.watch.samples_since(since));
-        samples.map(|sample| sample.ring_members).min().expect("members are watched")
+    /// Reads of every key on every member.
+    pub(super) fn load(&self) -> Load {
+        let all: Vec<usize> = (0..self.members.len()).collect();
+        let rate = if minutes().is_some() { RATE / 3 } else { RATE };
+        Load::start(self.stock(&all), rate, Choice::Among(KEYS))
     }
 
-    /// Names of the members in one member's ring.
-    pub(super) async fn ring_of(&self, member: usize) -> BTreeSet<String> {
-        let ring = self.members[member].admin_client().ring(RingRequest {}).await;
-        let ring = ring.expect("a ring").into_inner();
-        ring.members.into_iter().map(|member| member.name).collect()
+    /// Records the figures of a fault of the registry since `began`, and checks what such a fault
+    /// never touches: reads, the ring, the origin, the probes.
+    pub(super) fn conclude(
+        &self,
+        (promise, fault): (&str, &str),
+        reads: &Window,
+        (began, loads): (Instant, usize),
+        figures: &[(&str, String)],
+    ) {
+        let samples = self.members.iter().flat_map(|member| member.watch.samples_since(began));
+        let ring = samples.map(|sample| sample.ring_members).min().expect("members are watched");
+        let moved = |read: &&Read| {
+            let owner = &self.owners[read.key as usize];
+            read.result.as_ref().is_ok_and(|answered| answered.owner != *owner)
+        };
+        let moved = reads.reads().iter().filter(moved).count();
+        let (extra, probes) = (self.origin.loads() - loads, self.check_probes());
+        let mut all = vec![
+            ("reads", reads.reads().len().to_string()),
+            ("failed", reads.failures().count().to_string()),
+            ("with another owner", moved.to_string()),
+            ("smallest ring", format!("{ring} of {}", self.members.len())),
+            ("extra loads", extra.to_string()),
+        ];
+        all.extend(figures.iter().cloned());
+        all.push(("probes", format!("0 of {probes} failed")));
+        record(promise, fault, &all);
+        assert_no_failures(reads);
+        let expected = (self.members.len(), 0, 0);
+        assert_eq!((ring, moved, extra), expected, "smallest ring, reads moved, extra loads");
     }
 
     /// Checks that no fault moved a probe of a running member, and returns how many were made.
@@ -177,14 +205,19 @@ impl Rig {
     }
 
     async fn load_all_keys(&self) -> Vec<String> {
-        let keys = (0..KEYS).map(name).collect();
-        let request = GetManyRequest { group: GROUP.into(), keys, explain: true };
-        let answers = self.members[0].client().get_many(request).await.expect("answers");
-        let owner = |result: larder_proto::v1::KeyResult| {
-            assert_eq!(result.code, 0, "{}", result.message);
-            result.explanation.expect("requested").owner
-        };
-        answers.into_inner().results.into_iter().map(owner).collect()
+        // Few at a time, so that no origin limit refuses them.
+        const AT_ONCE: usize = 50;
+        let (mut owners, keys) = (Vec::new(), (0..KEYS).map(name).collect::<Vec<_>>());
+        for keys in keys.chunks(AT_ONCE) {
+            let (group, keys) = (GROUP.into(), keys.to_vec());
+            let request = GetManyRequest { group, keys, explain: true };
+            let answers = self.members[0].client().get_many(request).await.expect("answers");
+            for result in answers.into_inner().results {
+                assert_eq!(result.code, 0, "{}", result.message);
+                owners.push(result.explanation.expect("requested").owner);
+            }
+        }
+        owners
     }
 }
 

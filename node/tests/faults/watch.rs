@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 
 /// Time between two scrapes.
 const SCRAPE_INTERVAL: Duration = Duration::from_millis(40);
+/// The same during minutes of an outage, in which nothing is to change.
+const SLOW_SCRAPE_INTERVAL: Duration = Duration::from_millis(500);
 /// Scrapes for each check of the probes.
 const SCRAPES_PER_PROBE: u32 = 3;
 /// The kubelet's default timeout of a probe.
@@ -44,6 +46,7 @@ struct Seen {
     probes: Mutex<Probes>,
     /// The process is stopped or killed on purpose.
     paused: AtomicBool,
+    slow: AtomicBool,
 }
 
 pub(super) struct Watch {
@@ -68,6 +71,10 @@ impl Watch {
         self.seen.paused.store(false, Ordering::SeqCst);
     }
 
+    pub(super) fn set_slow(&self, slow: bool) {
+        self.seen.slow.store(slow, Ordering::SeqCst);
+    }
+
     pub(super) fn samples_since(&self, since: Instant) -> Vec<Sample> {
         let samples = self.seen.samples.lock();
         samples.iter().filter(|sample| sample.at >= since).copied().collect()
@@ -90,7 +97,8 @@ impl Drop for Watch {
 
 async fn poll(admin: SocketAddr, seen: Arc<Seen>) {
     for round in 0_u32.. {
-        tokio::time::sleep(SCRAPE_INTERVAL).await;
+        let slow = seen.slow.load(Ordering::SeqCst);
+        tokio::time::sleep(if slow { SLOW_SCRAPE_INTERVAL } else { SCRAPE_INTERVAL }).await;
         if seen.paused.load(Ordering::SeqCst) {
             continue;
         }

@@ -61,5 +61,10 @@ async fn relay(mut near: TcpStream, target: SocketAddr, mut states: watch::Recei
         _ = tokio::io::copy_bidirectional(&mut near, &mut far), if is_up => {}
         _ = states.wait_for(|link| *link != Link::Up) => {}
     }
-    let _ = states.wait_for(|link| *link != Link::Frozen).await;
+    // Until the near side gives up, so that retries during a long freeze do not pile up.
+    let mut nowhere = tokio::io::sink();
+    tokio::select! {
+        _ = tokio::io::copy(&mut near, &mut nowhere) => {}
+        _ = states.wait_for(|link| *link != Link::Frozen) => {}
+    }
 }

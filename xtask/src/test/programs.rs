@@ -15,6 +15,11 @@ use super::cargo_test;
 use super::report::Count;
 use crate::compile::TestProgram;
 
+/// Programs whose tests mostly wait for other processes: more of them run at the same time than there
+/// are cores.
+pub(super) const MOSTLY_WAITING: [&str; 1] = ["node/tests/faults.rs"];
+const WAITING_AT_ONCE: &str = "4";
+
 /// A program's end.
 struct Ended {
     count: Count,
@@ -59,6 +64,9 @@ fn command(program: &TestProgram, arguments: &[String], variables: &[(&str, Stri
     command.args(arguments).current_dir(&program.folder);
     command.env("CARGO_MANIFEST_DIR", &program.folder);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
+    if MOSTLY_WAITING.contains(&program.source.as_str()) {
+        command.env("RUST_TEST_THREADS", WAITING_AT_ONCE);
+    }
     command
 }
 
