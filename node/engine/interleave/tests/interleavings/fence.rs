@@ -33,7 +33,9 @@ fn race(
 ) {
     let cache = cache(1 << 20, 2);
     let group = cache.add_group("g", under(policy)).expect("the first group");
-    group.insert(b"k", &entry(OLD).tagged(Tags::from_iter(["t"])), None, NOW).expect("a small entry");
+    group
+        .insert(b"k", &entry(OLD).tagged(Tags::from_iter(["t"])), None, NOW)
+        .expect("a small entry");
     let origin = Arc::new(AtomicU64::new(OLD));
     let reader = || {
         let (group, origin) = (group.clone(), Arc::clone(&origin));
