@@ -108,9 +108,11 @@ enum Verb {
     ))]
     Hot(Hot),
 
-    /// Drop keys, or a whole group, from every member; exit 1 when a member did not confirm
+    /// Drop keys, values with a tag, or a whole group, from every member; exit 1 when a member did
+    /// not confirm
     #[command(after_help = concat_help!(
         "larder invalidate students Tom Ann",
+        "larder invalidate students --tag course:7 --tag course:9",
         "larder invalidate students --all"
     ))]
     Invalidate(Invalidate),

@@ -198,17 +198,45 @@ impl Client {
         group: &str,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Invalidated, Error> {
-        let keys: Vec<Bytes> = keys.into_iter().map(Key::into_bytes).collect();
-        let drop_copies = || self.inner.near.iter().for_each(|near| near.remove(group, &keys));
+        let keys = keys.into_iter().map(Key::into_bytes).collect();
+        let request = InvalidateRequest { group: group.into(), keys, tags: Vec::new() };
+        self.invalidate_scope(request).await
+    }
+
+    /// Drops every value of a group that has one of the tags. Without tags nothing is dropped: a
+    /// list that happens to be empty must not drop the whole group.
+    ///
+    /// A near cache does not know the tags of its copies, so this client's drops the group.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn invalidate_tags<T: Key>(
+        &self,
+        group: &str,
+        tags: impl IntoIterator<Item = T>,
+    ) -> Result<Invalidated, Error> {
+        let tags: Vec<Bytes> = tags.into_iter().map(Key::into_bytes).collect();
+        if tags.is_empty() {
+            return Ok(Invalidated { members_reached: 0, members_total: 0 });
+        }
+        let request = InvalidateRequest { group: group.into(), keys: Vec::new(), tags };
+        self.invalidate_scope(request).await
+    }
+
+    /// Drops the keys and the tags of a request; without both, the whole group.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn invalidate_scope(&self, request: InvalidateRequest) -> Result<Invalidated, Error> {
+        let copies = if request.tags.is_empty() { &request.keys[..] } else { &[] };
+        let near = &self.inner.near;
+        let drop_copies = || near.iter().for_each(|near| near.remove(&request.group, copies));
         // Before the call, so that this client's reads miss at once; after it, because a read in
         // between may have reached a member that still had the value.
         drop_copies();
         let call = self.inner.dispatcher.call(self.timeout, Route::Any, |channel, left| {
-            let request = InvalidateRequest { group: group.into(), keys: keys.clone() };
-            async move {
-                let request = with_timeout(request, left);
-                Ok(CacheClient::new(channel).invalidate(request).await?.into_inner())
-            }
+            let request = with_timeout(request.clone(), left);
+            async move { Ok(CacheClient::new(channel).invalidate(request).await?.into_inner()) }
         });
         let reply = call.await;
         drop_copies();
@@ -338,6 +366,7 @@ mod tests {
         send(&client.explain("g", Bytes::new()));
         send(&client.get_many("g", ["a", "b"]));
         send(&client.invalidate("g", ["a"]));
+        send(&client.invalidate_tags("g", ["a"]));
         send(&client.ring());
         send(&client.status());
         send(&client.curve("g"));

@@ -188,9 +188,7 @@ impl World {
             let contract = GroupContract {
                 policy: "S3Fifo".into(),
                 // The loaders of this world take precedence.
-                origin: OriginContract::Http(HttpOrigin {
-                    url_template: "http://origin/{key}".into(),
-                }),
+                origin: OriginContract::Http(HttpOrigin::new("http://origin/{key}")),
                 freshness: group.freshness.clone(),
                 origin_limits: OriginLimits {
                     concurrency: group.concurrency,

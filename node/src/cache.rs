@@ -33,7 +33,7 @@ mod wait;
 pub use answer::Answer;
 pub use error::{Awaited, Error};
 pub use group::{GroupPlan, OriginSource};
-pub use invalidate::Invalidated;
+pub use invalidate::{Invalidated, Scope};
 pub use shared::Cache;
 pub(crate) use shared::CacheDeps;
 pub use stats::GroupReport;

@@ -15,6 +15,7 @@ mod guard;
 mod http;
 mod loader;
 mod sql;
+mod tags;
 
 pub use build::build;
 pub use credentials::Credentials;
@@ -23,3 +24,4 @@ pub use guard::{Guard, Health};
 pub use http::HttpLoader;
 pub use loader::{FromFn, Loaded, Loader, from_fn};
 pub use sql::SqlLoader;
+pub use tags::{TagError, check_tags};

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures::future::join_all;
 use larder_client::{Answer, Client, Error};
 use larder_engine::Value;
-use larder_proto::v1::InvalidateResponse;
+use larder_proto::v1::{InvalidateRequest, InvalidateResponse};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
+use crate::cache::Scope;
 use crate::grpc::{Backend, ReadReply, call_deadline};
 use crate::status::ErrorReply;
 
@@ -84,9 +85,11 @@ impl Backend for Sidecar {
         &self,
         metadata: &MetadataMap,
         group: &str,
-        keys: Vec<Bytes>,
+        scope: Scope,
     ) -> Result<InvalidateResponse, ErrorReply> {
-        let done = self.client(metadata).invalidate(group, keys).await?;
+        let Scope { keys, tags } = scope;
+        let request = InvalidateRequest { group: group.into(), keys, tags };
+        let done = self.client(metadata).invalidate_scope(request).await?;
         Ok(InvalidateResponse {
             members_reached: done.members_reached,
             members_total: done.members_total,

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::cache::{Awaited, Error};
-use crate::origin;
+use crate::origin::{self, TagError};
 
 /// `ErrorInfo.domain`: the namespace of the reasons.
 const DOMAIN: &str = "larder.dev";
@@ -134,7 +134,7 @@ pub const ABSENT: &str = "the origin says there is no such key";
 
 fn code(error: &Error) -> Code {
     match error {
-        Error::EmptyKey | Error::KeyTooLong { .. } | Error::TooManyKeys { .. } => {
+        Error::EmptyKey | Error::KeyTooLong { .. } | Error::TooManyKeys { .. } | Error::Tags(_) => {
             Code::InvalidArgument
         }
         Error::UnknownGroup { .. } => Code::FailedPrecondition,
@@ -161,6 +161,9 @@ fn reason(error: &Error) -> &str {
         Error::EmptyKey => "EMPTY_KEY",
         Error::KeyTooLong { .. } => "KEY_TOO_LONG",
         Error::TooManyKeys { .. } => "TOO_MANY_KEYS",
+        Error::Tags(TagError::Empty) => "EMPTY_TAG",
+        Error::Tags(TagError::TooLong { .. }) => "TAG_TOO_LONG",
+        Error::Tags(TagError::TooMany { .. }) => "TOO_MANY_TAGS",
         Error::UnknownGroup { .. } => "UNKNOWN_GROUP",
         Error::Overloaded { .. } => "MEMBER_OVERLOADED",
         Error::ResponseFull => "RESPONSE_FULL",
@@ -182,9 +185,12 @@ fn origin_reason(error: &origin::Error) -> &'static str {
     match error {
         Origin::Connect { .. } => "ORIGIN_UNREACHABLE",
         Origin::Login { .. } | Origin::Credential { .. } | Origin::Url { .. } => "ORIGIN_LOGIN",
-        Origin::Query { .. } | Origin::Statement { .. } | Origin::Template { .. } => {
-            "ORIGIN_MISCONFIGURED"
-        }
+        Origin::Query { .. }
+        | Origin::Statement { .. }
+        | Origin::Template { .. }
+        | Origin::TagsHeader { .. }
+        | Origin::TagsColumn { .. } => "ORIGIN_MISCONFIGURED",
+        Origin::Tags(_) => "ORIGIN_TAGS",
         Origin::Busy { .. } => "ORIGIN_BUSY",
         Origin::RateLimited { .. } => "ORIGIN_RATE_LIMITED",
         // What to do is decided by what failed, not by the suspension that followed.
@@ -252,6 +258,7 @@ mod tests {
         for (error, grpc, web) in [
             (Error::EmptyKey, Code::InvalidArgument, 400),
             (Error::KeyTooLong { bytes: 9, max: 8 }, Code::InvalidArgument, 400),
+            (Error::Tags(TagError::Empty), Code::InvalidArgument, 400),
             (Error::UnknownGroup { group: group() }, Code::FailedPrecondition, 404),
             (Error::Overloaded { max: 1 }, Code::ResourceExhausted, 429),
             (Error::Deadline { awaited: Awaited::Origin }, Code::DeadlineExceeded, 504),
@@ -342,6 +349,7 @@ mod tests {
             origin::Error::Query { problem: name() },
             origin::Error::Ask { place: name(), problem: name() },
             origin::Error::TooLarge { max: 1 },
+            origin::Error::Tags(TagError::Empty),
             origin::Error::Key,
             origin::Error::TimedOut { timeout_ms: 1, pending: None },
             origin::Error::Busy { concurrency: 1, retry_after: Duration::ZERO },
@@ -351,6 +359,9 @@ mod tests {
             Error::EmptyKey,
             Error::KeyTooLong { bytes: 2, max: 1 },
             Error::TooManyKeys { keys: 2, max: 1 },
+            Error::Tags(TagError::Empty),
+            Error::Tags(TagError::TooLong { bytes: 129 }),
+            Error::Tags(TagError::TooMany { tags: 65 }),
             Error::UnknownGroup { group: name() },
             Error::Overloaded { max: 1 },
             Error::ResponseFull,

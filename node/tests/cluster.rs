@@ -15,6 +15,7 @@ mod cluster {
     pub(crate) mod rig;
     mod scale;
     mod superseded;
+    mod tags;
     mod views;
 }
 
@@ -177,7 +178,7 @@ async fn an_invalidation_at_any_member_reaches_the_owner_and_every_copy() {
             get(cluster.client(member), GROUP, "Tom").await.expect("a value");
         }
         let request =
-            InvalidateRequest { group: GROUP.into(), keys: vec![Bytes::from_static(b"Tom")] };
+            InvalidateRequest { group: GROUP.into(), keys: vec!["Tom".into()], tags: Vec::new() };
         let done = cluster.client(caller).invalidate(request).await.expect("done").into_inner();
         assert_eq!((done.members_reached, done.members_total), (3, 3));
         for member in 0..3 {
@@ -185,7 +186,7 @@ async fn an_invalidation_at_any_member_reaches_the_owner_and_every_copy() {
             assert_eq!(answer.value, format!("Tom {}", caller + 2));
         }
     }
-    let whole = InvalidateRequest { group: GROUP.into(), keys: Vec::new() };
+    let whole = InvalidateRequest { group: GROUP.into(), ..Default::default() };
     let done = cluster.client(0).invalidate(whole).await.expect("done").into_inner();
     assert_eq!((done.members_reached, done.members_total), (3, 3));
     assert_eq!(get(cluster.client(1), GROUP, "Tom").await.expect("a value").value, "Tom 5");
@@ -447,7 +448,8 @@ async fn a_sidecar_answers_from_its_near_cache_and_from_the_members() {
     assert_eq!(absent.code(), Code::NotFound);
     let unknown = get(client.clone(), "nobody", "Tom").await.expect_err("unknown");
     assert_eq!(unknown.code(), Code::FailedPrecondition);
-    let request = InvalidateRequest { group: GROUP.into(), keys: vec![Bytes::from_static(b"Tom")] };
+    let request =
+        InvalidateRequest { group: GROUP.into(), keys: vec!["Tom".into()], tags: Vec::new() };
     let done = client.clone().invalidate(request).await.expect("done").into_inner();
     assert_eq!(done.members_reached, 3);
     assert_eq!(get(client, GROUP, "Tom").await.expect("a value").value, "Tom 2");

@@ -63,6 +63,10 @@ fn url(object: &mut Value, text: &str) {
     object["spec"]["origin"] = json!({"http": {"urlTemplate": text}});
 }
 
+fn http_with_tags(header: &str) -> Value {
+    json!({"http": {"urlTemplate": "http://a/{key}", "tagsHeader": header}})
+}
+
 fn limits(object: &mut Value, limits: &Value) {
     object["spec"]["originLimits"] = limits.clone();
 }
@@ -188,6 +192,12 @@ fn group_cases() -> Vec<Case> {
             "urlTemplate must not contain a user or a password",
             |o| url(o, "http://me:secret@a/{key}"),
             |o| url(o, "http://a/@{key}"),
+            None,
+        ),
+        case(
+            "tagsHeader must be the name of a header: letters, digits and !#$%&*+-.^_`|~",
+            |o| o["spec"]["origin"] = http_with_tags("Cache Tag"),
+            |o| o["spec"]["origin"] = http_with_tags("Cache-Tag"),
             None,
         ),
         case(

@@ -42,6 +42,9 @@ pub struct SqlOrigin {
     /// A query whose only bound parameter is the key. The value is the first column of the first
     /// row.
     pub query: String,
+    /// Name of the query's column with the tags of the value; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags_column: Option<String>,
 }
 
 /// An HTTP server. 200 carries the value, 404 means absent, any other status is an error.
@@ -50,6 +53,23 @@ pub struct SqlOrigin {
 pub struct HttpOrigin {
     /// URL in which `{key}` is replaced by the percent-encoded key.
     pub url_template: String,
+    /// Name of the response header with the tags of the value; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags_header: Option<String>,
+}
+
+impl SqlOrigin {
+    /// An origin of values without tags.
+    pub fn new(url_file: impl Into<String>, query: impl Into<String>) -> Self {
+        Self { url_file: url_file.into(), query: query.into(), tags_column: None }
+    }
+}
+
+impl HttpOrigin {
+    /// An origin of values without tags.
+    pub fn new(url_template: impl Into<String>) -> Self {
+        Self { url_template: url_template.into(), tags_header: None }
+    }
 }
 
 /// How long values may be cached and served.
@@ -122,10 +142,10 @@ mod tests {
     fn contract_keeps_its_json_form() {
         let contract = GroupContract {
             policy: "Lru".into(),
-            origin: Origin::Sql(SqlOrigin {
-                url_file: "students.url".into(),
-                query: "SELECT score FROM students WHERE name = $1".into(),
-            }),
+            origin: Origin::Sql(SqlOrigin::new(
+                "students.url",
+                "SELECT score FROM students WHERE name = $1",
+            )),
             freshness: Freshness {
                 ttl_ms: 60_000,
                 jitter_percent: 10,
@@ -149,6 +169,29 @@ mod tests {
             )
         );
         assert_eq!(serde_json::from_str::<GroupContract>(&text).expect("own text"), contract);
+    }
+
+    #[test]
+    fn origins_with_tags_keep_their_json_form() {
+        for (origin, text) in [
+            (
+                Origin::Sql(SqlOrigin {
+                    tags_column: Some("tags".into()),
+                    ..SqlOrigin::new("a.url", "SELECT $1")
+                }),
+                r#"{"sql":{"urlFile":"a.url","query":"SELECT $1","tagsColumn":"tags"}}"#,
+            ),
+            (
+                Origin::Http(HttpOrigin {
+                    tags_header: Some("Cache-Tag".into()),
+                    ..HttpOrigin::new("http://o/{key}")
+                }),
+                r#"{"http":{"urlTemplate":"http://o/{key}","tagsHeader":"Cache-Tag"}}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&origin).expect("plain data"), text);
+            assert_eq!(serde_json::from_str::<Origin>(text).expect("own text"), origin);
+        }
     }
 
     #[test]

@@ -17,5 +17,10 @@ pub const MAX_VALUE_BYTES: usize = 3 * 1024 * 1024;
 /// Default maximum number of keys in one `GetMany`.
 pub const MAX_BATCH_KEYS: usize = 1000;
 
+/// Maximum number of tags of one value, and of one invalidation.
+pub const MAX_TAGS: usize = 64;
+/// Maximum length of a tag, in bytes.
+pub const MAX_TAG_BYTES: usize = 128;
+
 /// Path prefix of groupcache's HTTP peer protocol: `/_cache/<group>/<key>`.
 pub const GROUPCACHE_HTTP_PREFIX: &str = "/_cache/";

@@ -5,5 +5,6 @@ mod bench;
 mod edits;
 mod inspect;
 mod rig;
+mod tags;
 mod up;
 mod usage;

@@ -80,10 +80,13 @@ fn wrong_usage_is_one_line_and_64() {
         (&["ring", "--key-base64", "VG9t"], "larder: a key needs its GROUP\n"),
         (&["get", "g"], "larder: name the keys: GROUP KEY... or GROUP/KEY\n"),
         (&["get", "g", "a", "b", "-o", "raw"], "larder: -o raw prints one value: name one key\n"),
-        (&["invalidate", "g"], "larder: name the keys, or say --all for the whole group\n"),
+        (
+            &["invalidate", "g"],
+            "larder: name the keys or a --tag, or say --all for the whole group\n",
+        ),
         (
             &["invalidate", "g/a", "--all"],
-            "larder: name the keys, or say --all for the whole group\n",
+            "larder: name the keys or a --tag, or say --all for the whole group\n",
         ),
         (
             &["up", "-f", "/nowhere.yaml"],

@@ -443,7 +443,14 @@ async fn the_near_cache_answers_without_a_call_until_the_answer_expires() {
     client.invalidate("students", ["Tom"]).await.expect("confirmed");
     client.get("students", "Tom").await.expect("a hit");
     assert_eq!(lab.requests(), 4, "an invalidation is seen at once");
-    assert_eq!(client.stats().near_hits, 4);
+    let tags: [&str; 0] = [];
+    client.invalidate_tags("students", tags).await.expect("nothing to drop");
+    client.get("students", "Tom").await.expect("a copy");
+    assert_eq!(lab.requests(), 4, "no tag drops nothing");
+    client.invalidate_tags("students", ["course:7"]).await.expect("confirmed");
+    client.get("students", "Tom").await.expect("a hit");
+    assert_eq!(lab.requests(), 5, "the copy may have had the tag");
+    assert_eq!(client.stats().near_hits, 5);
 }
 
 #[tokio::test(start_paused = true)]

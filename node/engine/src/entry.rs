@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::record::{self, Record, Times};
-use crate::tags::{self, TAGGED_BYTES};
+use crate::tags::{TAGGED_BYTES, Tags};
 use crate::tick::Tick;
 
 /// Maximum length of a key. The slot stores the length in two bytes.
@@ -64,6 +64,8 @@ pub struct Hit {
     pub keep_until: Tick,
     /// The version given by the writer.
     pub version: u64,
+    /// The tags given by the writer.
+    pub tags: Tags,
 }
 
 impl Hit {
@@ -129,8 +131,7 @@ pub struct NewEntry {
     pub(crate) keep_until: Tick,
     pub(crate) version: u64,
     pub(crate) stored_at: Option<Tick>,
-    /// Slots of its tags; see `tags.rs`.
-    pub(crate) tags: Box<[u16]>,
+    pub(crate) tags: Tags,
 }
 
 impl NewEntry {
@@ -140,15 +141,15 @@ impl NewEntry {
     /// milliseconds. [`Tick::NEVER`] is stored as such.
     #[must_use]
     pub fn new(value: Value, fresh_until: Tick, keep_until: Tick, version: u64) -> NewEntry {
-        let tags = Box::default();
+        let tags = Tags::default();
         NewEntry { value, fresh_until, keep_until, version, stored_at: None, tags }
     }
 
     /// Adds tags. [`Group::invalidate_tag`](crate::Group::invalidate_tag) with any of them removes
     /// the entry.
     #[must_use]
-    pub fn tagged<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> NewEntry {
-        self.tags = tags.into_iter().map(|tag| tags::place(tag.as_ref())).collect();
+    pub fn tagged(mut self, tags: Tags) -> NewEntry {
+        self.tags = tags;
         self
     }
 
@@ -162,7 +163,7 @@ impl NewEntry {
 
     /// Bytes charged for this entry with a key of this length.
     pub(crate) fn weight(&self, key_len: usize) -> u64 {
-        let tags = self.tags.len() as u64;
+        let tags = self.tags.slots().len() as u64;
         let tagged = if tags == 0 { 0 } else { TAGGED_BYTES + tags * 2 };
         let version_len = record::version_len(self.version);
         SLOT_BYTES + record::cost(version_len, key_len, self.value.len()) + tagged
@@ -196,7 +197,7 @@ impl Entry {
         let times = Times::new(new.stored_at.unwrap_or(now), new.fresh_until, new.keep_until);
         let value = new.value.present().map_or(&[][..], |bytes| bytes);
         let record = Some(Record::new(times, new.version, key, value));
-        let tagged = if new.tags.is_empty() { 0 } else { TAGGED };
+        let tagged = if new.tags.slots().is_empty() { 0 } else { TAGGED };
         let absent = if new.value == Value::Absent { ABSENT } else { 0 };
         let flags = tagged | absent | version_flags(new.version);
         Some(Entry { record, weight, key_len, flags, heat: 0 })
@@ -256,6 +257,7 @@ impl Entry {
         now > self.keep_until()
     }
 
+    /// A hit without tags, which the store keeps.
     #[inline]
     pub(crate) fn hit(&self) -> Hit {
         let record = self.record();
@@ -268,6 +270,7 @@ impl Entry {
             fresh_until: times.fresh_until(),
             keep_until: times.keep_until(),
             version,
+            tags: Tags::default(),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::shard::{Limits, Removed, Shard};
 use crate::stats::GroupStats;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::tags::{Places, TagEpochs};
+use crate::tags::{LoadTags, TagEpochs};
 use crate::tick::Tick;
 
 /// Why an entry was not stored. The caller may still answer with the value.
@@ -156,7 +156,8 @@ impl Group {
                 shard.refuse(hash, key, fence, out)
             });
         };
-        let tags = (!new.tags.is_empty()).then(|| Places { places: new.tags.clone(), epoch });
+        let tagged = !new.tags.slots().is_empty();
+        let tags = tagged.then(|| LoadTags { tags: new.tags.clone(), epoch });
         let (weight, is_absent) = (u64::from(entry.weight), entry.is_absent());
         let watched = self.0.watch.samples(hash).then(|| Outline::of(&entry));
         let mut replaces = false;

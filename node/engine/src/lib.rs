@@ -77,5 +77,6 @@ pub use options::{GroupOptions, Options};
 pub use policy::{PolicyKind, UnknownPolicy};
 pub use shard::Cause;
 pub use stats::{GroupStats, Swept};
+pub use tags::Tags;
 pub use tick::Tick;
 pub use xfetch::reload_early;

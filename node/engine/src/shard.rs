@@ -10,7 +10,7 @@ use crate::hot::{HotKey, HotKeys, SAMPLED};
 use crate::policy::PolicyKind;
 use crate::stats::{GroupStats, Swept};
 use crate::store::{Read, Store};
-use crate::tags::{Places, TagEpochs};
+use crate::tags::{LoadTags, TagEpochs};
 use crate::tick::Tick;
 
 /// Why an entry was removed.
@@ -105,13 +105,13 @@ impl Shard {
     /// Like `get`, but without effect on the policy and the counters.
     pub(crate) fn peek(&self, hash: u32, key: &[u8], now: Tick, tags: &TagEpochs) -> Option<Hit> {
         let slot = self.store.find(hash, key)?;
-        (!self.store.is_dead(slot, now, tags)).then(|| self.store.entry(slot).hit())
+        (!self.store.is_dead(slot, now, tags)).then(|| self.store.hit_of(slot))
     }
 
     pub(crate) fn insert(
         &mut self,
         hash: u32,
-        (entry, tags): (Entry, Option<Places>),
+        (entry, tags): (Entry, Option<LoadTags>),
         fence: Option<Fence>,
         now: Tick,
         out: &mut Removed,
@@ -269,10 +269,7 @@ impl Shard {
         let slots = self.store.hottest_first().into_iter();
         let living = slots.filter(|&slot| !self.store.is_dead(slot, now, tags)).take(max);
         living
-            .map(|slot| {
-                let entry = self.store.entry(slot);
-                (entry.key().to_vec(), entry.hit())
-            })
+            .map(|slot| (self.store.entry(slot).key().to_vec(), self.store.hit_of(slot)))
             .collect()
     }
 

@@ -8,7 +8,7 @@ use crate::entry::{Entry, Hit};
 use crate::expiry::Wheel;
 use crate::policy::{Lru, Policy, PolicyKind};
 use crate::slab::{NIL, Node, Slab, Slot};
-use crate::tags::{Places, TagEpochs, Tagged};
+use crate::tags::{LoadTags, TagEpochs, Tagged};
 use crate::tick::Tick;
 
 /// Invariant: an occupied slot is in the table, in exactly one of the two policies and, if its
@@ -97,6 +97,17 @@ impl Store {
         &self.slab[slot].entry
     }
 
+    /// The entry of a slot as a hit.
+    #[inline]
+    pub(crate) fn hit_of(&self, slot: Slot) -> Hit {
+        let entry = &self.slab[slot].entry;
+        let mut hit = entry.hit();
+        if entry.is_tagged() {
+            hit.tags = self.tagged.of(slot);
+        }
+        hit
+    }
+
     /// True if the entry may not be served: it has expired, or one of its tags was invalidated.
     pub(crate) fn is_dead(&self, slot: Slot, now: Tick, tags: &TagEpochs) -> bool {
         let entry = &self.slab[slot].entry;
@@ -108,7 +119,7 @@ impl Store {
     pub(crate) fn read(&mut self, hash: u32, key: &[u8], now: Tick, tags: &TagEpochs) -> Read {
         let Some(slot) = self.find(hash, key) else { return Read::Unknown };
         let entry = &self.slab[slot].entry;
-        let (hit, is_absent) = (entry.hit(), entry.is_absent());
+        let (hit, is_absent) = (self.hit_of(slot), entry.is_absent());
         let dead = now > hit.keep_until || (entry.is_tagged() && self.tagged.is_dead(slot, tags));
         // Record the use of a dead entry too: the insert that follows replaces it, so a hot key
         // does not become cold at the end of each life.
@@ -130,7 +141,7 @@ impl Store {
     }
 
     /// Inserts an entry whose key has no entry yet.
-    pub(crate) fn insert(&mut self, hash: u32, entry: Entry, tags: Option<Places>, now: Tick) {
+    pub(crate) fn insert(&mut self, hash: u32, entry: Entry, tags: Option<LoadTags>, now: Tick) {
         let slot = self.slab.insert(hash, entry);
         self.tag(slot, tags);
         let slab = &self.slab;
@@ -145,7 +156,7 @@ impl Store {
         &mut self,
         slot: Slot,
         mut entry: Entry,
-        tags: Option<Places>,
+        tags: Option<LoadTags>,
         now: Tick,
     ) -> Entry {
         self.wheel.remove(&mut self.slab, slot);
@@ -243,9 +254,9 @@ impl Store {
         }
     }
 
-    fn tag(&mut self, slot: Slot, tags: Option<Places>) {
-        if let Some(places) = tags {
-            self.tagged.insert(slot, places);
+    fn tag(&mut self, slot: Slot, tags: Option<LoadTags>) {
+        if let Some(tags) = tags {
+            self.tagged.insert(slot, tags);
         }
     }
 

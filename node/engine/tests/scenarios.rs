@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use larder_engine::{
-    Cache, Cause, Group, GroupOptions, NewEntry, Options, PolicyKind, Refused, Tick, Value, weight,
+    Cache, Cause, Group, GroupOptions, NewEntry, Options, PolicyKind, Refused, Tags, Tick, Value,
+    weight,
 };
 
 const NOW: Tick = Tick::from_millis(1_000_000);
@@ -172,8 +173,8 @@ fn an_entry_that_is_too_large_and_invalidated_by_tag_keeps_the_newer_value() {
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
     let fence = group.begin_load();
     group.invalidate_tag(b"t");
-    group.insert(b"k", &entry(10).tagged(["t"]), None, NOW).unwrap();
-    let late = entry(2_000).tagged(["t"]);
+    group.insert(b"k", &entry(10).tagged(Tags::from_iter(["t"])), None, NOW).unwrap();
+    let late = entry(2_000).tagged(Tags::from_iter(["t"]));
     assert_eq!(group.insert(b"k", &late, Some(fence), NOW), Err(Refused::Fenced));
     assert!(group.get(b"k", NOW).is_some());
 }
@@ -314,16 +315,16 @@ fn an_invalidation_by_tag_affects_only_entries_and_late_inserts_with_the_tag() {
     let group = cache.add_group("g", GroupOptions::default()).unwrap();
     for key in 0..100u32 {
         let tag = if key % 2 == 0 { "even" } else { "odd" };
-        let new = entry(10).tagged(["all", tag]);
+        let new = entry(10).tagged(Tags::from_iter(["all", tag]));
         group.insert(&key.to_be_bytes(), &new, None, NOW).unwrap();
     }
     fill(&group, 100..200, 10);
     let fence = group.begin_load();
     group.invalidate_tag(b"even");
     assert_eq!((hits(&group, 0..100), hits(&group, 100..200)), (50, 100));
-    let late = entry(10).tagged(["even"]);
+    let late = entry(10).tagged(Tags::from_iter(["even"]));
     assert_eq!(group.insert(b"late", &late, Some(fence), NOW), Err(Refused::Fenced));
-    let other = entry(10).tagged(["other"]);
+    let other = entry(10).tagged(Tags::from_iter(["other"]));
     assert_eq!(group.insert(b"late", &other, Some(fence), NOW), Ok(()));
     let fresh = group.begin_load();
     assert_eq!(group.insert(&0u32.to_be_bytes(), &late, Some(fresh), NOW), Ok(()));
@@ -386,4 +387,28 @@ fn hot_keys_lists_the_hottest_key_with_its_rate() {
     assert_eq!(top[0].key, u32::MAX.to_be_bytes());
     let rate = top[0].reads_per_second;
     assert!((3_000.0..6_000.0).contains(&rate), "about 5,000 per second: {rate}");
+}
+
+#[test]
+fn a_hit_has_the_tags_of_its_entry_and_another_cache_can_store_them() {
+    let (first, second) = (cache(1 << 20, 1), cache(1 << 20, 4));
+    let [owner, copies] =
+        [first, second].map(|cache| cache.add_group("g", GroupOptions::default()).unwrap());
+    owner.insert(b"k", &entry(10).tagged(Tags::from_iter(["a", "b"])), None, NOW).unwrap();
+    owner.insert(b"plain", &entry(10), None, NOW).unwrap();
+    assert_eq!(owner.get(b"plain", NOW).unwrap().tags, Tags::default());
+    let hit = owner.get(b"k", NOW).unwrap();
+    assert_eq!(hit.tags, Tags::from_iter(["a", "b"]));
+    assert_eq!(hit.tags, owner.peek(b"k", NOW).unwrap().tags);
+
+    let sent = Tags::from_slots(hit.tags.slots().iter().copied().map(u32::from));
+    copies.insert(b"k", &entry(10).tagged(sent), None, NOW).unwrap();
+    copies.invalidate_tag(b"c");
+    assert!(copies.get(b"k", NOW).is_some());
+    copies.invalidate_tag(b"b");
+    assert_eq!(copies.get(b"k", NOW), None);
+    // Numbers from elsewhere may be anything.
+    let wrong = entry(10).tagged(Tags::from_slots([u32::MAX, 70_000]));
+    copies.insert(b"k", &wrong, None, NOW).unwrap();
+    assert!(copies.get(b"k", NOW).is_some());
 }

@@ -1,7 +1,7 @@
 //! The answer to one read, as it travels inside the member. It makes no decisions.
 
 use bytes::Bytes;
-use larder_engine::{Hit, Value};
+use larder_engine::{Hit, Tags, Value};
 use larder_proto::v1::{self, Source, StaleReason};
 
 use super::error::Error;
@@ -26,6 +26,8 @@ pub struct Answer {
     pub not_owner: bool,
     /// Identifies the origin that it was loaded from, among those of its group; 0 if unknown.
     pub origin_id: u64,
+    /// By which it can be invalidated, here and as a copy at another member.
+    pub tags: Tags,
 }
 
 impl Answer {
@@ -48,8 +50,9 @@ impl Answer {
     }
 
     /// From an entry that is fresh for another `remaining_ms`. `source` names its store.
-    pub(super) fn fresh(hit: Hit, source: Source, remaining_ms: u64, now_ms: u64) -> Self {
+    pub(super) fn fresh(mut hit: Hit, source: Source, remaining_ms: u64, now_ms: u64) -> Self {
         Self {
+            tags: std::mem::take(&mut hit.tags),
             age_ms: now_ms.saturating_sub(hit.stored_at.as_millis()),
             source,
             stale_reason: StaleReason::Unspecified,
@@ -98,6 +101,7 @@ impl Answer {
             version: result.version,
             not_owner: result.not_owner,
             origin_id: result.origin_id,
+            tags: Tags::from_slots(result.tag_slots.iter().copied()),
         })
     }
 
@@ -120,6 +124,7 @@ impl Answer {
             stale_reason: self.stale_reason.into(),
             not_owner: self.not_owner,
             origin_id: self.origin_id,
+            tag_slots: self.tags.slots().iter().copied().map(u32::from).collect(),
             ..v1::FetchResult::default()
         }
     }
@@ -146,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_keeps_its_remaining_ttl_on_the_wire() {
+    fn an_answer_keeps_its_remaining_ttl_and_its_tags_on_the_wire() {
         let answer = Answer {
             value: Value::Present("630".into()),
             source: Source::Local,
@@ -156,6 +161,7 @@ mod tests {
             version: 7,
             not_owner: false,
             origin_id: 9,
+            tags: Tags::from_iter(["course:7", "school"]),
         };
         let received = Answer::from_peer(&answer.clone().into_peer()).expect("an answer");
         assert_eq!(received, Answer { source: Source::Owner, ..answer });
@@ -172,6 +178,7 @@ mod tests {
             version: 1,
             not_owner: true,
             origin_id: 0,
+            tags: Tags::default(),
         };
         let empty = Answer { value: Value::Present(Bytes::new()), ..base.clone() };
         let round_trip = |answer: &Answer| Answer::from_peer(&answer.clone().into_peer());

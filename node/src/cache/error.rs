@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::origin;
+use crate::origin::{self, TagError};
 
 /// Cheap to clone: every waiter of a flight gets one.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum Error {
     /// The request has more keys than the configured limit.
     #[error("the request has {keys} keys, more than the limit of {max}")]
     TooManyKeys { keys: usize, max: usize },
+    /// The tags of an invalidation are invalid.
+    #[error(transparent)]
+    Tags(#[from] TagError),
     /// No contract for the group is known.
     #[error("unknown group {group:?}: apply a CacheGroup of this name to the cluster")]
     UnknownGroup { group: String },
@@ -91,6 +94,7 @@ impl Error {
             Self::EmptyKey => "empty_key",
             Self::KeyTooLong { .. } => "key_too_long",
             Self::TooManyKeys { .. } => "too_many_keys",
+            Self::Tags(_) => "tags",
             Self::UnknownGroup { .. } => "unknown_group",
             Self::NotJoined => "not_joined",
             Self::Overloaded { .. } => "overloaded",

@@ -56,8 +56,9 @@ impl Cache {
         let now_ms = self.0.clock.now_ms();
         let until = Tick::from_millis(now_ms + ttl_ms);
         let loaded_at = Tick::from_millis(now_ms.saturating_sub(answer.age_ms));
-        let entry =
-            NewEntry::new(answer.value.clone(), until, until, answer.version).stored_at(loaded_at);
+        let entry = NewEntry::new(answer.value.clone(), until, until, answer.version)
+            .tagged(answer.tags.clone())
+            .stored_at(loaded_at);
         if let Err(refused) = hot.insert(key, &entry, Some(fence), Tick::from_millis(now_ms)) {
             tracing::debug!(group = %group.name, kind = refused.kind(), "copy not stored");
         }

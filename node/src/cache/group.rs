@@ -147,7 +147,7 @@ impl Group {
     /// Drops every entry and keeps loads of this origin from storing further ones.
     pub(super) fn retire_origin(&self) {
         self.seal.0.store(true, Ordering::SeqCst);
-        self.drop_keys::<&[u8]>(&[]);
+        self.drop_all();
     }
 
     /// What an entry of the main store is worth under the contract in force.
@@ -207,25 +207,6 @@ impl Group {
         let source = self.origin.as_ref().ok()?.suspension(now_ms)?;
         self.metrics.refused(OriginRefusal::Suspended);
         Some(Error::Origin { group: self.name.clone(), source })
-    }
-
-    /// Drops keys (none: all) here and detaches their flights, so that later readers start new
-    /// ones. The stores are fenced first: a reader that still joins the old flight did so before
-    /// the invalidation returned.
-    pub(super) fn drop_keys<K: AsRef<[u8]>>(&self, keys: &[K]) {
-        let stores = || std::iter::once(&self.main).chain(&self.hot);
-        if keys.is_empty() {
-            stores().for_each(larder_engine::Group::clear);
-            self.loads.forget_all();
-            self.forwards.forget_all();
-            self.failed_keys.forget_all();
-        }
-        for key in keys {
-            stores().for_each(|store| _ = store.invalidate(key.as_ref()));
-            self.loads.forget(key.as_ref());
-            self.forwards.forget(key.as_ref());
-            self.failed_keys.forget(key.as_ref());
-        }
     }
 }
 

@@ -8,7 +8,23 @@ use futures::future::join_all;
 use super::error::Error;
 use super::group::Group;
 use super::shared::Cache;
+use crate::origin::check_tags;
 use crate::peers::{Invalidation, Peer};
+
+/// What an invalidation drops. Without keys and tags: the whole group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// These keys, whether or not they have a value.
+    pub keys: Vec<Bytes>,
+    /// Every value with one of these tags. A key that is absent at the origin has no tags.
+    pub tags: Vec<Bytes>,
+}
+
+impl From<Vec<Bytes>> for Scope {
+    fn from(keys: Vec<Bytes>) -> Self {
+        Self { keys, tags: Vec::new() }
+    }
+}
 
 /// How many members an invalidation reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,27 +37,35 @@ pub struct Invalidated {
 }
 
 impl Cache {
-    /// Drops keys of a group (none: the whole group) at every member. Returns when every member has
+    /// Drops a part of a group, or all of it, at every member. Returns when every member has
     /// confirmed or timed out. A member that did not confirm is bypassed here until it has.
     ///
     /// # Errors
-    /// An unknown group, an invalid key, or too many keys.
+    /// An unknown group, an invalid key or tag, or too many of them.
     ///
     /// # Cancel safety
     /// If cancelled early, every member still drops the keys, but copies that were made in the
     /// meantime may remain for their own TTL. Call it again.
-    pub async fn invalidate(&self, group: &str, keys: Vec<Bytes>) -> Result<Invalidated, Error> {
+    pub async fn invalidate(
+        &self,
+        group: &str,
+        scope: impl Into<Scope>,
+    ) -> Result<Invalidated, Error> {
+        let Scope { keys, tags } = scope.into();
         let max = self.0.limits.max_batch_keys;
         if keys.len() > max {
             return Err(Error::TooManyKeys { keys: keys.len(), max });
         }
         keys.iter().try_for_each(|key| self.check_key(key))?;
+        check_tags(&tags)?;
         let group = self.group(group)?;
+        // Copied, because the log must not keep the request's whole receive buffer alive.
+        let copied =
+            |texts: &[Bytes]| texts.iter().map(|text| Bytes::copy_from_slice(text)).collect();
         let drop_all = Invalidation {
             group: Some(group.name.clone()),
-            // Copied, because the log must not keep the request's whole receive buffer alive.
-            keys: keys.iter().map(|key| Bytes::copy_from_slice(key)).collect(),
-            tags: Arc::default(),
+            keys: copied(&keys),
+            tags: copied(&tags),
             copies_only: false,
         };
         let drop_copies = Invalidation { copies_only: true, ..drop_all.clone() };
@@ -71,7 +95,10 @@ impl Cache {
     /// Drops keys (none: the whole group) at this member only. An unknown group holds nothing.
     pub fn drop_copies(&self, group: &str, keys: &[Bytes]) {
         if let Some(group) = self.0.groups.load().get(group) {
-            group.drop_keys(keys);
+            group.drop_invalidated(&Invalidation {
+                keys: keys.into(),
+                ..Invalidation::whole(Some(group.name.clone()))
+            });
         }
     }
 
@@ -94,7 +121,12 @@ impl Cache {
 }
 
 impl Group {
-    /// Drops entries here and detaches flights that may bring them back.
+    /// Drops every entry here and detaches all flights.
+    pub(super) fn drop_all(&self) {
+        self.drop_invalidated(&Invalidation::whole(Some(self.name.clone())));
+    }
+
+    /// Drops entries and remembered errors here, and detaches flights that may bring them back.
     fn drop_invalidated(&self, what: &Invalidation) {
         let Invalidation { keys, tags, copies_only, .. } = what;
         let whole = keys.is_empty() && tags.is_empty();
@@ -119,6 +151,10 @@ impl Group {
             }
             keys.iter().for_each(|key| flights.forget(key));
         }
+        if whole {
+            self.failed_keys.forget_all();
+        }
+        keys.iter().for_each(|key| self.failed_keys.forget(key));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use larder_engine::{Fence, NewEntry, Tick, Value};
+use larder_engine::{Fence, NewEntry, Tags, Tick, Value};
 use larder_proto::v1::{Source, StaleReason};
 
 use super::answer::{Answer, stale_reason};
@@ -15,7 +15,7 @@ use super::shared::Cache;
 use crate::flight::{self, Flight};
 use crate::freshness::{self, Kind, Life, Verdict};
 use crate::metrics::{LoadTarget, OriginRefusal};
-use crate::origin::{self, Blame, Loaded};
+use crate::origin::{self, Blame, Loaded, check_tags};
 
 /// TTL of a value loaded here because owner and stand-in were unreachable: long enough to spare
 /// the origin, short enough to be gone when the owner is back.
@@ -76,7 +76,7 @@ impl Cache {
         &self,
         group: &Group,
         key: &[u8],
-        value: Value,
+        (value, tags): (Value, Tags),
         store_as: StoreAs,
         fence: Option<Fence>,
     ) -> Answer {
@@ -100,11 +100,12 @@ impl Cache {
             version,
             not_owner: false,
             origin_id: group.origin_id,
+            tags: tags.clone(),
         };
         if let (Some(store), Some(fence)) = (store, fence) {
             let fresh_until = Tick::from_millis(life.fresh_until_ms);
             let keep_until = Tick::from_millis(life.keep_until_ms);
-            let entry = NewEntry::new(value, fresh_until, keep_until, version);
+            let entry = NewEntry::new(value, fresh_until, keep_until, version).tagged(tags);
             let now = Tick::from_millis(now_ms);
             if let Err(refused) = store.insert(key, &entry, Some(fence), now) {
                 tracing::debug!(group = %group.name, kind = refused.kind(), "value not stored");
@@ -142,7 +143,7 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> 
     let fence = group.begin_load(store);
     group.metrics.load(LoadTarget::Origin);
     match ask_origin(&cache, &group, &key).await {
-        Ok(value) => Ok(cache.store(&group, &key, value, store_as, fence)),
+        Ok(loaded) => Ok(cache.store(&group, &key, loaded, store_as, fence)),
         Err(error) => {
             group.metrics.load_error(LoadTarget::Origin);
             if let Some(refusal) = refusal(&error) {
@@ -179,7 +180,7 @@ fn is_remembered(error: &Error) -> bool {
 }
 
 /// Calls the loader once. A panic becomes an error.
-async fn ask_origin(cache: &Cache, group: &Group, key: &[u8]) -> Result<Value, Error> {
+async fn ask_origin(cache: &Cache, group: &Group, key: &[u8]) -> Result<(Value, Tags), Error> {
     let name = || group.name.clone();
     let origin = group
         .origin
@@ -188,17 +189,18 @@ async fn ask_origin(cache: &Cache, group: &Group, key: &[u8]) -> Result<Value, E
     let _timing = group.metrics.origin_call();
     let call = AssertUnwindSafe(origin.load(key)).catch_unwind();
     let loaded = call.await.map_err(|_| Error::Panicked { group: name() })?;
-    match loaded {
-        Ok(Loaded::Value(value)) => {
-            let (bytes, max) = (value.len(), cache.0.limits.max_value_bytes);
-            if bytes > max {
-                return Err(Error::ValueTooLarge { bytes, max });
-            }
-            Ok(Value::Present(value))
-        }
-        Ok(Loaded::Absent) => Ok(Value::Absent),
-        Err(source) => Err(Error::Origin { group: name(), source }),
+    let failed = |source| Error::Origin { group: name(), source };
+    let (value, tags) = match loaded.map_err(failed)? {
+        Loaded::Value(value) => (value, Vec::new()),
+        Loaded::Tagged { value, tags } => (value, tags),
+        Loaded::Absent => return Ok((Value::Absent, Tags::default())),
+    };
+    let (bytes, max) = (value.len(), cache.0.limits.max_value_bytes);
+    if bytes > max {
+        return Err(Error::ValueTooLarge { bytes, max });
     }
+    check_tags(&tags).map_err(|problem| failed(Arc::new(origin::Error::Tags(problem))))?;
+    Ok((Value::Present(value), tags.into_iter().collect()))
 }
 
 /// Counts a joined flight, and maps a full flight table to [`Error::Overloaded`].

@@ -3,6 +3,7 @@
 mod deadlines;
 mod guard;
 mod origin_change;
+mod tags;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

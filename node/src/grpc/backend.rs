@@ -7,6 +7,7 @@ use larder_engine::Value;
 use larder_proto::v1::{Explanation, InvalidateResponse, KeyResult, Outcome};
 use tonic::metadata::MetadataMap;
 
+use crate::cache::Scope;
 use crate::status::ErrorReply;
 
 /// A member's cache, or a sidecar's client. The metadata of a call carries its deadline.
@@ -33,12 +34,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         explain: bool,
     ) -> impl Future<Output = Result<Vec<Result<ReadReply, ErrorReply>>, ErrorReply>> + Send;
 
-    /// Drops keys (none: the whole group) at every member.
+    /// Drops a part of a group, or all of it, at every member.
     fn invalidate(
         &self,
         metadata: &MetadataMap,
         group: &str,
-        keys: Vec<Bytes>,
+        scope: Scope,
     ) -> impl Future<Output = Result<InvalidateResponse, ErrorReply>> + Send;
 }
 

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::backend::Backend;
 use super::response::limit_response;
-use crate::cache::Error;
+use crate::cache::{Error, Scope};
 use crate::metrics::{GrpcMetrics, Method};
 use crate::status::{ErrorReply, absent};
 
@@ -83,8 +83,8 @@ impl<B: Backend> Cache for CacheService<B> {
         request: Request<InvalidateRequest>,
     ) -> Result<Response<InvalidateResponse>, Status> {
         let timer = self.metrics.begin(Method::Invalidate);
-        let (metadata, _, InvalidateRequest { group, keys }) = request.into_parts();
-        let done = self.backend.invalidate(&metadata, &group, keys).await;
+        let (metadata, _, InvalidateRequest { group, keys, tags }) = request.into_parts();
+        let done = self.backend.invalidate(&metadata, &group, Scope { keys, tags }).await;
         timer.end(done.map(Response::new).map_err(Status::from))
     }
 }

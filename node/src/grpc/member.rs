@@ -7,7 +7,7 @@ use tonic::metadata::MetadataMap;
 use super::backend::{Backend, ReadReply};
 use super::deadline::call_deadline;
 use super::response::finish_all;
-use crate::cache::{Answer, Cache, Caller, Error};
+use crate::cache::{Answer, Cache, Caller, Error, Scope};
 use crate::status::ErrorReply;
 
 impl Backend for Cache {
@@ -56,9 +56,9 @@ impl Backend for Cache {
         &self,
         _: &MetadataMap,
         group: &str,
-        keys: Vec<Bytes>,
+        scope: Scope,
     ) -> Result<InvalidateResponse, ErrorReply> {
-        let done = Self::invalidate(self, group, keys).await?;
+        let done = Self::invalidate(self, group, scope).await?;
         Ok(InvalidateResponse { members_reached: done.reached, members_total: done.total })
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tags::TagError;
+
 /// The texts name hosts, tables and limits, never a credential or a URL.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages explain the fields")]
@@ -10,6 +12,14 @@ pub enum Error {
     /// The statement of a `sql` origin is invalid.
     #[error("the query is invalid: {problem}")]
     Statement { problem: String },
+    /// The name of the header with the tags is invalid.
+    #[error("the tagsHeader {name:?} is not the name of a header")]
+    TagsHeader { name: String },
+    /// The query of a `sql` origin has no column of this name after its first one.
+    #[error(
+        "the query has no column {column:?} after the value (check the CacheGroup's tagsColumn)"
+    )]
+    TagsColumn { column: String },
     /// The URL template of an `http` origin is invalid.
     #[error("the URL template is invalid: {problem}")]
     Template { problem: String },
@@ -44,6 +54,10 @@ pub enum Error {
     /// The value is larger than the member's limit.
     #[error("the value is larger than {max} bytes")]
     TooLarge { max: usize },
+    /// The tags of the value are invalid. The value cannot be used without them: an invalidation
+    /// by one of them would miss it.
+    #[error("the tags of the value are invalid: {0}")]
+    Tags(TagError),
     /// The value is of a type without a form as bytes.
     #[error("a value of type {type_name} has no form as bytes: cast it to text in the query")]
     Type { type_name: String },
@@ -83,13 +97,15 @@ impl Error {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
-            Self::TooLarge { .. } | Self::Type { .. } => Blame::Key,
+            Self::TooLarge { .. } | Self::Type { .. } | Self::Tags(_) => Blame::Key,
             Self::Status { status, .. } if is_about_key(*status) => Blame::Key,
             Self::Key | Self::Suspended { .. } | Self::RateLimited { .. } | Self::Busy { .. } => {
                 Blame::Nobody
             }
             Self::Statement { .. }
             | Self::Template { .. }
+            | Self::TagsHeader { .. }
+            | Self::TagsColumn { .. }
             | Self::Credential { .. }
             | Self::Url { .. }
             | Self::Connect { .. }
@@ -113,6 +129,8 @@ impl Error {
         match self {
             Self::Statement { .. } => "statement",
             Self::Template { .. } => "template",
+            Self::TagsHeader { .. } => "tags_header",
+            Self::TagsColumn { .. } => "tags_column",
             Self::Credential { .. } => "credential",
             Self::Url { .. } => "url",
             Self::Connect { .. } => "connect",
@@ -122,6 +140,7 @@ impl Error {
             Self::Status { .. } => "status",
             Self::TooLarge { .. } => "too_large",
             Self::Type { .. } => "type",
+            Self::Tags(_) => "tags",
             Self::Key => "key",
             Self::Suspended { .. } => "suspended",
             Self::RateLimited { .. } => "rate_limited",

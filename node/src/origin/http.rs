@@ -1,4 +1,5 @@
-//! Values from an HTTP server: 200 is the value, 404 is absent, anything else is an error.
+//! Values from an HTTP server: 200 is the value, 404 is absent, anything else is an error. A
+//! response header may contain the tags of the value.
 //!
 //! Redirects are not followed: they would let the origin direct members to any host.
 
@@ -10,10 +11,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_proto::contract::{HttpOrigin, OriginLimits};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::header::HeaderName;
+use reqwest::{Client, Response, StatusCode, Url};
 
 use super::error::Error;
 use super::loader::{Loaded, Loader};
+use super::tags::split_tags;
 
 /// Replaced by the key in a template.
 const PLACEHOLDER: &str = "{key}";
@@ -31,6 +34,8 @@ pub struct HttpLoader {
     path_segments: usize,
     /// Host and port.
     place: String,
+    /// The response header with the tags of the value.
+    tags_header: Option<HeaderName>,
     max_value_bytes: usize,
 }
 
@@ -38,7 +43,8 @@ impl HttpLoader {
     /// A loader for `origin`. It does not connect yet.
     ///
     /// # Errors
-    /// The template is not an `http` or `https` URL with `{key}` in its path or query.
+    /// The template is not an `http` or `https` URL with `{key}` in its path or query, or the
+    /// header with the tags has no valid name.
     pub fn new(
         origin: &HttpOrigin,
         limits: &OriginLimits,
@@ -46,6 +52,7 @@ impl HttpLoader {
     ) -> Result<Self, Error> {
         let template = origin.url_template.clone();
         let CheckedTemplate { path_segments, place } = check(&template)?;
+        let tags_header = origin.tags_header.as_deref().map(header_name).transpose()?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls())
             .redirect(reqwest::redirect::Policy::none())
@@ -55,7 +62,7 @@ impl HttpLoader {
             .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Template { problem: error.to_string() })?;
-        Ok(Self { client, template, path_segments, place, max_value_bytes })
+        Ok(Self { client, template, path_segments, place, tags_header, max_value_bytes })
     }
 
     fn url(&self, key: &[u8]) -> Result<Url, Error> {
@@ -66,18 +73,30 @@ impl HttpLoader {
     }
 
     async fn get(&self, key: &[u8]) -> Result<Loaded, Error> {
-        let mut response = {
+        let response = {
             let url = self.url(key)?;
             self.client.get(url).send().await.map_err(|error| self.failed(error))?
         };
         match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(Loaded::Absent),
+            StatusCode::OK => {
+                let tags = self.tags(&response);
+                Ok(Loaded::with_tags(self.body(response).await?, tags))
+            }
+            StatusCode::NOT_FOUND => Ok(Loaded::Absent),
             status => {
                 let place = self.place.clone();
-                return Err(Error::Status { place, status: status.as_u16() });
+                Err(Error::Status { place, status: status.as_u16() })
             }
         }
+    }
+
+    fn tags(&self, response: &Response) -> Vec<Bytes> {
+        let Some(name) = &self.tags_header else { return Vec::new() };
+        let lines = response.headers().get_all(name).iter();
+        lines.flat_map(|line| split_tags(line.as_bytes())).collect()
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Bytes, Error> {
         let max = self.max_value_bytes;
         let announced = response.content_length().unwrap_or(0);
         if announced > max as u64 {
@@ -89,11 +108,11 @@ impl HttpLoader {
                 return Err(Error::TooLarge { max });
             }
             if value.is_empty() && chunk.len() as u64 == announced {
-                return Ok(Loaded::Value(chunk));
+                return Ok(chunk);
             }
             value.extend_from_slice(&chunk);
         }
-        Ok(Loaded::Value(Bytes::from(value)))
+        Ok(Bytes::from(value))
     }
 
     /// Keeps the root cause only: the rest of the text has the URL, which may contain a password or
@@ -144,6 +163,10 @@ fn check(template: &str) -> Result<CheckedTemplate, Error> {
     let port = one.port_or_known_default().unwrap_or_default();
     let place = format!("{}:{port}", one.host_str().unwrap_or_default());
     Ok(CheckedTemplate { path_segments: segments(&one), place })
+}
+
+fn header_name(name: &str) -> Result<HeaderName, Error> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::TagsHeader { name: name.to_owned() })
 }
 
 fn expand(template: &str, key: &[u8]) -> String {

@@ -10,8 +10,23 @@ use super::error::Error;
 pub enum Loaded {
     /// The key's value, which may be empty.
     Value(Bytes),
+    /// A value and the tags by which it can be invalidated, within the limits of
+    /// [`check_tags`](super::check_tags).
+    Tagged {
+        /// As in [`Loaded::Value`].
+        value: Bytes,
+        /// Any texts or bytes, in any order.
+        tags: Vec<Bytes>,
+    },
     /// There is no such key.
     Absent,
+}
+
+impl Loaded {
+    /// A value, tagged if there are tags.
+    pub(super) fn with_tags(value: Bytes, tags: Vec<Bytes>) -> Self {
+        if tags.is_empty() { Self::Value(value) } else { Self::Tagged { value, tags } }
+    }
 }
 
 /// Loads keys, each on its own.

@@ -10,6 +10,9 @@
 //! | MySQL, integers, floats, decimals | decimal text; dates must be cast in the query |
 //! | SQLite, `INTEGER`, `REAL` | decimal text |
 //!
+//! With a `tagsColumn`, the column of this name has the value's tags: an array in PostgreSQL, or a
+//! text in which commas or white space separate them. NULL means none.
+//!
 //! A key that the parameter's type cannot represent (`abc` for an integer, invalid UTF-8 for text)
 //! has no row, so it is absent and not an error. The credential is read again when its file
 //! changes. The URL enables TLS (`sslmode=verify-full`).
@@ -30,6 +33,7 @@ use futures::future::BoxFuture;
 use larder_proto::contract::{OriginLimits, SqlOrigin};
 use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
+use sqlx::Column;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -40,6 +44,7 @@ use self::statement::Statement;
 use super::credentials::Credentials;
 use super::error::Error;
 use super::loader::{Loaded, Loader};
+use super::tags::split_tags;
 
 /// How often the credential's file is checked for changes while loads run.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,6 +52,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Loads keys by a SQL query.
 pub struct SqlLoader {
     statement: Statement,
+    tags_column: Option<String>,
     url_file: String,
     credentials: Credentials,
     limits: OriginLimits,
@@ -59,6 +65,19 @@ struct Current {
     url: String,
     checked: Instant,
     database: Arc<Database>,
+}
+
+/// What a database is asked for a key.
+#[derive(Clone, Copy)]
+struct Query<'q> {
+    statement: &'q Statement,
+    tags_column: Option<&'q str>,
+}
+
+/// The row of a key.
+struct Found {
+    value: Vec<u8>,
+    tags: Vec<Bytes>,
 }
 
 enum Database {
@@ -91,6 +110,7 @@ impl SqlLoader {
     ) -> Result<Self, Error> {
         Ok(Self {
             statement: Statement::parse(&origin.query)?,
+            tags_column: origin.tags_column.clone(),
             url_file: origin.url_file.clone(),
             credentials: credentials.clone(),
             limits: limits.clone(),
@@ -132,15 +152,16 @@ impl SqlLoader {
     fn open(&self, url: &str) -> Result<Database, Error> {
         let refuse = |problem| Error::Url { file: self.url_file.clone(), problem };
         let (scheme, _) = url.split_once(':').ok_or_else(|| refuse("it is not a URL"))?;
-        let (statement, limits) = (&self.statement, &self.limits);
+        let query = Query { statement: &self.statement, tags_column: self.tags_column.as_deref() };
+        let concurrency = self.limits.concurrency;
         match scheme {
-            "postgres" | "postgresql" => Postgres::open(url, statement, limits)
+            "postgres" | "postgresql" => Postgres::open(url, query, concurrency)
                 .map(Database::Postgres)
                 .ok_or_else(|| refuse("it is not a PostgreSQL URL")),
-            "mysql" | "mariadb" => MySql::open(url, statement, limits)
+            "mysql" | "mariadb" => MySql::open(url, query, concurrency)
                 .map(Database::MySql)
                 .ok_or_else(|| refuse("it is not a MySQL URL")),
-            "sqlite" => Sqlite::open(url, statement, limits)
+            "sqlite" => Sqlite::open(url, query, concurrency)
                 .map(Database::Sqlite)
                 .ok_or_else(|| refuse("it is not a SQLite URL")),
             _ => Err(refuse("its scheme is none of postgres, mysql and sqlite")),
@@ -149,19 +170,41 @@ impl SqlLoader {
 
     async fn query(&self, key: &[u8]) -> Result<Loaded, Error> {
         let database = self.database()?;
-        let value = match &*database {
+        let row = match &*database {
             Database::Postgres(postgres) => postgres.load(key).await?,
             Database::MySql(mysql) => mysql.load(key).await?,
             Database::Sqlite(sqlite) => sqlite.load(key).await?,
         };
-        match value {
+        match row {
             None => Ok(Loaded::Absent),
-            Some(value) if value.len() > self.max_value_bytes => {
+            Some(row) if row.value.len() > self.max_value_bytes => {
                 Err(Error::TooLarge { max: self.max_value_bytes })
             }
-            Some(value) => Ok(Loaded::Value(Bytes::from(value))),
+            Some(row) => Ok(Loaded::with_tags(Bytes::from(row.value), row.tags)),
         }
     }
+}
+
+/// Reads the value and the tags of a row whose columns are read as bytes.
+fn found(
+    columns: &[impl Column],
+    tags_column: Option<&str>,
+    read: impl Fn(usize) -> Result<Option<Vec<u8>>, Error>,
+) -> Result<Option<Found>, Error> {
+    let Some(value) = read(0)? else { return Ok(None) };
+    let tags = match tags_column {
+        Some(name) => read(tags_index(columns, name)?)?.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    Ok(Some(Found { value, tags: split_tags(&tags).collect() }))
+}
+
+/// Index of the column with the tags. Databases differ in how they change the case of a name.
+fn tags_index(columns: &[impl Column], name: &str) -> Result<usize, Error> {
+    let mut others = columns.iter().enumerate().skip(1);
+    let tags = others.find(|(_, column)| column.name().eq_ignore_ascii_case(name));
+    let (index, _) = tags.ok_or_else(|| Error::TagsColumn { column: name.to_owned() })?;
+    Ok(index)
 }
 
 impl Loader for SqlLoader {

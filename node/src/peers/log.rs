@@ -87,7 +87,8 @@ pub(super) struct Run {
 }
 
 impl Invalidation {
-    fn whole(group: Option<Arc<str>>) -> Self {
+    /// The whole group.
+    pub(crate) fn whole(group: Option<Arc<str>>) -> Self {
         Self { group, keys: Arc::default(), tags: Arc::default(), copies_only: false }
     }
 

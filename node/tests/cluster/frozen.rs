@@ -50,7 +50,7 @@ async fn a_frozen_member_is_bypassed_and_drops_what_it_missed_when_it_resumes() 
     assert!(late <= limit, "{late} reads waited for the frozen member, {late_others} others");
 
     let key = Bytes::from(owned[0].clone());
-    let request = InvalidateRequest { group: "pages".into(), keys: vec![key] };
+    let request = InvalidateRequest { group: "pages".into(), keys: vec![key], tags: Vec::new() };
     let done = cluster.client(0).invalidate(request).await.expect("done").into_inner();
     assert_eq!((done.members_reached, done.members_total), (2, 3));
     process.thaw();

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Invalidates one key. Returns how many members were reached, and of how many.
 async fn invalidate(cluster: &Cluster, member: usize, key: &str) -> (u32, u32) {
     let keys = vec![Bytes::copy_from_slice(key.as_bytes())];
-    let request = InvalidateRequest { group: GROUP.into(), keys };
+    let request = InvalidateRequest { group: GROUP.into(), keys, tags: Vec::new() };
     let done = cluster.client(member).invalidate(request).await.expect("done").into_inner();
     (done.members_reached, done.members_total)
 }

@@ -43,7 +43,8 @@ pub(super) const CAPACITY_BYTES: u64 = 8 << 20;
 /// TTL of the members' leases: the shortest that etcd grants.
 const LEASE_SECONDS: u64 = 2;
 
-/// Counts its loads. The value of a key is its text and the number of its load.
+/// Counts its loads. The value of a key is its text and the number of its load. The key `k#a,b` has
+/// the tags `a` and `b`.
 pub(crate) struct Origin {
     loads: Mutex<HashMap<Bytes, usize>>,
     pub(crate) delay_ms: AtomicU64,
@@ -145,7 +146,11 @@ impl Origin {
                 Ok(Loaded::Value(key))
             }
             b"panics" => std::panic::resume_unwind(Box::new("planned")),
-            _ => Ok(Loaded::Value([&key[..], b" ", number.to_string().as_bytes()].concat().into())),
+            _ => {
+                let value = [&key[..], b" ", number.to_string().as_bytes()].concat().into();
+                let tags = key.split(|byte| b"#,".contains(byte)).skip(1);
+                Ok(Loaded::Tagged { value, tags: tags.map(Bytes::copy_from_slice).collect() })
+            }
         }
     }
 }
@@ -375,7 +380,7 @@ impl Cluster {
     pub(crate) async fn put_group(&self, name: &str, url_template: &str, ttl_ms: u64) {
         let contract = GroupContract {
             policy: "Lru".into(),
-            origin: OriginContract::Http(HttpOrigin { url_template: url_template.into() }),
+            origin: OriginContract::Http(HttpOrigin::new(url_template)),
             freshness: Freshness {
                 ttl_ms,
                 jitter_percent: 0,

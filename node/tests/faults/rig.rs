@@ -96,7 +96,7 @@ impl Rig {
         let keys = Keys::new(NAMESPACE, CLUSTER);
         let contract = GroupContract {
             policy: "Lru".into(),
-            origin: OriginContract::Http(HttpOrigin { url_template: origin.url_template() }),
+            origin: OriginContract::Http(HttpOrigin::new(origin.url_template())),
             freshness: setup.freshness.clone(),
             origin_limits: setup.origin_limits.clone(),
             generation: 1,

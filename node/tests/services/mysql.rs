@@ -4,7 +4,7 @@ use larder_node::origin::{Error, Loaded};
 use sqlx::{AssertSqlSafe, MySqlPool};
 
 use super::service;
-use super::sql::{Credential, parts, replace_part, unused_address, value};
+use super::sql::{Credential, parts, replace_part, tagged, unused_address, value};
 
 /// A database of its own in the server. The test drops it at the end.
 struct Database {
@@ -137,5 +137,28 @@ async fn an_error_says_what_is_wrong_with_a_mysql_database_without_its_password(
         assert!(text.contains(&expected_text), "{text}");
         assert!(!text.contains("hunter2") && !text.contains(password), "{text}");
     }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn the_mysql_tags_column_is_a_text() {
+    let setup =
+        ["CREATE TABLE t (k VARCHAR(9), course INT)", "INSERT INTO t VALUES ('k', 7), ('k', 9)"];
+    let Some(database) = Database::new("tags", &setup).await else { return };
+    for (columns, expected) in [
+        (
+            "COUNT(*), GROUP_CONCAT('course:', course ORDER BY course) AS Tags",
+            &["course:7", "course:9"][..],
+        ),
+        ("COUNT(*), MIN(course) AS tags", &["7"]),
+    ] {
+        let query = format!("SELECT {columns} FROM t WHERE k = ? GROUP BY k");
+        let loaded = database.credential.load_tagged(&query).await.expect(columns);
+        assert_eq!(loaded, tagged("2", expected), "{columns}");
+    }
+    let null = "SELECT COUNT(*), NULL AS tags FROM t WHERE k = ?";
+    assert_eq!(database.credential.load_tagged(null).await.expect("a row"), value("2"));
+    let error = database.credential.load_tagged("SELECT COUNT(*) FROM t WHERE k = ?").await;
+    assert_eq!(error.expect_err("no such column").kind(), "tags_column");
     database.drop().await;
 }

@@ -12,7 +12,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::sql::{Credential, parts, replace_part, unused_address, value};
+use super::sql::{Credential, parts, replace_part, tagged, unused_address, value};
 use super::{PATIENCE, service};
 
 /// A schema of its own in the server. The test drops it at the end.
@@ -114,6 +114,33 @@ async fn values_of_every_type_become_bytes() {
 }
 
 #[tokio::test]
+async fn the_tags_column_is_an_array_or_a_text() {
+    let Some(schema) = Schema::new("tags", "CREATE TYPE mood AS ENUM ('fine')").await else {
+        return;
+    };
+    for (columns, expected) in [
+        ("7, ARRAY['a', 'New York', NULL] AS tags", tagged("7", &["a", "New York"])),
+        ("7, 'more' AS more, 'a, b,c' AS TAGS", tagged("7", &["a", "b", "c"])),
+        ("7, ARRAY['a']::varchar(9)[] AS \"Tags\"", tagged("7", &["a"])),
+        ("7, ARRAY[1, 2] AS tags", tagged("7", &["1", "2"])),
+        ("7, ARRAY['fine'::mood] AS tags", tagged("7", &["fine"])),
+        ("7, 42 AS tags", tagged("7", &["42"])),
+        ("7 AS tags, 'a' AS tags", tagged("7", &["a"])),
+        ("7, NULL::text[] AS tags", value("7")),
+        ("7, '{}'::text[] AS tags", value("7")),
+        ("7, NULL AS tags", value("7")),
+        ("NULL::int, 'a' AS tags", Loaded::Absent),
+    ] {
+        let query = format!("SELECT {columns} WHERE $1 = 'k' -- the end");
+        let loaded = schema.credential.load_tagged(&query).await.expect(columns);
+        assert_eq!(loaded, expected, "{columns}");
+    }
+    let error = schema.credential.load_tagged("SELECT 7, 8 AS tag WHERE $1 = 'k'").await;
+    assert_eq!(error.expect_err("no such column").kind(), "tags_column");
+    schema.drop().await;
+}
+
+#[tokio::test]
 async fn keys_of_every_type_find_their_row() {
     let setup = "CREATE TABLE t (name text, id int4 UNIQUE, wide int8, raw bytea, uid uuid,
             amount numeric, day date);
@@ -161,7 +188,7 @@ async fn an_origin_can_only_read() {
         "WITH gone AS (DELETE FROM t WHERE k = $1 RETURNING k) SELECT k FROM gone",
         "SELECT k FROM t WHERE k = $1) AS x(y); DELETE FROM t WHERE (true",
     ] {
-        let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
+        let origin = Origin::Sql(SqlOrigin::new("db.url", query));
         let limits = OriginLimits::new(1, 5_000);
         let credentials = schema.credential.folder();
         if let Ok(loader) = build(&origin, &limits, &credentials, 1_000) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_node::origin::{Credentials, Loaded, Loader, build};
+use larder_node::origin::{Credentials, Error, Loaded, Loader, build};
 use larder_proto::contract::{Origin, OriginLimits, SqlOrigin};
 
 /// A credentials folder that names one database.
@@ -17,9 +17,18 @@ impl Credential {
 
     /// The loader of a group that reads this database.
     pub(super) fn loader(&self, query: &str, concurrency: u32, timeout_ms: u64) -> Arc<dyn Loader> {
-        let origin = Origin::Sql(SqlOrigin { url_file: "db.url".into(), query: query.into() });
+        let origin = Origin::Sql(SqlOrigin::new("db.url", query));
         let limits = OriginLimits::new(concurrency, timeout_ms);
         build(&origin, &limits, &self.folder(), 1_000).expect("a good query")
+    }
+
+    /// Loads the key `k` with the tags in the query's column `tags`.
+    pub(super) async fn load_tagged(&self, query: &str) -> Result<Loaded, Error> {
+        let tags_column = Some("tags".to_owned());
+        let origin = Origin::Sql(SqlOrigin { tags_column, ..SqlOrigin::new("db.url", query) });
+        let limits = OriginLimits::new(1, 5_000);
+        let loader = build(&origin, &limits, &self.folder(), 1_000).expect("a good query");
+        loader.load(b"k").await
     }
 
     pub(super) fn folder(&self) -> Credentials {
@@ -35,6 +44,11 @@ impl Credential {
 
 pub(super) fn value(bytes: impl AsRef<[u8]>) -> Loaded {
     Loaded::Value(bytes::Bytes::copy_from_slice(bytes.as_ref()))
+}
+
+pub(super) fn tagged(value: &'static str, tags: &[&'static str]) -> Loaded {
+    let bytes = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
+    Loaded::Tagged { value: bytes(value), tags: tags.iter().copied().map(bytes).collect() }
 }
 
 /// `url` with its first `old` replaced by `new`.

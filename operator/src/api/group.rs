@@ -141,6 +141,13 @@ pub struct SqlOriginSpec {
     #[x_kube(validation = rules::QUERY_PLACEHOLDER)]
     #[x_kube(validation = rules::QUERY_ONE_PARAMETER)]
     pub query: String,
+    /// Name of a further column of the query with the tags of the value, by which larder invalidate
+    /// --tag drops it: a text with commas or white space between the tags or, in PostgreSQL, an
+    /// array. At most 64 tags of at most 128 bytes. A change empties the group. Default: none, the
+    /// values have no tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub tags_column: Option<String>,
 }
 
 /// The body of an HTTP response.
@@ -153,6 +160,14 @@ pub struct HttpOriginSpec {
     #[x_kube(validation = rules::URL_HAS_KEY)]
     #[x_kube(validation = rules::URL_NO_CREDENTIALS)]
     pub url_template: String,
+    /// Name of a response header with the tags of the value, such as Cache-Tag or Surrogate-Key, by
+    /// which larder invalidate --tag drops it: tags with commas or white space between them. At
+    /// most 64 tags of at most 128 bytes. A change empties the group. Default: none, the values
+    /// have no tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::TAGS_HEADER_NAME)]
+    pub tags_header: Option<String>,
 }
 
 /// An eviction policy. A new one is a variant here and a file in the engine.

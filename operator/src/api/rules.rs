@@ -80,6 +80,11 @@ pub(super) const URL_HAS_KEY: Rule = ("self.contains('{key}')", "urlTemplate mus
 pub(super) const URL_NO_CREDENTIALS: Rule =
     ("!self.matches('^https?://[^/]*@')", "urlTemplate must not contain a user or a password");
 
+pub(super) const TAGS_HEADER_NAME: Rule = (
+    "self.matches('^[A-Za-z0-9!#$%&*+.^_`|~-]*$')",
+    "tagsHeader must be the name of a header: letters, digits and !#$%&*+-.^_`|~",
+);
+
 pub(super) const RATE_MINIMUM: Rule =
     ("self >= 1", "loadsPerSecond must be at least 1; leave it out for no limit");
 

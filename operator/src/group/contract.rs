@@ -42,10 +42,12 @@ fn origin(group: &str, spec: &OriginSpec) -> Result<Origin, Error> {
         (Some(sql), None) => Ok(Origin::Sql(SqlOrigin {
             url_file: names::credential_file(group),
             query: sql.query.clone(),
+            tags_column: sql.tags_column.clone(),
         })),
-        (None, Some(http)) => {
-            Ok(Origin::Http(HttpOrigin { url_template: http.url_template.clone() }))
-        }
+        (None, Some(http)) => Ok(Origin::Http(HttpOrigin {
+            url_template: http.url_template.clone(),
+            tags_header: http.tags_header.clone(),
+        })),
         (Some(_), Some(_)) | (None, None) => Err(Error::Origin),
     }
 }
@@ -167,6 +169,19 @@ mod tests {
             panic!("http")
         };
         assert_eq!(http.url_template, "http://a/{key}");
+    }
+
+    #[test]
+    fn a_contract_names_where_the_tags_are() {
+        let sql = SQL.replace("$1'", "$1', tagsColumn: tags");
+        let Origin::Sql(sql) = contract(&group(&sql)).expect("valid").origin else { panic!("sql") };
+        assert_eq!(sql.tags_column.as_deref(), Some("tags"));
+        let http = "{clusterRef: {name: shop}, origin: {http: {urlTemplate: 'http://a/{key}', \
+                    tagsHeader: Cache-Tag}}}";
+        let Origin::Http(http) = contract(&group(http)).expect("valid").origin else {
+            panic!("http")
+        };
+        assert_eq!(http.tags_header.as_deref(), Some("Cache-Tag"));
     }
 
     #[test]

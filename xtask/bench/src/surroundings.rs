@@ -48,7 +48,7 @@ pub(crate) fn serve(value_bytes: usize) -> Result<()> {
 fn contract(url_template: String) -> GroupContract {
     GroupContract {
         policy: "Lru".into(),
-        origin: Origin::Http(HttpOrigin { url_template }),
+        origin: Origin::Http(HttpOrigin::new(url_template)),
         freshness: Freshness {
             ttl_ms: TTL_MS,
             jitter_percent: 0,

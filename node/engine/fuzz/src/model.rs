@@ -206,7 +206,7 @@ impl Model {
         let value = value.unwrap_or(Value::Absent);
         let keep_until = fill.life_ms.map_or(Tick::NEVER, |ms| now.after_millis(ms));
         let new = NewEntry::new(value.clone(), now, keep_until, version);
-        let new = new.tagged(fill.tag.map(|tag| [tag]));
+        let new = new.tagged(fill.tag.map(|tag| [tag]).into_iter().collect());
         let late = load.is_some_and(|load| {
             load.overtaken || fill.tag.is_some_and(|tag| load.tags.contains(&tag))
         });

@@ -68,7 +68,7 @@ async fn a_copy_from_a_peer_with_another_origin_is_not_kept() {
     use larder_proto::contract::{HttpOrigin, Origin as Described};
     let described = |host: &str| {
         let url_template = format!("http://{host}/{{key}}");
-        OriginSource::Described(Described::Http(HttpOrigin { url_template }))
+        OriginSource::Described(Described::Http(HttpOrigin::new(url_template)))
     };
     let rig = plain();
     let apply = |host: &str| {
@@ -104,10 +104,7 @@ async fn a_broken_origin_is_built_again_ever_more_rarely() {
     use larder_proto::contract::{HttpOrigin, Origin as Described};
     let rig = plain();
     let builds = AtomicUsize::new(0);
-    let origin = || {
-        let url_template = "http://web/{key}".into();
-        OriginSource::Described(Described::Http(HttpOrigin { url_template }))
-    };
+    let origin = || OriginSource::Described(Described::Http(HttpOrigin::new("http://web/{key}")));
     let (policy, limits) = (PolicyKind::default(), OriginLimits::new(8, 500));
     let plan = GroupPlan { policy, freshness: FRESHNESS, limits, origin: origin() };
     let plans = [("g".to_owned(), plan)].into();

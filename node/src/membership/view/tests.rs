@@ -27,7 +27,7 @@ fn registration(uid: &str) -> Registration {
 fn contract(generation: i64) -> GroupContract {
     GroupContract {
         policy: "Lru".into(),
-        origin: Origin::Http(HttpOrigin { url_template: "http://o/{key}".into() }),
+        origin: Origin::Http(HttpOrigin::new("http://o/{key}")),
         freshness: Freshness {
             ttl_ms: 1,
             jitter_percent: 0,

@@ -21,6 +21,10 @@ async fn serve() -> String {
             "/missing" => StatusCode::NOT_FOUND.into_response(),
             "/broken" => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             "/moved" => Redirect::temporary("/elsewhere").into_response(),
+            "/tagged" => {
+                let tags = [("cache-tag", "course:7,course:9"), ("Cache-Tag", " school ")];
+                (axum::response::AppendHeaders(tags), "value").into_response()
+            }
             "/empty" => StatusCode::OK.into_response(),
             "/big" => vec![b'x'; 2_000].into_response(),
             "/chunked" => {
@@ -38,7 +42,7 @@ async fn serve() -> String {
 }
 
 fn loader(template: String) -> Result<HttpLoader, Error> {
-    HttpLoader::new(&HttpOrigin { url_template: template }, &LIMITS, 1_000)
+    HttpLoader::new(&HttpOrigin::new(template), &LIMITS, 1_000)
 }
 
 #[tokio::test]
@@ -56,6 +60,27 @@ async fn answers_become_values_absences_and_errors() {
     assert!(matches!(status("moved").await, Error::Status { status: 307, .. }));
     assert!(matches!(status("big").await, Error::TooLarge { max: 1_000 }));
     assert!(matches!(status("chunked").await, Error::TooLarge { max: 1_000 }));
+}
+
+#[tokio::test]
+async fn the_tags_header_tags_values() {
+    let origin = |name: Option<&str>, base: &str| HttpOrigin {
+        tags_header: name.map(str::to_owned),
+        ..HttpOrigin::new(format!("{base}/{{key}}"))
+    };
+    let base = serve().await;
+    let with = |name| HttpLoader::new(&origin(name, &base), &LIMITS, 1_000).expect("valid");
+    let value = Bytes::from_static(b"value");
+    let tags =
+        ["course:7", "course:9", "school"].map(|tag| Bytes::from_static(tag.as_bytes())).to_vec();
+    let tagged = Loaded::Tagged { value: value.clone(), tags };
+    assert_eq!(with(Some("cache-tag")).load(b"tagged").await.expect("200"), tagged);
+    let loader = with(Some("Surrogate-Key"));
+    assert_eq!(loader.load(b"tagged").await.expect("200"), Loaded::Value(value.clone()));
+    assert_eq!(loader.load(b"missing").await.expect("404"), Loaded::Absent);
+    assert_eq!(with(None).load(b"tagged").await.expect("200"), Loaded::Value(value));
+    let error = HttpLoader::new(&origin(Some("a b"), &base), &LIMITS, 1_000).expect_err("a space");
+    assert_eq!(error.to_string(), "the tagsHeader \"a b\" is not the name of a header");
 }
 
 #[tokio::test]

@@ -3,33 +3,38 @@
 
 use std::str::FromStr;
 
-use larder_proto::contract::OriginLimits;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, ValueRef};
 
 use super::connections::Connections;
 use super::problem::unreadable;
-use super::statement::Statement;
+use super::{Found, Query, found};
 use crate::origin::error::Error;
 
 /// A MySQL database with its query.
 pub(super) struct MySql {
     connections: Connections<MySqlConnection>,
     sql: String,
+    tags_column: Option<String>,
     /// How often the key is bound: MySQL's parameters have no numbers.
     places: usize,
 }
 
 impl MySql {
     /// `None` if `url` is invalid.
-    pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
+    pub(super) fn open(url: &str, query: Query<'_>, concurrency: u32) -> Option<Self> {
         let options = MySqlConnectOptions::from_str(url).ok()?.disable_statement_logging();
         let place = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", options.get_host(), options.get_port()),
         };
-        let connections = Connections::new(options, place, limits.concurrency);
-        Some(Self { connections, sql: statement.with("?"), places: statement.places() })
+        let connections = Connections::new(options, place, concurrency);
+        Some(Self {
+            connections,
+            sql: query.statement.with("?"),
+            tags_column: query.tags_column.map(str::to_owned),
+            places: query.statement.places(),
+        })
     }
 
     pub(super) async fn warm(&self) -> Result<(), Error> {
@@ -42,7 +47,7 @@ impl MySql {
         self.connections.pending()
     }
 
-    pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Found>, Error> {
         let mut query = sqlx::query(AssertSqlSafe(self.sql.as_str()));
         for _ in 0..self.places {
             query = match str::from_utf8(key) {
@@ -52,12 +57,14 @@ impl MySql {
         }
         let mut connection = self.connections.take().await?;
         let row = query.fetch_optional(&mut *connection).await;
-        connection.settle(row)?.map_or(Ok(None), |row| value(&row, self.connections.place()))
+        let Some(row) = connection.settle(row)? else { return Ok(None) };
+        let read = |index| column(&row, index, self.connections.place());
+        found(row.columns(), self.tags_column.as_deref(), read)
     }
 }
 
-fn value(row: &MySqlRow, place: &str) -> Result<Option<Vec<u8>>, Error> {
-    let raw = row.try_get_raw(0).map_err(|error| unreadable(place, error))?;
+fn column(row: &MySqlRow, index: usize, place: &str) -> Result<Option<Vec<u8>>, Error> {
+    let raw = row.try_get_raw(index).map_err(|error| unreadable(place, error))?;
     if raw.is_null() {
         return Ok(None);
     }
@@ -65,18 +72,18 @@ fn value(row: &MySqlRow, place: &str) -> Result<Option<Vec<u8>>, Error> {
     let text = |text: String| text.into_bytes();
     let read = match type_name.as_str() {
         "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => {
-            row.try_get_unchecked::<i64, _>(0).map(|n| text(n.to_string()))
+            row.try_get_unchecked::<i64, _>(index).map(|n| text(n.to_string()))
         }
-        "FLOAT" => row.try_get_unchecked::<f32, _>(0).map(|n| text(n.to_string())),
-        "DOUBLE" => row.try_get_unchecked::<f64, _>(0).map(|n| text(n.to_string())),
+        "FLOAT" => row.try_get_unchecked::<f32, _>(index).map(|n| text(n.to_string())),
+        "DOUBLE" => row.try_get_unchecked::<f64, _>(index).map(|n| text(n.to_string())),
         unsigned if unsigned.ends_with(" UNSIGNED") => {
-            row.try_get_unchecked::<u64, _>(0).map(|n| text(n.to_string()))
+            row.try_get_unchecked::<u64, _>(index).map(|n| text(n.to_string()))
         }
         "DATE" | "TIME" | "DATETIME" | "TIMESTAMP" | "YEAR" | "BIT" | "GEOMETRY" => {
             return Err(Error::Type { type_name });
         }
         // All others, DECIMAL and JSON included, travel as bytes.
-        _ => row.try_get_unchecked::<Vec<u8>, _>(0),
+        _ => row.try_get_unchecked::<Vec<u8>, _>(index),
     };
     read.map(Some).map_err(|error| unreadable(place, error))
 }

@@ -1,9 +1,9 @@
 //! PostgreSQL. The server reports the types of the parameter and the value. Both travel as text or
-//! bytes; the server casts all other types.
+//! bytes; the server casts all other types. Tags are a text or an array.
 
 use std::str::FromStr;
 
-use larder_proto::contract::OriginLimits;
+use bytes::Bytes;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{
     AssertSqlSafe, Column, ConnectOptions, Either, Executor, Row, SqlSafeStr, Statement as _,
@@ -14,7 +14,9 @@ use tokio::sync::OnceCell;
 use super::connections::Connections;
 use super::problem::unreadable;
 use super::statement::Statement;
+use super::{Found, Query, tags_index};
 use crate::origin::error::Error;
+use crate::origin::tags::split_tags;
 
 /// SQLSTATEs for a text that is not a value of the parameter's type: invalid text, out of range,
 /// bad date, not a character of the encoding (source: PostgreSQL, appendix A).
@@ -24,6 +26,7 @@ const NOT_A_VALUE: [&str; 5] = ["22P02", "22003", "22007", "22008", "22021"];
 pub(super) struct Postgres {
     connections: Connections<PgConnection>,
     statement: Statement,
+    tags_column: Option<String>,
     /// Known once the server has reported the types.
     plan: OnceCell<QueryPlan>,
 }
@@ -32,18 +35,30 @@ pub(super) struct Postgres {
 struct QueryPlan {
     sql: String,
     binds_bytes: bool,
+    tags: Option<TagsForm>,
+}
+
+/// How the second column of the result contains the tags.
+#[derive(Clone, Copy)]
+enum TagsForm {
+    Text,
+    Array,
 }
 
 impl Postgres {
     /// `None` if `url` is invalid.
-    pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
+    pub(super) fn open(url: &str, query: Query<'_>, concurrency: u32) -> Option<Self> {
         let options = PgConnectOptions::from_str(url).ok()?.disable_statement_logging();
         let place = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", options.get_host(), options.get_port()),
         };
-        let connections = Connections::new(options, place, limits.concurrency);
-        Some(Self { connections, statement: statement.clone(), plan: OnceCell::new() })
+        Some(Self {
+            connections: Connections::new(options, place, concurrency),
+            statement: query.statement.clone(),
+            tags_column: query.tags_column.map(str::to_owned),
+            plan: OnceCell::new(),
+        })
     }
 
     pub(super) async fn warm(&self) -> Result<(), Error> {
@@ -54,7 +69,7 @@ impl Postgres {
         self.connections.pending()
     }
 
-    pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Found>, Error> {
         let plan = self.plan.get_or_try_init(|| self.plan()).await?;
         let query = sqlx::query(AssertSqlSafe(plan.sql.as_str()));
         let query = match str::from_utf8(key) {
@@ -67,37 +82,54 @@ impl Postgres {
             Err(error) if is_not_a_value(&error) => Ok(None),
             other => other,
         };
-        connection.settle(row)?.map_or(Ok(None), |row| value(&row, self.connections.place()))
+        let Some(row) = connection.settle(row)? else { return Ok(None) };
+        let read = value(&row).and_then(|value| Ok((value, tags(&row, plan.tags)?)));
+        let (value, tags) = read.map_err(|error| unreadable(self.connections.place(), error))?;
+        Ok(value.map(|value| Found { value, tags }))
     }
 
     /// Asks the server for the types.
     async fn plan(&self) -> Result<QueryPlan, Error> {
         let mut connection = self.connections.take().await?;
-        let sql = wrap("value", &self.statement.with("$1"));
+        // Line breaks, because the query may end with a comment.
+        let sql = format!("SELECT * FROM (\n{}\n) AS larder LIMIT 1", self.statement.with("$1"));
         let prepared = connection.prepare(AssertSqlSafe(sql).into_sql_str()).await;
         let prepared = connection.settle(prepared)?;
         let parameter_type = match prepared.parameters() {
             Some(Either::Left([parameter])) => parameter.name().to_owned(),
             _ => "TEXT".to_owned(),
         };
-        let value_type =
-            prepared.columns().first().map_or("TEXT", |column| column.type_info().name());
-        let value =
-            if is_text(value_type) || value_type == "BYTEA" { "value" } else { "value::text" };
+        let columns = prepared.columns();
+        let value_type = columns.first().map_or("TEXT", |column| column.type_info().name());
+        let as_is = is_text(value_type) || value_type == "BYTEA";
+        let value = if as_is { "c0" } else { "c0::text" };
+        let tags = match &self.tags_column {
+            Some(name) => {
+                let index = tags_index(columns, name)?;
+                let is_array = columns[index].type_info().name().ends_with("[]");
+                Some((index, if is_array { TagsForm::Array } else { TagsForm::Text }))
+            }
+            None => None,
+        };
         let parameter = if is_text(&parameter_type) || parameter_type == "BYTEA" {
             "$1".to_owned()
         } else {
             format!("(($1::text)::{parameter_type})")
         };
-        let sql = wrap(value, &self.statement.with(&parameter));
-        Ok(QueryPlan { sql, binds_bytes: parameter_type == "BYTEA" })
+        let tags_column = tags.map_or_else(String::new, |(index, form)| match form {
+            TagsForm::Text => format!(", c{index}::text"),
+            TagsForm::Array => format!(", c{index}::text[]"),
+        });
+        let names: Vec<_> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+        // A subquery can only read.
+        let sql = format!(
+            "SELECT {value}{tags_column} FROM (\n{}\n) AS larder({}) LIMIT 1",
+            self.statement.with(&parameter),
+            names.join(", ")
+        );
+        let binds_bytes = parameter_type == "BYTEA";
+        Ok(QueryPlan { sql, binds_bytes, tags: tags.map(|(_, form)| form) })
     }
-}
-
-/// The first column of the first row of `query`, as `value`. A subquery can only read.
-fn wrap(value: &str, query: &str) -> String {
-    // Line breaks, because the query may end with a comment.
-    format!("SELECT {value} FROM (\n{query}\n) AS larder(value) LIMIT 1")
 }
 
 /// Types whose binary form is their text.
@@ -105,12 +137,26 @@ fn is_text(type_name: &str) -> bool {
     matches!(type_name, "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" | "citext" | "JSON")
 }
 
-fn value(row: &PgRow, place: &str) -> Result<Option<Vec<u8>>, Error> {
-    let value = row.try_get_raw(0).map_err(|error| unreadable(place, error))?;
+fn value(row: &PgRow) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let value = row.try_get_raw(0)?;
     if value.is_null() {
         return Ok(None);
     }
-    value.as_bytes().map(|bytes| Some(bytes.to_vec())).map_err(|error| unreadable(place, error))
+    Ok(Some(value.as_bytes().map_err(sqlx::Error::Decode)?.to_vec()))
+}
+
+fn tags(row: &PgRow, form: Option<TagsForm>) -> Result<Vec<Bytes>, sqlx::Error> {
+    Ok(match form {
+        None => Vec::new(),
+        Some(TagsForm::Text) => {
+            let text: Option<String> = row.try_get(1)?;
+            split_tags(text.unwrap_or_default().as_bytes()).collect()
+        }
+        Some(TagsForm::Array) => {
+            let tags: Option<Vec<Option<String>>> = row.try_get(1)?;
+            tags.into_iter().flatten().flatten().map(Bytes::from).collect()
+        }
+    })
 }
 
 fn is_not_a_value(error: &sqlx::Error) -> bool {

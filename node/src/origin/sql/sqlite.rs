@@ -3,13 +3,12 @@
 
 use std::str::FromStr;
 
-use larder_proto::contract::OriginLimits;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, ValueRef};
 
 use super::connections::Connections;
 use super::problem::unreadable;
-use super::statement::Statement;
+use super::{Found, Query, found};
 use crate::origin::error::Error;
 
 /// Name of the database in errors. Its path is the credential, so it is not shown.
@@ -19,14 +18,16 @@ const PLACE: &str = "the SQLite file";
 pub(super) struct Sqlite {
     connections: Connections<SqliteConnection>,
     sql: String,
+    tags_column: Option<String>,
 }
 
 impl Sqlite {
     /// `None` if `url` is invalid.
-    pub(super) fn open(url: &str, statement: &Statement, limits: &OriginLimits) -> Option<Self> {
+    pub(super) fn open(url: &str, query: Query<'_>, concurrency: u32) -> Option<Self> {
         let options = SqliteConnectOptions::from_str(url).ok()?.disable_statement_logging();
-        let connections = Connections::new(options, PLACE.into(), limits.concurrency);
-        Some(Self { connections, sql: statement.with("?1") })
+        let connections = Connections::new(options, PLACE.into(), concurrency);
+        let tags_column = query.tags_column.map(str::to_owned);
+        Some(Self { connections, sql: query.statement.with("?1"), tags_column })
     }
 
     pub(super) async fn warm(&self) -> Result<(), Error> {
@@ -35,7 +36,7 @@ impl Sqlite {
         connection.settle(prepared.map(drop))
     }
 
-    pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) async fn load(&self, key: &[u8]) -> Result<Option<Found>, Error> {
         let query = sqlx::query(AssertSqlSafe(self.sql.as_str()));
         let query = match str::from_utf8(key) {
             Ok(text) => query.bind(text),
@@ -43,21 +44,23 @@ impl Sqlite {
         };
         let mut connection = self.connections.take().await?;
         let row = query.fetch_optional(&mut *connection).await;
-        connection.settle(row)?.map_or(Ok(None), |row| value(&row, self.connections.place()))
+        let Some(row) = connection.settle(row)? else { return Ok(None) };
+        let read = |index| column(&row, index, self.connections.place());
+        found(row.columns(), self.tags_column.as_deref(), read)
     }
 }
 
-fn value(row: &SqliteRow, place: &str) -> Result<Option<Vec<u8>>, Error> {
-    let raw = row.try_get_raw(0).map_err(|error| unreadable(place, error))?;
+fn column(row: &SqliteRow, index: usize, place: &str) -> Result<Option<Vec<u8>>, Error> {
+    let raw = row.try_get_raw(index).map_err(|error| unreadable(place, error))?;
     if raw.is_null() {
         return Ok(None);
     }
     let type_name = raw.type_info().name().to_owned();
     drop(raw);
     let read = match type_name.as_str() {
-        "INTEGER" => row.try_get_unchecked::<i64, _>(0).map(|n| n.to_string().into_bytes()),
-        "REAL" => row.try_get_unchecked::<f64, _>(0).map(|n| n.to_string().into_bytes()),
-        _ => row.try_get_unchecked::<Vec<u8>, _>(0),
+        "INTEGER" => row.try_get_unchecked::<i64, _>(index).map(|n| n.to_string().into_bytes()),
+        "REAL" => row.try_get_unchecked::<f64, _>(index).map(|n| n.to_string().into_bytes()),
+        _ => row.try_get_unchecked::<Vec<u8>, _>(index),
     };
     read.map(Some).map_err(|error| unreadable(place, error))
 }

@@ -45,9 +45,18 @@ impl Demo {
     }
 
     fn loader(&self, query: &str) -> SqlLoader {
-        let origin = SqlOrigin { url_file: "students.url".into(), query: query.into() };
+        self.loader_of(&SqlOrigin::new("students.url", query))
+    }
+
+    /// A loader whose values have the tags in the column `tags`.
+    fn tagging_loader(&self, query: &str) -> SqlLoader {
+        let tags_column = Some("tags".to_owned());
+        self.loader_of(&SqlOrigin { tags_column, ..SqlOrigin::new("students.url", query) })
+    }
+
+    fn loader_of(&self, origin: &SqlOrigin) -> SqlLoader {
         let credentials = Credentials::new(self.folder.path());
-        SqlLoader::new(&origin, &LIMITS, &credentials, 1_000).expect("a good query")
+        SqlLoader::new(origin, &LIMITS, &credentials, 1_000).expect("a good query")
     }
 }
 
@@ -95,6 +104,41 @@ async fn an_integer_column_takes_a_textual_key() {
     let loader = demo.loader("SELECT name FROM students WHERE id = $1 OR id = $1");
     assert_eq!(loader.load(b"1").await.expect("a row"), value(b"Tom"));
     assert_eq!(loader.load(b"one").await.expect("none"), Loaded::Absent);
+}
+
+#[tokio::test]
+async fn the_tags_column_tags_values() {
+    let demo = Demo::new().await;
+    let loader = demo.tagging_loader(
+        "SELECT score, id, CASE id WHEN 1 THEN 'course:7, course:9' WHEN 4 THEN 8 END AS Tags
+         FROM students WHERE name = $1",
+    );
+    let tagged = |value: &'static str, tags: &[&'static str]| {
+        let tags = tags.iter().map(|tag| Bytes::from_static(tag.as_bytes())).collect();
+        Loaded::Tagged { value: Bytes::from_static(value.as_bytes()), tags }
+    };
+    let load = |key: &'static str| {
+        let loader = &loader;
+        async move { loader.load(key.as_bytes()).await.expect("a row or none") }
+    };
+    assert_eq!(load("Tom").await, tagged("630", &["course:7", "course:9"]));
+    assert_eq!(load("half").await, value(b"0.5"), "NULL is no tag");
+    assert_eq!(loader.load(b"raw").await.expect("a row"), {
+        Loaded::Tagged { value: Bytes::from_static(b"\x00\xff"), tags: vec!["8".into()] }
+    });
+    assert_eq!(load("none").await, Loaded::Absent);
+    assert_eq!(load("nobody").await, Loaded::Absent);
+}
+
+#[tokio::test]
+async fn a_missing_tags_column_is_named() {
+    let demo = Demo::new().await;
+    for query in [QUERY, "SELECT score AS tags FROM students WHERE name = $1"] {
+        let error = demo.tagging_loader(query).load(b"Tom").await.expect_err("no such column");
+        assert_eq!(error.kind(), "tags_column");
+        let text = "the query has no column \"tags\" after the value (check the CacheGroup's";
+        assert!(error.to_string().starts_with(text), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The result of a load that started before an invalidation is never stored after it. The writer
 //! changes the origin and then invalidates; from then on, no read returns the origin's old value.
 
-use larder_engine::{Cache, Cause, Group, Value};
+use larder_engine::{Cache, Cause, Group, Tags, Value};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const NEW: u64 = 2;
 fn load(group: &Group, origin: &AtomicU64) {
     let fence = group.begin_load();
     let version = origin.load(Ordering::SeqCst);
-    let filled = entry(version).tagged(["t"]);
+    let filled = entry(version).tagged(Tags::from_iter(["t"]));
     let _stored_or_refused = group.insert(b"k", &filled, Some(fence), NOW);
 }
 
@@ -33,7 +33,9 @@ fn race(
 ) {
     let cache = cache(1 << 20, 2);
     let group = cache.add_group("g", under(policy)).expect("the first group");
-    group.insert(b"k", &entry(OLD).tagged(["t"]), None, NOW).expect("a small entry");
+    group
+        .insert(b"k", &entry(OLD).tagged(Tags::from_iter(["t"])), None, NOW)
+        .expect("a small entry");
     let origin = Arc::new(AtomicU64::new(OLD));
     let reader = || {
         let (group, origin) = (group.clone(), Arc::clone(&origin));

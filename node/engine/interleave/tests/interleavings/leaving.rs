@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use larder_engine::{Cause, Group, Value};
+use larder_engine::{Cause, Group, Tags, Value};
 use parking_lot::Mutex;
 
 use super::*;
@@ -29,7 +29,8 @@ fn write(group: &Group, ledger: &Ledger, from: u64) {
     for version in from..from + 8 {
         let life = NOW.after_millis(version % 3 * 300);
         let bytes = [&version.to_be_bytes()[..], &[0; 200]].concat();
-        let new = NewEntry::new(Value::Present(bytes.into()), life, life, version).tagged(["t"]);
+        let new = NewEntry::new(Value::Present(bytes.into()), life, life, version)
+            .tagged(Tags::from_iter(["t"]));
         let key = [u8::try_from(version % 5).expect("below 5")];
         if group.insert(&key, &new, None, NOW).is_ok() {
             ledger.stored(version);
