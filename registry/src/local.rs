@@ -212,9 +212,8 @@ impl LocalWatch {
 
     /// Requests [`WatchEvent::Progress`], after everything that was not delivered yet.
     pub fn request_progress(&mut self) {
-        self.advance();
-        let progress = self.shared.read(|state, _| self.watchers.progress(&state.store));
-        self.pending.push_back(progress);
+        let responses = self.shared.read(|state, _| self.watchers.progress(&state.store));
+        self.pending.extend(responses);
     }
 
     fn advance(&mut self) {

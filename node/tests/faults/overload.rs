@@ -50,7 +50,7 @@ struct Overload {
 impl Overload {
     /// `None` if no etcd is configured.
     async fn run() -> Option<Self> {
-        let origin_limits = OriginLimits { concurrency: CONCURRENCY, timeout_ms: 2_000 };
+        let origin_limits = OriginLimits::new(CONCURRENCY, 2_000);
         let setup = Setup { members: 1, alone: true, origin_limits, ..Setup::default() };
         let rig = Rig::start(setup).await?;
         rig.origin.set_delay(ORIGIN_DELAY);

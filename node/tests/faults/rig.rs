@@ -82,6 +82,7 @@ impl Default for Setup {
                 stale_while_revalidate_ms: 0,
                 stale_if_error_ms: 0,
                 negative_ttl_ms: 0,
+                early_refresh_percent: 0,
             },
             origin_limits: OriginLimits::new(32, 500),
         }
