@@ -145,8 +145,7 @@ impl Peers {
                 metrics.forget_peer(gone.name());
             }
         }
-        metrics.members.set(to_gauge(registrations.len() as u64));
-        metrics.revision.set(to_gauge(revision));
+        metrics.set_ring(registrations.len(), revision);
         let next = old.next(revision, placement, registrations.clone(), peers);
         view.store(Arc::new(next));
         context.set_ring_revision(revision);
@@ -158,8 +157,4 @@ fn unchanged_peer(old: &RingView, name: &str, registration: &Registration) -> Op
     let now = &registration.metadata;
     let same = before.uid == now.uid && before.peer_address == now.peer_address;
     old.peer(name).filter(|_| same).cloned()
-}
-
-fn to_gauge(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -74,7 +74,6 @@ pub(super) struct Progress {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SyncOutcome {
     pub(super) confirmed: u64,
-    pub(super) applied: u64,
     /// Neither end has anything left to send.
     pub(super) complete: bool,
     /// A position changed.
@@ -161,7 +160,6 @@ impl Journal {
         let exchange = &inner.exchange;
         SyncOutcome {
             confirmed: exchange.confirmed(),
-            applied: exchange.applied(),
             complete: exchange.is_complete(own_end),
             progressed: !exchange.has_same_positions(&before),
         }
@@ -261,6 +259,11 @@ impl Remote {
 
     pub(super) fn confirmed(&self) -> u64 {
         self.progress.borrow().confirmed
+    }
+
+    /// How much of the peer's log has been applied here.
+    pub(super) fn applied(&self) -> u64 {
+        self.inner.lock().exchange.applied()
     }
 
     /// A sync that offered the log up to `end` got no response.

@@ -35,7 +35,7 @@ pub(super) struct Link {
     /// Mirrors `state`; read on every forward.
     usable: AtomicBool,
     status: watch::Sender<LinkStatus>,
-    /// Wakes the sync task when its next sync is due earlier than before.
+    /// Notifies the sync task when its next sync is due earlier than before.
     sync_due: Notify,
 }
 
@@ -286,9 +286,8 @@ impl Link {
             Ok(_) if waited_ms > MAX_SYNC_MS => Event::SyncTimedOut { waited_ms, limit_ms },
             Ok(response) if response.state.as_ref().is_some_and(|s| *s.member == *self.name) => {
                 let outcome = journal.finish(&self.remote, response, own_end, began_ms);
-                self.metrics.applied.set(to_gauge(outcome.applied));
-                self.show_unconfirmed();
-                let SyncOutcome { confirmed, complete, progressed, .. } = outcome;
+                self.show_positions();
+                let SyncOutcome { confirmed, complete, progressed } = outcome;
                 self.event(Event::SyncAnswered { confirmed, complete, progressed });
                 return;
             }
@@ -296,7 +295,7 @@ impl Link {
             Err(CallError::TimedOut) => Event::SyncTimedOut { waited_ms, limit_ms },
             Err(CallError::Broken(_)) => Event::Broken { call },
         };
-        self.show_unconfirmed();
+        self.show_positions();
         let after = self.event(failure);
         let is_retried_at_once = match failure {
             Event::SyncTimedOut { waited_ms, limit_ms } => is_late(waited_ms, limit_ms),
@@ -308,16 +307,12 @@ impl Link {
         }
     }
 
-    fn show_unconfirmed(&self) {
+    fn show_positions(&self) {
         let unconfirmed = self.context.journal.end().saturating_sub(self.remote.confirmed());
-        self.metrics.unconfirmed.set(to_gauge(unconfirmed));
+        self.metrics.set_invalidations(self.remote.applied(), unconfirmed);
     }
 }
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn to_gauge(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
