@@ -16,6 +16,8 @@ mod invalidate;
 mod keys;
 mod man;
 mod members;
+#[cfg(test)]
+mod metrics_page;
 mod output;
 mod ring;
 mod signals;

@@ -28,8 +28,9 @@ impl Cache {
     /// An unknown group, an invalid key, or too many keys.
     ///
     /// # Cancel safety
-    /// If cancelled early, every member still drops the keys, but copies that were made in the
-    /// meantime may remain for their own TTL. Call it again.
+    /// If cancelled early, every member still drops the keys. But copies that were made in the
+    /// meantime may remain for their own TTL, and a member that has not confirmed is not bypassed.
+    /// Call it again.
     pub async fn invalidate(&self, group: &str, keys: Vec<Bytes>) -> Result<Invalidated, Error> {
         let max = self.0.limits.max_batch_keys;
         if keys.len() > max {

@@ -45,10 +45,8 @@ pub struct PeerMetrics {
     pub failed: IntCounter,
     /// Response time of a batch, seconds.
     pub seconds: Histogram,
-    /// Number of the peer's last invalidation that has been applied here.
-    pub applied: IntGauge,
-    /// Own invalidations that the peer has not confirmed.
-    pub unconfirmed: IntGauge,
+    applied: IntGauge,
+    unconfirmed: IntGauge,
 }
 
 impl RingMetrics {
@@ -118,6 +116,12 @@ impl RingMetrics {
         }
     }
 
+    /// Sets the size of the ring and the registry revision from which it was built.
+    pub fn set_ring(&self, members: usize, revision: u64) {
+        self.members.set(to_gauge(members as u64));
+        self.revision.set(to_gauge(revision));
+    }
+
     /// Sets the reasons for which members without a lease are kept: the shrink guard distrusts the
     /// registry, and some members are in their grace time.
     pub fn set_held(&self, distrusted: bool, departed: bool) {
@@ -146,4 +150,17 @@ impl RingMetrics {
         _ = self.applied.remove_label_values(&[name]);
         _ = self.unconfirmed.remove_label_values(&[name]);
     }
+}
+
+impl PeerMetrics {
+    /// Sets the number of the peer's last invalidation that has been applied here, and how many of
+    /// this member's the peer has not confirmed.
+    pub fn set_invalidations(&self, applied: u64, unconfirmed: u64) {
+        self.applied.set(to_gauge(applied));
+        self.unconfirmed.set(to_gauge(unconfirmed));
+    }
+}
+
+fn to_gauge(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

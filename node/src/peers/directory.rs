@@ -132,7 +132,6 @@ impl Peers {
             registrations.get(name).is_some_and(|now| unchanged_peer(&old, name, now).is_some())
         };
         context.ejections.lock().set_peers(others.clone().count(), kept);
-        context.set_ring_revision(revision);
         let peers = others
             .map(|(name, registration)| {
                 unchanged_peer(&old, name, registration).unwrap_or_else(|| {
@@ -146,10 +145,10 @@ impl Peers {
                 metrics.forget_peer(gone.name());
             }
         }
-        metrics.members.set(to_gauge(registrations.len() as u64));
-        metrics.revision.set(to_gauge(revision));
+        metrics.set_ring(registrations.len(), revision);
         let next = old.next(revision, placement, registrations.clone(), peers);
         view.store(Arc::new(next));
+        context.set_ring_revision(revision);
     }
 }
 
@@ -158,8 +157,4 @@ fn unchanged_peer(old: &RingView, name: &str, registration: &Registration) -> Op
     let now = &registration.metadata;
     let same = before.uid == now.uid && before.peer_address == now.peer_address;
     old.peer(name).filter(|_| same).cloned()
-}
-
-fn to_gauge(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

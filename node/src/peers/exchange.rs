@@ -10,7 +10,7 @@ use larder_proto::v1::{self, LogPosition, SyncState};
 use super::log::{Invalidation, InvalidationLog, Run};
 
 /// Added to a peer's uptime, ms. Covers the rounding of durations, and the time that a request
-/// took to arrive: a caller drops a response that takes longer than half of it.
+/// takes to arrive: a caller drops a response that comes later than that.
 const UPTIME_MARGIN_MS: u64 = 1_000;
 /// Clocks of two machines may differ in speed by less than one part of this.
 const CLOCK_DRIFT: u64 = 1_000;
@@ -60,7 +60,7 @@ impl RemoteState {
     }
 
     /// Takes the end of the peer's log from a call. True if this member is behind it.
-    pub(super) fn see(&mut self, position: &LogPosition) -> bool {
+    pub(super) fn observe(&mut self, position: &LogPosition) -> bool {
         if position.incarnation == self.incarnation {
             self.end = self.end.max(position.number);
         }

@@ -2,8 +2,9 @@
 //! other's.
 //!
 //! Positions are kept by name for as long as the process lives, whether or not the ring has the
-//! peer: a member that returns continues where it was. Start at [`Journal::append`] for the way
-//! out, and at [`Journal::receive`] for the way in.
+//! peer: a member that returns continues where it was. Start at [`Journal::append`], then
+//! [`Journal::request`] and [`Journal::finish`] for a sync that this member begins, and
+//! [`Journal::answer`] for one of another member.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -73,7 +74,6 @@ pub(super) struct Progress {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SyncOutcome {
     pub(super) confirmed: u64,
-    pub(super) applied: u64,
     /// Neither end has anything left to send.
     pub(super) complete: bool,
     /// A position changed.
@@ -140,13 +140,8 @@ impl Journal {
 
     /// This member's message for the next sync with `remote`.
     pub(super) fn request(&self, remote: &Remote, ring_revision: u64) -> SyncState {
-        let mut state = self.state(ring_revision);
-        let inner = remote.inner.lock();
-        inner.exchange.fill(&mut state);
-        let log = self.log.lock();
-        state.log_end = Some(LogPosition { number: log.end(), ..self.log_end() });
-        state.run = inner.exchange.run_for_request(&log);
-        state
+        let exchange = &remote.inner.lock().exchange;
+        self.message(exchange, ring_revision, |log| exchange.run_for_request(log))
     }
 
     /// Applies what a response brought. `own_end` is the end of the log that the request named.
@@ -165,7 +160,6 @@ impl Journal {
         let exchange = &inner.exchange;
         SyncOutcome {
             confirmed: exchange.confirmed(),
-            applied: exchange.applied(),
             complete: exchange.is_complete(own_end),
             progressed: !exchange.has_same_positions(&before),
         }
@@ -179,12 +173,9 @@ impl Journal {
         inner.uid.clone_from(&request.uid);
         (inner.heard_ms, inner.revision) = (now_ms, request.ring_revision);
         self.receive(&remote, &mut inner, &mut request, Arrival::Request);
-        let mut state = self.state(ring_revision);
-        inner.exchange.fill(&mut state);
-        let log = self.log.lock();
-        state.log_end = Some(LogPosition { number: log.end(), ..self.log_end() });
-        state.run = run_for_response(&log, &request, self.incarnation, now_ms);
-        state
+        self.message(&inner.exchange, ring_revision, |log| {
+            run_for_response(log, &request, self.incarnation, now_ms)
+        })
     }
 
     /// `inner` stays locked while the run is applied: a concurrent exchange with the same peer must
@@ -209,18 +200,30 @@ impl Journal {
         });
     }
 
-    fn state(&self, ring_revision: u64) -> SyncState {
-        SyncState {
+    fn message(
+        &self,
+        exchange: &RemoteState,
+        ring_revision: u64,
+        run: impl FnOnce(&InvalidationLog) -> Option<v1::LogRun>,
+    ) -> SyncState {
+        let log = self.log.lock();
+        let log_end = LogPosition { incarnation: self.incarnation, number: log.end() };
+        let mut message = SyncState {
             member: self.member.to_string(),
             uid: self.uid.to_string(),
+            log_end: Some(log_end),
             uptime_ms: self.clock.now_ms(),
             ring_revision,
+            run: run(&log),
             ..SyncState::default()
-        }
+        };
+        exchange.fill(&mut message);
+        message
     }
 
-    /// Members that do not belong to this member's ring, `known`, as far as its peers report: those
-    /// of a newer ring than this member's `revision`, and those that call this member.
+    /// The number of members that this member's ring lacks. `known` are the names and uids in its
+    /// ring, at `revision`. Others are those in a peer's newer ring, and those with a newer ring
+    /// that call this member.
     pub(super) fn unknown_members(&self, known: &BTreeMap<&str, &str>, revision: u64) -> usize {
         let now_ms = self.clock.now_ms();
         let mut unknown = BTreeMap::new();
@@ -235,7 +238,7 @@ impl Journal {
             if inner.named_revision > revision {
                 inner.named.iter().for_each(|member| note(&member.name, &member.uid));
             }
-            let present = inner.heard_ms > 0 && now_ms - inner.heard_ms < PRESENCE_MS;
+            let present = inner.heard_ms > 0 && now_ms.saturating_sub(inner.heard_ms) < PRESENCE_MS;
             if present && inner.revision > revision {
                 note(name, &inner.uid);
             }
@@ -246,8 +249,8 @@ impl Journal {
 
 impl Remote {
     /// Takes the end of the peer's log from a call. True if this member is behind it.
-    pub(super) fn see(&self, position: &LogPosition) -> bool {
-        self.inner.lock().exchange.see(position)
+    pub(super) fn observe(&self, position: &LogPosition) -> bool {
+        self.inner.lock().exchange.observe(position)
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<Progress> {
@@ -256,6 +259,11 @@ impl Remote {
 
     pub(super) fn confirmed(&self) -> u64 {
         self.progress.borrow().confirmed
+    }
+
+    /// How much of the peer's log has been applied here.
+    pub(super) fn applied(&self) -> u64 {
+        self.inner.lock().exchange.applied()
     }
 
     /// A sync that offered the log up to `end` got no response.

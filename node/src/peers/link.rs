@@ -17,7 +17,7 @@ use super::state::{ANSWER_TIMEOUT_MS, Conditions, Effects, Event, PeerState, app
 use super::transport::{CallError, PeerConnection};
 use crate::metrics::PeerMetrics;
 
-/// A response that took longer is dropped, ms: positions of a first contact rest on it
+/// A response that took longer is dropped, ms. Below the margin of a first contact
 /// ([`super::exchange`]).
 const MAX_SYNC_MS: u64 = ANSWER_TIMEOUT_MS + 250;
 
@@ -136,7 +136,7 @@ impl Link {
 
     /// The peer called this member or answered. `log_end` is the end of its log.
     pub(super) fn heard(&self, log_end: Option<&LogPosition>) {
-        let log_grew = log_end.is_some_and(|end| self.remote.see(end));
+        let log_grew = log_end.is_some_and(|end| self.remote.observe(end));
         self.event(Event::Heard { log_grew, confirmed: self.remote.confirmed() });
     }
 
@@ -207,7 +207,7 @@ impl Link {
                     return Ok(response.results);
                 }
                 Ok(_) => {
-                    self.event(Event::Rejected);
+                    self.event(Event::Rejected { call });
                     return Err(NoAnswer);
                 }
                 Err(error) => error,
@@ -216,7 +216,7 @@ impl Link {
             match error {
                 CallError::Broken(_) => self.event(Event::Broken { call }),
                 CallError::TimedOut => self.event(Event::CallSlow { waited_ms: 0 }),
-                CallError::Status(_) => self.event(Event::Rejected),
+                CallError::Status(_) => self.event(Event::Rejected { call }),
             };
             if last || !matches!(error, CallError::Broken(_)) {
                 break;
@@ -286,17 +286,16 @@ impl Link {
             Ok(_) if waited_ms > MAX_SYNC_MS => Event::SyncTimedOut { waited_ms, limit_ms },
             Ok(response) if response.state.as_ref().is_some_and(|s| *s.member == *self.name) => {
                 let outcome = journal.finish(&self.remote, response, own_end, began_ms);
-                self.metrics.applied.set(to_gauge(outcome.applied));
-                self.show_unconfirmed();
-                let SyncOutcome { confirmed, complete, progressed, .. } = outcome;
+                self.show_positions();
+                let SyncOutcome { confirmed, complete, progressed } = outcome;
                 self.event(Event::SyncAnswered { confirmed, complete, progressed });
                 return;
             }
-            Ok(_) | Err(CallError::Status(_)) => Event::Rejected,
+            Ok(_) | Err(CallError::Status(_)) => Event::Rejected { call },
             Err(CallError::TimedOut) => Event::SyncTimedOut { waited_ms, limit_ms },
             Err(CallError::Broken(_)) => Event::Broken { call },
         };
-        self.show_unconfirmed();
+        self.show_positions();
         let after = self.event(failure);
         let is_retried_at_once = match failure {
             Event::SyncTimedOut { waited_ms, limit_ms } => is_late(waited_ms, limit_ms),
@@ -308,16 +307,12 @@ impl Link {
         }
     }
 
-    fn show_unconfirmed(&self) {
+    fn show_positions(&self) {
         let unconfirmed = self.context.journal.end().saturating_sub(self.remote.confirmed());
-        self.metrics.unconfirmed.set(to_gauge(unconfirmed));
+        self.metrics.set_invalidations(self.remote.applied(), unconfirmed);
     }
 }
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn to_gauge(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

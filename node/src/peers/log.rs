@@ -39,9 +39,9 @@ pub(super) struct LogLimits {
 }
 
 impl LogLimits {
-    /// For a member with this much memory for entries: the log takes a 64th of it, at most 8 MiB.
+    /// For a member with this much memory for entries: the log takes a 64th of it, 1 to 8 MiB.
     pub(super) fn of_capacity(capacity_bytes: u64) -> Self {
-        let bytes = (capacity_bytes / 64).clamp(64 << 10, 8 << 20);
+        let bytes = (capacity_bytes / 64).clamp(1 << 20, 8 << 20);
         Self {
             entries: 16_384,
             bytes: usize::try_from(bytes).expect("at most 8 MiB"),

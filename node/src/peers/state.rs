@@ -37,6 +37,8 @@ pub(super) struct PeerState {
     held: Option<u64>,
     /// Number of the latest call.
     calls: u64,
+    /// Number of the latest sync.
+    sync: u64,
     /// Calls up to this number used a connection that has failed since. A failure of a later one is
     /// the second in a row.
     broken: Option<u64>,
@@ -79,7 +81,9 @@ pub(super) enum Event {
         call: u64,
     },
     /// A call or a sync brought an error status or an invalid response.
-    Rejected,
+    Rejected {
+        call: u64,
+    },
     /// `complete` if both ends have applied what the other had when the sync began, `progressed` if
     /// either applied something. The peer has confirmed the own log up to `confirmed`.
     SyncAnswered {
@@ -136,6 +140,7 @@ impl PeerState {
             phase: Phase::New,
             held: None,
             calls: 0,
+            sync: 0,
             broken: None,
             rejections: 0,
             failures: 0,
@@ -215,8 +220,8 @@ impl PeerState {
 
     fn broken(&mut self, call: u64, at: &Conditions) -> Effects {
         match self.broken {
+            _ if self.is_down() => return self.failed_while_down(call, at),
             Some(broken) if call > broken => return self.eject(false, at),
-            _ if self.is_down() => return self.eject(false, at),
             // The connection of this call is known to have failed.
             Some(_) => {}
             // A peer may retire an old connection without being down. The sync opens another.
@@ -224,6 +229,23 @@ impl PeerState {
         }
         self.sync_at(at.now_ms);
         Effects::default()
+    }
+
+    fn rejected(&mut self, call: u64, at: &Conditions) -> Effects {
+        if self.is_down() {
+            return self.failed_while_down(call, at);
+        }
+        self.rejections += 1;
+        if self.rejections >= MAX_REJECTIONS {
+            return self.eject(false, at);
+        }
+        self.sync_at(at.now_ms + PROBE_TIMEOUT_MS);
+        Effects::default()
+    }
+
+    /// Only syncs probe an ejected peer. Calls from before its ejection show nothing new.
+    fn failed_while_down(&mut self, call: u64, at: &Conditions) -> Effects {
+        if call == self.sync { self.eject(false, at) } else { Effects::default() }
     }
 
     fn sync_timed_out(&mut self, late: bool, at: &Conditions) -> Effects {
@@ -253,6 +275,7 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
         Event::CallBegan => state.calls += 1,
         Event::SyncBegan => {
             state.calls += 1;
+            state.sync = state.calls;
             // Its end sets the next one, unless an event during the sync requires one earlier.
             state.sync_due_ms = u64::MAX;
         }
@@ -264,13 +287,7 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
             }
         }
         Event::Broken { call } => effects = state.broken(call, at),
-        Event::Rejected => {
-            state.rejections += 1;
-            if state.rejections >= MAX_REJECTIONS || state.is_down() {
-                effects = state.eject(false, at);
-            }
-            state.sync_at(now_ms + PROBE_TIMEOUT_MS);
-        }
+        Event::Rejected { call } => effects = state.rejected(call, at),
         Event::SyncAnswered { confirmed, complete, progressed } => {
             state.answered(now_ms);
             state.release(confirmed);

@@ -13,8 +13,6 @@ use larder_proto::v1::{FetchRequest, FetchResponse, SyncRequest, SyncResponse};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use super::rig::Cluster;
-
 /// What happens to the calls of one member to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -44,7 +42,7 @@ struct FaultyConnection {
 }
 
 impl Links {
-    fn set(&self, from: &str, to: SocketAddr, fault: Option<Fault>) {
+    pub(super) fn set(&self, from: &str, to: SocketAddr, fault: Option<Fault>) {
         let link = (from.to_owned(), to.to_string());
         match fault {
             Some(fault) => _ = self.0.lock().insert(link, fault),
@@ -55,14 +53,6 @@ impl Links {
     /// gRPC with the faults of the links that start at member `from`.
     pub(crate) fn transport(&self, from: &str) -> Arc<dyn Transport> {
         Arc::new(FaultyTransport { links: self.clone(), from: from.to_owned() })
-    }
-}
-
-impl Cluster {
-    /// Breaks or mends the calls of one member to another. Each is a cluster and an index in it.
-    pub(crate) fn set_fault(&self, from: (&Self, usize), to: (&Self, usize), fault: Option<Fault>) {
-        let name = from.0.cache(from.1).member();
-        self.links.set(name, to.0.peer_address(to.1), fault);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Members with registries of their own, so that a test decides what each of them sees.
+//! Clusters in which a test decides what each member sees of the others: members with registries of
+//! their own, and broken links.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use larder_proto::registry::{Metadata, Registration};
 use larder_proto::v1::RingRequest;
 use larder_proto::v1::admin_client::AdminClient;
 
+use super::links::Fault;
 use super::rig::{CAPACITY_BYTES, Cluster, Origin, eventually};
 
 /// Weight of a member in the ring: its memory in MiB.
@@ -76,13 +78,14 @@ impl Cluster {
 
     /// Deregisters a member of another registry as its own drain would.
     pub(crate) async fn remove_member(&self, name: &str) {
-        let key = self.keys.member(name);
-        let found = self.etcd().await.get(key.as_str(), None).await.expect("read");
+        let (key, mut etcd) = (self.keys.member(name), self.etcd().await);
+        let found = etcd.get(key.as_str(), None).await.expect("read");
         let value = found.kvs().first().expect("registered").value();
         let mut registration: Registration = serde_json::from_slice(value).expect("data");
         registration.op = LEAVING;
-        self.put(key.clone(), serde_json::to_vec(&registration).expect("data")).await;
-        self.etcd().await.delete(key, None).await.expect("deleted");
+        let value = serde_json::to_vec(&registration).expect("data");
+        etcd.put(key.as_str(), value, None).await.expect("put");
+        etcd.delete(key, None).await.expect("deleted");
     }
 
     /// Writes to the registry until its revision is above that of `other`.
@@ -97,5 +100,11 @@ impl Cluster {
     async fn ring_revision(&self, member: usize) -> u64 {
         let ring = AdminClient::new(self.channel(member)).ring(RingRequest {}).await;
         ring.expect("a ring").into_inner().revision
+    }
+
+    /// Breaks or mends the calls of one member to another. Each is a cluster and an index in it.
+    pub(crate) fn set_fault(&self, from: (&Self, usize), to: (&Self, usize), fault: Option<Fault>) {
+        let name = from.0.cache(from.1).member();
+        self.links.set(name, to.0.peer_address(to.1), fault);
     }
 }

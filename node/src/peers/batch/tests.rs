@@ -17,9 +17,11 @@ use prometheus::Registry;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
-use super::super::{
-    CallError, InvalidAddress, Owner, Peer, PeerConnection, PeerDeps, Peers, Transport,
-};
+use super::super::deps::PeerDeps;
+use super::super::directory::Peers;
+use super::super::peer::Peer;
+use super::super::ring::Owner;
+use super::super::transport::{CallError, InvalidAddress, PeerConnection, Transport};
 use super::*;
 use crate::metrics::RingMetrics;
 

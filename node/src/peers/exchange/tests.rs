@@ -152,7 +152,7 @@ fn a_peer_whose_log_has_grown_is_noticed_from_any_call() {
     let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
     a.sync(&mut b, 10);
     let position = |number| LogPosition { incarnation: 2, number };
-    assert!(!a.remote.see(&position(0)));
-    assert!(a.remote.see(&position(1)));
-    assert!(a.remote.see(&LogPosition { incarnation: 9, number: 0 }));
+    assert!(!a.remote.observe(&position(0)));
+    assert!(a.remote.observe(&position(1)));
+    assert!(a.remote.observe(&LogPosition { incarnation: 9, number: 0 }));
 }

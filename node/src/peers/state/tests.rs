@@ -174,12 +174,33 @@ fn timeouts_beyond_the_share_fail_calls_but_do_not_eject() {
 #[test]
 fn error_statuses_eject_after_three_in_a_row() {
     let mut peer = Peer::up();
-    peer.event(Event::Rejected);
-    peer.event(Event::Rejected);
+    peer.event(Event::CallBegan);
+    let rejected = Event::Rejected { call: peer.state.calls() };
+    peer.event(rejected);
+    peer.event(rejected);
     peer.event(Event::CallAnswered);
-    peer.event(Event::Rejected);
-    assert_eq!(peer.event(Event::Rejected), "up");
-    assert_eq!(peer.event(Event::Rejected), "down");
+    peer.event(rejected);
+    assert_eq!(peer.event(rejected), "up");
+    assert_eq!(peer.event(rejected), "down");
+}
+
+#[test]
+fn calls_from_before_an_ejection_do_not_delay_the_next_probe() {
+    let mut peer = Peer::up();
+    (0..8).for_each(|_| _ = peer.event(Event::CallBegan));
+    peer.event(SLOW);
+    assert_eq!(peer.silent_sync(), "down");
+    for call in 2..=9 {
+        peer.event(Event::Broken { call });
+        peer.event(Event::Rejected { call });
+        assert_eq!((peer.sync_in_ms(), peer.effects), (100, Effects::default()));
+    }
+    // A failed sync does, without a limit below that of the backoff.
+    for delay in [200, 400, 800] {
+        peer.event(Event::SyncBegan);
+        peer.event(Event::Rejected { call: peer.state.calls() });
+        assert_eq!(peer.sync_in_ms(), delay);
+    }
 }
 
 #[test]
