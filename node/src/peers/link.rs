@@ -35,7 +35,7 @@ pub(super) struct Link {
     /// Mirrors `state`; read on every forward.
     usable: AtomicBool,
     status: watch::Sender<LinkStatus>,
-    /// Wakes the sync task when its next sync is due earlier than before.
+    /// Notifies the sync task when its next sync is due earlier than before.
     sync_due: Notify,
 }
 

@@ -47,7 +47,7 @@ impl LogLimits {
             bytes: usize::try_from(bytes).expect("at most 8 MiB"),
             folded_groups: 1_024,
             run_entries: 1_024,
-            // With one more invalidation of the most and longest keys it fits into a message.
+            // Together with one more invalidation of the largest size, below a message's limit.
             run_bytes: 1 << 20,
         }
     }

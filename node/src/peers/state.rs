@@ -313,7 +313,7 @@ pub(super) fn apply(mut state: PeerState, event: Event, at: &Conditions) -> (Pee
         Event::Heard { log_grew, confirmed } => {
             state.release(confirmed);
             if state.is_down() {
-                // It lives. Not at once: its calls may be many, and none may reach it.
+                // Not at once: it may call often while no call reaches it.
                 state.sync_at(now_ms + HEARD_DELAY_MS);
             } else if log_grew {
                 state.sync_at(now_ms);
