@@ -39,7 +39,7 @@ pub(crate) enum Fault {
     LeaseLoss { member: Slot },
     /// The registry ends every lease.
     AllLeasesLost,
-    /// The registry discards its history and ends all watches.
+    /// The registry discards changes that no watch has delivered yet.
     Compaction,
     /// The registry is empty again, under another id. Contracts are written again at once.
     DataLoss,
@@ -164,7 +164,7 @@ impl fmt::Display for Fault {
             Self::RegistryAway => write!(f, "registry does not answer"),
             Self::LeaseLoss { member } => write!(f, "lease of m{member} ended"),
             Self::AllLeasesLost => write!(f, "all leases ended"),
-            Self::Compaction => write!(f, "registry compacted, watches ended"),
+            Self::Compaction => write!(f, "registry compacted ahead of its watches"),
             Self::DataLoss => write!(f, "registry lost all data"),
             Self::Crash { member, same_uid: true } => write!(f, "container of m{member} crashes"),
             Self::Crash { member, same_uid: false } => write!(f, "pod of m{member} crashes"),

@@ -256,8 +256,9 @@ impl World {
             Fault::LeaseLoss { member } => self.links[member].revoke_lease(),
             Fault::AllLeasesLost => _ = self.registry.faults().revoke_all_leases(),
             Fault::Compaction => {
+                // Changes that no watch has delivered yet: every member has to list again.
+                self.write_contracts();
                 self.registry.faults().compact();
-                self.registry.faults().drop_streams();
             }
             Fault::DataLoss => {
                 self.registry.faults().lose_all_data();
