@@ -1,4 +1,5 @@
-//! R1 and R2: members lose their leases while they serve. A lease is a hint: who answers, stays.
+//! R1 and R2: members lose their leases while they serve. A lease is a hint: a member that answers
+//! stays in the ring.
 
 use std::time::{Duration, Instant};
 

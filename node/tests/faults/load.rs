@@ -1,6 +1,7 @@
 //! A constant rate of reads: an open loop, so a slow answer delays no other read, and its time
 //! counts from when the read was due.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -8,11 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use larder_client::Client;
 use larder_proto::v1::cache_client::CacheClient;
-use larder_proto::v1::{Explanation, GetRequest, Source};
+use larder_proto::v1::{Explanation, GetRequest, GetResponse, Source};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use tonic::Request;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use super::rig::GROUP;
 
@@ -151,15 +152,13 @@ impl Reader {
         };
         match self {
             Self::Stock(client) => {
-                let mut request =
-                    Request::new(GetRequest { group: GROUP.into(), key: name(key), explain: true });
-                request.set_timeout(STOCK_DEADLINE);
-                let mut client = client.clone();
-                let answer = client
-                    .get(request)
-                    .await
+                let mut answer = get(client.clone(), key).await;
+                if answer.as_ref().is_err_and(was_never_sent) {
+                    answer = get(client.clone(), key).await;
+                }
+                let answer = answer
                     .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
-                Ok(answered(&answer.into_inner().explanation.expect("requested")))
+                Ok(answered(&answer.explanation.expect("requested")))
             }
             Self::Larder(client) => {
                 let answer = client.explain(GROUP, name(key)).await;
@@ -168,6 +167,27 @@ impl Reader {
             }
         }
     }
+}
+
+async fn get(mut client: CacheClient<Channel>, key: u32) -> Result<GetResponse, Status> {
+    let mut request =
+        Request::new(GetRequest { group: GROUP.into(), key: name(key), explain: true });
+    request.set_timeout(STOCK_DEADLINE);
+    client.get(request).await.map(tonic::Response::into_inner)
+}
+
+/// True if the connection was closing when the request was to be sent. A member closes connections
+/// of a certain age. gRPC clients resend such a request by themselves ("transparent retry");
+/// tonic's does not.
+fn was_never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.downcast_ref().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 impl Window {
@@ -224,22 +244,24 @@ impl Window {
         quantile(self.0.iter().map(|read| read.call), share)
     }
 
-    /// Rate, failures and latencies of each second, for a test that fails.
+    /// Rate, failures and latencies of each second, for a test that fails. A read that is sent late
+    /// means that this process waited for a processor, and so did the members.
     pub(super) fn by_second(&self) -> String {
         let Some(begin) = self.0.iter().map(|read| read.due).min() else { return String::new() };
         let end = self.0.iter().map(|read| read.due).max().expect("not empty");
-        let mut lines = String::from("second  reads  failed  p50 ms  p99 ms  slowest ms\n");
+        let mut lines =
+            String::from("second  reads  failed  p50 ms  p99 ms  slowest ms  sent late ms\n");
         for second in 0..=(end - begin).as_secs() {
             let from = begin + Duration::from_secs(second);
             let window = self.between(from, from + Duration::from_secs(1));
-            let ms = |share| window.quantile(share).as_secs_f64() * 1e3;
+            let sent_late = window.0.iter().map(|read| read.took - read.call).max();
+            let [p50, p99, slowest] = [0.5, 0.99, 1.0].map(|share| window.quantile(share));
+            let times = [p50, p99, slowest, sent_late.unwrap_or_default()];
+            let [p50, p99, slowest, sent_late] = times.map(|time| time.as_secs_f64() * 1e3);
+            let (reads, failed) = (window.0.len(), window.failures().count());
             lines += &format!(
-                "{second:6} {:6} {:7} {:7.1} {:7.1} {:11.1}\n",
-                window.0.len(),
-                window.failures().count(),
-                ms(0.5),
-                ms(0.99),
-                ms(1.0)
+                "{second:6} {reads:6} {failed:7} {p50:7.1} {p99:7.1} {slowest:11.1} \
+                 {sent_late:13.1}\n"
             );
         }
         lines

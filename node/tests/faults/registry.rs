@@ -9,8 +9,8 @@ use super::proxy::Proxy;
 use super::rig::{BASE, Rig, SHORT_LEASE, Setup, minutes};
 
 /// How often a watch checks that its registry is alive.
-const HEARTBEAT: Duration = Duration::from_millis(SHORT_LEASE.as_millis() as u64 / 3);
-const NOTICE_LIMIT: Duration = Duration::from_millis(2 * HEARTBEAT.as_millis() as u64);
+const HEARTBEAT: Duration = SHORT_LEASE.checked_div(3).expect("not zero");
+const NOTICE_LIMIT: Duration = HEARTBEAT.saturating_mul(2);
 const CONVERGE_LIMIT: Duration = Duration::from_secs(SHORT_LEASE.as_secs() + 2);
 
 /// What happens to all of etcd.

@@ -17,8 +17,8 @@ const SCRAPE_INTERVAL: Duration = Duration::from_millis(40);
 const SLOW_SCRAPE_INTERVAL: Duration = Duration::from_millis(500);
 /// Scrapes for each check of the probes.
 const SCRAPES_PER_PROBE: u32 = 3;
-/// The kubelet's default timeout of a probe.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout of the probes of a pod, as the operator sets it.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What one scrape showed.
 #[derive(Debug, Clone, Copy)]
