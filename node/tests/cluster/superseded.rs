@@ -58,6 +58,7 @@ async fn a_superseded_member_serves_no_key_and_is_not_ready() {
     let request = |key: &str| InvalidateRequest {
         group: GROUP.into(),
         keys: vec![Bytes::copy_from_slice(key.as_bytes())],
+        tags: Vec::new(),
     };
     let done = cluster.client(0).invalidate(request(&keys[0])).await.expect("done").into_inner();
     assert_eq!((done.members_reached, done.members_total), (2, 2));
