@@ -108,8 +108,7 @@ enum Verb {
     ))]
     Hot(Hot),
 
-    /// Drop keys, values with a tag, or a whole group, from every member; exit 1 when a member did
-    /// not confirm
+    /// Drop keys, tags or a group from every member; exit 1 when a member did not confirm
     #[command(after_help = concat_help!(
         "larder invalidate students Tom Ann",
         "larder invalidate students --tag course:7 --tag course:9",
