@@ -29,6 +29,7 @@ mod shared;
 mod stats;
 mod version;
 mod wait;
+mod waiting;
 
 pub use answer::Answer;
 pub use error::{Awaited, Error};

@@ -4,13 +4,14 @@
 //! sources.
 
 mod bugs;
+mod build;
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 use clap::Subcommand;
 
+use self::build::cargo;
 use crate::{command, workspace};
 
 /// `cargo xtask lab`
@@ -83,14 +84,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn tests() -> Command {
     let mut cargo = cargo(workspace::root());
     cargo.args(["test", "--locked", "--no-fail-fast"]);
-    cargo
-}
-
-/// Cargo in the laboratory's folder of a source tree, where it reads the flags of that workspace.
-/// Its target folder is apart, so that neither build discards the other's results.
-fn cargo(root: &Path) -> Command {
-    let mut cargo = command::cargo();
-    cargo.current_dir(root.join("lab"));
-    cargo.env("CARGO_TARGET_DIR", workspace::target().join("lab"));
     cargo
 }

@@ -17,7 +17,7 @@ use super::answer::Answer;
 use super::error::Error;
 use super::group::Group;
 use super::version::Versions;
-use super::wait::WaitingRequests;
+use super::waiting::WaitingRequests;
 use crate::config;
 use crate::metrics::CacheMetrics;
 use crate::peers::Peers;

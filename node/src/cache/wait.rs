@@ -1,7 +1,6 @@
-//! Requests that wait for a flight: bounded in number, each with its own deadline.
+//! Reads that wait for a flight, each with its own deadline.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use larder_proto::v1::Source;
 use tokio::time::Instant;
@@ -10,6 +9,7 @@ use super::answer::Answer;
 use super::error::{Awaited, Error};
 use super::group::{Group, LoadOutcome};
 use super::shared::Cache;
+use super::waiting::Place;
 use crate::flight::{self, Flight};
 use crate::metrics::CountedAs;
 
@@ -34,15 +34,6 @@ pub enum Lookup {
     Wait(Wait),
 }
 
-/// Counts the requests that wait, over all groups. Never more than `max`.
-pub(super) struct WaitingRequests {
-    count: AtomicUsize,
-    max: usize,
-}
-
-/// A place among the waiting requests, released on drop.
-pub(super) struct Place(Arc<WaitingRequests>);
-
 /// A read whose key is in flight.
 pub struct Wait {
     flight: Flight<LoadOutcome>,
@@ -63,33 +54,6 @@ struct WaitingRead {
 struct StaleIfError {
     cache: Cache,
     key: Box<[u8]>,
-}
-
-impl WaitingRequests {
-    pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { count: AtomicUsize::new(0), max })
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Takes a place. Called before a flight is joined, so that a refused request starts no work.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Place, Error> {
-        let max = self.max;
-        // Created before the check, so that a refusal releases it too.
-        let place = Place(self.clone());
-        if self.count.fetch_add(1, Ordering::Relaxed) >= max {
-            return Err(Error::Overloaded { max });
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Wait {

@@ -21,6 +21,7 @@ mod connections;
 mod mysql;
 mod postgres;
 mod problem;
+mod row;
 mod sqlite;
 mod statement;
 
@@ -33,18 +34,17 @@ use futures::future::BoxFuture;
 use larder_proto::contract::{OriginLimits, SqlOrigin};
 use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
-use sqlx::Column;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use self::mysql::MySql;
 use self::postgres::Postgres;
+use self::row::Query;
 use self::sqlite::Sqlite;
 use self::statement::Statement;
 use super::credentials::Credentials;
 use super::error::Error;
 use super::loader::{Loaded, Loader};
-use super::tags::split_tags;
 
 /// How often the credential's file is checked for changes while loads run.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,19 +65,6 @@ struct Current {
     url: String,
     checked: Instant,
     database: Arc<Database>,
-}
-
-/// What a database is asked for a key.
-#[derive(Clone, Copy)]
-struct Query<'q> {
-    statement: &'q Statement,
-    tags_column: Option<&'q str>,
-}
-
-/// The row of a key.
-struct Found {
-    value: Vec<u8>,
-    tags: Vec<Bytes>,
 }
 
 enum Database {
@@ -183,28 +170,6 @@ impl SqlLoader {
             Some(row) => Ok(Loaded::with_tags(Bytes::from(row.value), row.tags)),
         }
     }
-}
-
-/// Reads the value and the tags of a row whose columns are read as bytes.
-fn found(
-    columns: &[impl Column],
-    tags_column: Option<&str>,
-    read: impl Fn(usize) -> Result<Option<Vec<u8>>, Error>,
-) -> Result<Option<Found>, Error> {
-    let Some(value) = read(0)? else { return Ok(None) };
-    let tags = match tags_column {
-        Some(name) => read(tags_index(columns, name)?)?.unwrap_or_default(),
-        None => Vec::new(),
-    };
-    Ok(Some(Found { value, tags: split_tags(&tags).collect() }))
-}
-
-/// Index of the column with the tags. Databases differ in how they change the case of a name.
-fn tags_index(columns: &[impl Column], name: &str) -> Result<usize, Error> {
-    let mut others = columns.iter().enumerate().skip(1);
-    let tags = others.find(|(_, column)| column.name().eq_ignore_ascii_case(name));
-    let (index, _) = tags.ok_or_else(|| Error::TagsColumn { column: name.to_owned() })?;
-    Ok(index)
 }
 
 impl Loader for SqlLoader {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::cargo;
+use super::build::cargo;
 use crate::{command, workspace};
 
 /// `cargo xtask lab bugs`

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, V
 
 use super::connections::Connections;
 use super::problem::unreadable;
-use super::{Found, Query, found};
+use super::row::{Found, Query, found};
 use crate::origin::error::Error;
 
 /// A MySQL database with its query.

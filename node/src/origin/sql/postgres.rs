@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 
 use super::connections::Connections;
 use super::problem::unreadable;
+use super::row::{Found, Query, tags_index};
 use super::statement::Statement;
-use super::{Found, Query, tags_index};
 use crate::origin::error::Error;
 use crate::origin::tags::split_tags;
 

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, V
 
 use super::connections::Connections;
 use super::problem::unreadable;
-use super::{Found, Query, found};
+use super::row::{Found, Query, found};
 use crate::origin::error::Error;
 
 /// Name of the database in errors. Its path is the credential, so it is not shown.
