@@ -275,13 +275,13 @@ pub struct OriginLimitsSpec {
     /// the time after which to retry, or a stale entry is served where staleIfErrorSeconds allows
     /// it. Unit: loads per second, 1 to 1000000. Default: none, no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     #[x_kube(validation = rules::RATE_MINIMUM)]
     pub loads_per_second: Option<i32>,
     /// Loads that one member may start at once after a quiet time. Needs loadsPerSecond. Unit:
     /// loads, 1 to 1000000. Default: the loads of one second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     #[x_kube(validation = rules::BURST_MINIMUM)]
     pub burst: Option<i32>,
 }
