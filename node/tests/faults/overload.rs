@@ -30,10 +30,12 @@ impl Step {
         let from = Instant::now() + BASE / 2;
         loads.run_for(BASE / 2 + time).await;
         let to = Instant::now();
-        let loads = loads.stop().await.between(from, to);
+        let all = loads.stop().await;
+        let loads = all.between(from, to);
         let hits = hits.stop().await.between(from, to);
         #[expect(clippy::cast_precision_loss, reason = "counts of reads")]
-        let per_second = loads.answered().reads().len() as f64 / (to - from).as_secs_f64();
+        let per_second =
+            all.answered().ended_between(from, to).reads().len() as f64 / (to - from).as_secs_f64();
         Self { loads, hits, per_second }
     }
 }
