@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, GetOptions};
@@ -142,7 +143,20 @@ async fn connect(address: SocketAddr) -> Result<Client, etcd_client::Error> {
     Client::connect([format!("http://{address}")], Some(options)).await
 }
 
+/// A port below those that the system gives to connections, so that none takes it while etcd is
+/// killed.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("bound").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..COUNT {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Programs that run at the same time begin at different ports.
+        let port = FIRST + std::process::id().wrapping_mul(100).wrapping_add(next) % COUNT;
+        let port = u16::try_from(port).expect("below 30,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
 }

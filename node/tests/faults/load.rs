@@ -196,6 +196,12 @@ impl Window {
         Self(self.0.iter().filter(within).cloned().collect())
     }
 
+    /// The reads that ended in a window, whenever they were due.
+    pub(super) fn ended_between(&self, from: Instant, to: Instant) -> Self {
+        let within = |read: &&Read| (from..to).contains(&(read.due + read.took));
+        Self(self.0.iter().filter(within).cloned().collect())
+    }
+
     /// The reads of some keys.
     pub(super) fn of(&self, wanted: impl Fn(u32) -> bool) -> Self {
         Self(self.0.iter().filter(|read| wanted(read.key)).cloned().collect())

@@ -11,7 +11,7 @@ use super::watch::metric;
 const BYPASSED: Duration = Duration::from_secs(2);
 /// Reads may fail for so long after a member was killed.
 const ERRORS_END: Duration = Duration::from_millis(500);
-/// So few that the member's stand-in has loaded each of them long before the latencies are compared.
+/// So few that the member's stand-in has loaded each of them before the latencies are compared.
 const HOT_KEYS: u32 = 60;
 const READS_PER_SECOND: u32 = 200;
 /// Members that clients stay connected to.
@@ -55,8 +55,9 @@ impl Change {
     }
 
     /// "At its base" within what a second of reads can show: twice as slow, or slower by a turn of
-    /// the scheduler. Anything else that runs on the machine delays the control too. A base measured
-    /// during a stall of the machine shows nothing. A member that is not bypassed costs 500 ms.
+    /// the scheduler. Anything else that runs on the machine delays the control too. A base that
+    /// was measured during a stall of the machine shows nothing. A member that is not bypassed
+    /// costs 500 ms.
     fn is_at_base(&self) -> bool {
         const STALL: Duration = Duration::from_millis(50);
         const TURN: Duration = Duration::from_millis(20);

@@ -1,5 +1,5 @@
-//! R11: probes depend on nothing outside the process, and readiness ends with the member's own drain.
-//! Every other test of this program checks the probes during its own fault.
+//! R11: probes depend on nothing outside the process, and readiness ends with the member's own
+//! drain. Every other test of this program checks the probes during its own fault.
 
 use std::time::{Duration, Instant};
 
