@@ -42,6 +42,7 @@ pub(super) struct Journal {
 }
 
 /// Another member, in the ring or not.
+#[derive(Default)]
 pub(super) struct Remote {
     inner: Mutex<RemoteInner>,
     /// Never decreases.
@@ -240,12 +241,6 @@ impl Journal {
             }
         }
         unknown.len()
-    }
-}
-
-impl Default for Remote {
-    fn default() -> Self {
-        Self { inner: Mutex::default(), progress: watch::Sender::default() }
     }
 }
 
