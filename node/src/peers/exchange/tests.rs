@@ -43,9 +43,9 @@ impl End {
         self.dropped.extend(runs.into_iter().map(|what| what.group));
     }
 
-    fn answer(&mut self, request: SyncState, now_ms: u64) -> SyncState {
+    fn answer(&mut self, request: &SyncState, now_ms: u64) -> SyncState {
         self.receive(request.clone(), Arrival::Request);
-        let run = run_for_response(&self.log, &request, self.incarnation, now_ms);
+        let run = run_for_response(&self.log, request, self.incarnation, now_ms);
         SyncState { run, ..self.state(now_ms) }
     }
 
@@ -53,7 +53,7 @@ impl End {
     fn sync(&mut self, other: &mut Self, now_ms: u64) -> usize {
         for calls in 1..10 {
             let own_end = self.log.end();
-            let response = other.answer(self.request(now_ms), now_ms);
+            let response = other.answer(&self.request(now_ms), now_ms);
             self.receive(response, Arrival::Response { began_ms: now_ms });
             if self.remote.is_complete(own_end) {
                 return calls;
@@ -108,7 +108,7 @@ fn a_restarted_process_has_confirmed_nothing() {
     a.drop_group("after", 31_000);
     let own_end = a.log.end();
     // The request was meant for the old process.
-    let response = restarted.answer(a.request(32_000), 32_000);
+    let response = restarted.answer(&a.request(32_000), 32_000);
     assert!(restarted.dropped.is_empty());
     a.receive(response, Arrival::Response { began_ms: 32_000 });
     assert!(!a.remote.is_complete(own_end));
@@ -124,8 +124,8 @@ fn a_lost_response_or_a_repeated_request_changes_nothing() {
     a.sync(&mut b, 21);
     a.drop_group("a2", 22);
     let request = a.request(23);
-    b.answer(request.clone(), 23);
-    b.answer(request, 24);
+    b.answer(&request, 23);
+    b.answer(&request, 24);
     a.sync(&mut b, 25);
     assert_eq!(b.dropped, ["a1", "a2"]);
 }
@@ -139,7 +139,7 @@ fn a_run_behind_a_gap_is_not_applied_and_the_sender_rewinds() {
     // b forgot its position, as if too many other members had called it.
     b.remote = RemoteState::default();
     let own_end = a.log.end();
-    let response = b.answer(a.request(12), 12);
+    let response = b.answer(&a.request(12), 12);
     assert_eq!(b.dropped, ["a1"]);
     a.receive(response, Arrival::Response { began_ms: 12 });
     assert!(!a.remote.is_complete(own_end));
@@ -152,7 +152,7 @@ fn a_peer_whose_log_has_grown_is_noticed_from_any_call() {
     let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
     a.sync(&mut b, 10);
     let position = |number| LogPosition { incarnation: 2, number };
-    assert!(!a.remote.see(&position(0)));
-    assert!(a.remote.see(&position(1)));
-    assert!(a.remote.see(&LogPosition { incarnation: 9, number: 0 }));
+    assert!(!a.remote.observe(&position(0)));
+    assert!(a.remote.observe(&position(1)));
+    assert!(a.remote.observe(&LogPosition { incarnation: 9, number: 0 }));
 }
