@@ -285,7 +285,7 @@ async fn a_slowly_opening_connection_outlives_the_loads_that_wait_for_it() {
     let (_, _, place) = parts(&schema.url);
     let proxy = GatedProxy::to(place).await;
     let credential = Credential::new(&replace_part(&schema.url, place, &proxy.address));
-    let loader = credential.loader("SELECT 'v' WHERE $1 = 'k'", 1, 50);
+    let loader = credential.guarded("SELECT 'v' WHERE $1 = 'k'", 1, 50);
     for _ in 0..5 {
         let error = loader.load(b"k").await.expect_err("not connected yet");
         let text = format!("no connection to {} was made within 50 ms", proxy.address);
@@ -323,7 +323,7 @@ async fn a_warm_loader_has_its_connection_before_the_first_load() {
 async fn an_abandoned_query_keeps_its_connection_until_the_server_has_finished() {
     let Some(schema) = Schema::new("abandoned", "").await else { return };
     let query = "SELECT 'v' FROM (SELECT pg_sleep(CASE $1 WHEN 'slow' THEN 1 ELSE 0 END)) AS s";
-    let loader = schema.credential.loader(query, 1, 300);
+    let loader = schema.credential.guarded(query, 1, 300);
     let deadline = Instant::now() + PATIENCE;
     while loader.load(b"k").await.is_err() {
         assert!(Instant::now() < deadline, "never connected");

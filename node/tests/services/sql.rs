@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use larder_node::origin::{Credentials, Error, Loaded, Loader, build};
+use larder_node::origin::{Credentials, Error, Guard, Loaded, Loader, build};
 use larder_proto::contract::{Origin, OriginLimits, SqlOrigin};
+use larder_runtime::clock::Clock;
 
 /// A credentials folder that names one database.
 pub(super) struct Credential(tempfile::TempDir);
@@ -20,6 +21,12 @@ impl Credential {
         let origin = Origin::Sql(SqlOrigin::new("db.url", query));
         let limits = OriginLimits::new(concurrency, timeout_ms);
         build(&origin, &limits, &self.folder(), 1_000).expect("a good query")
+    }
+
+    /// [`Credential::loader`] behind its guard, which ends loads that time out.
+    pub(super) fn guarded(&self, query: &str, concurrency: u32, timeout_ms: u64) -> Guard {
+        let loader = self.loader(query, concurrency, timeout_ms);
+        Guard::new(loader, &OriginLimits::new(concurrency, timeout_ms), Clock::start())
     }
 
     /// Loads the key `k` with the tags in the query's column `tags`.
