@@ -85,7 +85,7 @@ fn answered(answer: Result<Answer, Error>) -> Answered {
                 Some(value) if value.is_empty() => Seen::Empty,
                 Some(value) => Stamp::parse(value).map_or(Seen::Garbage, Seen::Stamped),
             };
-            Answered::Value { seen, stale: answer.stale }
+            Answered::Value { seen, stale: answer.is_stale() }
         }
     }
 }
