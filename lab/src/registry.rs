@@ -187,7 +187,7 @@ impl Feed for SimulatedFeed {
 
 fn message(event: WatchEvent) -> WatchMessage {
     match event {
-        WatchEvent::Began(revision) => WatchMessage::Began { revision },
+        WatchEvent::Began { cluster, revision } => WatchMessage::Began { cluster, revision },
         WatchEvent::Progress(revision) => WatchMessage::Progress { revision },
         WatchEvent::Compacted => WatchMessage::Compacted,
         WatchEvent::Changed(changes) => WatchMessage::Changes(

@@ -20,6 +20,7 @@ mod link;
 mod log;
 mod peer;
 mod ring;
+mod stamp;
 mod state;
 mod transport;
 

@@ -47,7 +47,12 @@ pub struct Listed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WatchEvent {
     /// The watch began when the registry was at this revision.
-    Began(u64),
+    Began {
+        /// Id of the etcd cluster.
+        cluster: u64,
+        /// The registry's revision at that time.
+        revision: u64,
+    },
     /// Keys with their new values (`None`: deleted) and revisions.
     Changed(Vec<(Vec<u8>, Option<Vec<u8>>, u64)>),
     /// Everything up to this revision was delivered.
@@ -200,7 +205,7 @@ impl LocalWatch {
                 return None;
             }
             if let Some(response) = self.pending.pop_front() {
-                return Some(event(response));
+                return Some(event(response, self.shared.header(None).cluster_id));
             }
             tokio::select! {
                 biased;
@@ -237,13 +242,13 @@ fn end_of(prefix: &str) -> Vec<u8> {
     end
 }
 
-fn event(response: PbWatchResponse) -> WatchEvent {
+fn event(response: PbWatchResponse, cluster: u64) -> WatchEvent {
     let revision = response.header.map_or(0, |header| header.revision.unsigned_abs());
     if response.canceled {
         return WatchEvent::Compacted;
     }
     if response.created {
-        return WatchEvent::Began(revision);
+        return WatchEvent::Began { cluster, revision };
     }
     if response.events.is_empty() {
         return WatchEvent::Progress(revision);
@@ -272,7 +277,7 @@ mod tests {
     async fn a_watch_reports_changes_until_a_compaction() {
         let registry = registry();
         let mut watch = registry.watch("/a/", 2);
-        assert_eq!(watch.next().await, Some(WatchEvent::Began(1)));
+        assert_eq!(watch.next().await, Some(WatchEvent::Began { cluster, revision: 1 }));
         let lease = registry.grant(2);
         let written = registry.put_if("/a/k", b"1".to_vec(), lease, 0).expect("a lease");
         assert_eq!(written, Some(2));
@@ -288,7 +293,7 @@ mod tests {
         assert!(!registry.keep_alive(lease));
         registry.faults().compact();
         let mut late = registry.watch("/a/", 2);
-        assert_eq!(late.next().await, Some(WatchEvent::Began(4)));
+        assert_eq!(late.next().await, Some(WatchEvent::Began { cluster, revision: 4 }));
         assert_eq!(late.next().await, Some(WatchEvent::Compacted));
     }
 
@@ -300,7 +305,7 @@ mod tests {
         let waited = tokio::time::timeout(Duration::from_secs(1), watch.next()).await;
         assert!(waited.is_err());
         registry.faults().resume();
-        assert_eq!(watch.next().await, Some(WatchEvent::Began(1)));
+        assert_eq!(watch.next().await, Some(WatchEvent::Began { cluster, revision: 1 }));
         registry.faults().drop_streams();
         assert_eq!(watch.next().await, None);
     }

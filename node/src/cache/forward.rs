@@ -40,15 +40,17 @@ impl Cache {
     }
 
     /// Stores a copy of a peer's answer for a short time, unless the answer is stale or comes from
-    /// another origin: a peer may not have seen yet that the origin changed.
+    /// another origin: a peer may not have seen yet that the origin changed. The answer may be
+    /// `waited_ms` old: a response can be held up on its way.
     pub(super) fn store_copy(
         &self,
         group: &Group,
         key: &[u8],
         answer: &Answer,
+        waited_ms: u64,
         fence: Option<Fence>,
     ) {
-        let ttl_ms = answer.remaining_ms.min(self.0.hot_ttl_ms);
+        let ttl_ms = answer.remaining_ms.saturating_sub(waited_ms).min(self.0.hot_ttl_ms);
         let (Some(hot), Some(fence)) = (&group.hot, fence) else { return };
         if answer.is_stale() || ttl_ms == 0 || answer.origin_id != group.origin_id {
             return;
@@ -108,6 +110,7 @@ async fn ask(
 ) -> Option<LoadOutcome> {
     let fence = group.hot.as_ref().and_then(|hot| group.begin_load(hot));
     group.metrics.load(LoadTarget::Peer);
+    let asked_ms = cache.0.clock.now_ms();
     let result = match fetch(group, key, peer, waiters).await {
         Ok(result) => result,
         Err(Unanswered::Deadline) => {
@@ -128,7 +131,8 @@ async fn ask(
     }
     cache.0.versions.saw(result.version);
     let answer = Answer::from_peer(&result)?;
-    cache.store_copy(group, key, &answer, fence);
+    let waited_ms = cache.0.clock.now_ms().saturating_sub(asked_ms);
+    cache.store_copy(group, key, &answer, waited_ms, fence);
     // The caller does not care whether the owner's ring agrees.
     Some(Ok(Answer { not_owner: false, ..answer }))
 }

@@ -229,7 +229,8 @@ fn message(response: &WatchResponse) -> Result<WatchMessage, Error> {
         return Err(Error::Call { what: "keep the watch", source });
     }
     if response.created() {
-        return Ok(WatchMessage::Began { revision });
+        let cluster = response.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
+        return Ok(WatchMessage::Began { cluster, revision });
     }
     if response.events().is_empty() {
         return Ok(WatchMessage::Progress { revision });

@@ -111,6 +111,8 @@ pub struct Listing {
 pub enum WatchMessage {
     /// The watch is established.
     Began {
+        /// Id of the etcd cluster that answers.
+        cluster: u64,
         /// The registry's revision at that time.
         revision: u64,
     },

@@ -163,6 +163,12 @@ impl MembershipView {
         self.seen
     }
 
+    /// Id of the etcd cluster that was read last.
+    #[must_use]
+    pub fn cluster(&self) -> u64 {
+        self.cluster
+    }
+
     /// True if a subscriber that has `other` must be notified: more than
     /// [`MembershipView::seen`] differs.
     #[must_use]

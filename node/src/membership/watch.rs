@@ -119,8 +119,10 @@ impl Follower {
 
     fn handle(&self, message: WatchMessage, seen: u64) -> Option<SessionEnd> {
         match message {
-            // Older than what was seen: a lagging replica, or a rebuilt registry.
-            WatchMessage::Began { revision } if revision < seen => {
+            // A rebuilt registry, whose revision may have passed what was seen, or a lagging replica.
+            WatchMessage::Began { cluster, revision }
+                if cluster != self.context.board.view().cluster() || revision < seen =>
+            {
                 return Some(SessionEnd::ListAgain);
             }
             WatchMessage::Began { .. } => {}

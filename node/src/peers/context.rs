@@ -1,13 +1,13 @@
 //! What the peers of one member share.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::deps::PeerDeps;
 use super::journal::Journal;
+use super::stamp::RingStamp;
 
 /// Called with a member's name and whether it answers: once for each change, and regularly for
 /// departed members.
@@ -19,7 +19,7 @@ pub(super) struct PeerContext {
     pub(super) ejections: Mutex<Ejections>,
     /// Set at most once, when the membership starts.
     pub(super) health_listener: OnceLock<HealthListener>,
-    ring_revision: AtomicU64,
+    ring: Mutex<RingStamp>,
 }
 
 /// Bounds how many peers timeouts may eject at the same time: when most peers seem silent, the
@@ -36,17 +36,18 @@ impl PeerContext {
             journal: Journal::new(&deps),
             ejections: Mutex::default(),
             health_listener: OnceLock::new(),
-            ring_revision: AtomicU64::new(0),
+            ring: Mutex::default(),
             deps,
         }
     }
 
-    pub(super) fn ring_revision(&self) -> u64 {
-        self.ring_revision.load(Ordering::Relaxed)
+    /// The ring in force.
+    pub(super) fn ring(&self) -> RingStamp {
+        *self.ring.lock()
     }
 
-    pub(super) fn set_ring_revision(&self, revision: u64) {
-        self.ring_revision.store(revision, Ordering::Relaxed);
+    pub(super) fn set_ring(&self, ring: RingStamp) {
+        *self.ring.lock() = ring;
     }
 }
 

@@ -15,6 +15,7 @@ use super::journal::Applier;
 use super::log::Invalidation;
 use super::peer::Peer;
 use super::ring::RingView;
+use super::stamp::RingStamp;
 
 /// The other members. Clones share them.
 #[derive(Clone)]
@@ -109,12 +110,13 @@ impl Peers {
     pub fn sync(&self, request: SyncRequest) -> SyncResponse {
         let view = self.view();
         let state = request.state.unwrap_or_default();
-        let (caller, log_end, caller_revision) =
-            (state.member.clone(), state.log_end, state.ring_revision);
-        let state = self.0.context.journal.answer(state, view.revision());
+        let (caller, log_end) = (state.member.clone(), state.log_end);
+        let ring = self.0.context.ring();
+        let differs = state.ring_digest != ring.digest;
+        let state = self.0.context.journal.answer(state, ring);
         self.heard(&caller, log_end.as_ref());
         let registrations = view.registrations().iter();
-        let named = registrations.filter(|_| view.revision() > caller_revision);
+        let named = registrations.filter(|_| differs);
         let members = named
             .map(|(name, r)| SyncMember { name: name.clone(), uid: r.metadata.uid.clone() })
             .collect();
@@ -148,7 +150,7 @@ impl Peers {
         metrics.set_ring(registrations.len(), revision);
         let next = old.next(revision, placement, registrations.clone(), peers);
         view.store(Arc::new(next));
-        context.set_ring_revision(revision);
+        context.set_ring(RingStamp::of(revision, registrations));
     }
 }
 

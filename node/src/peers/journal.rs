@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::deps::PeerDeps;
 use super::exchange::{Arrival, RemoteState, run_for_response};
 use super::log::{Invalidation, InvalidationLog, LogLimits};
+use super::stamp::RingStamp;
 
 /// Members whose positions are kept. Beyond the limit the one that called longest ago is dropped;
 /// its next sync is a first contact.
@@ -57,7 +58,9 @@ struct RemoteInner {
     /// When it sent the last request, ms, and its ring revision then.
     heard_ms: u64,
     revision: u64,
-    /// The members of its ring at `named_revision`, if that was newer than this member's.
+    /// The first and the last invalidation that it did not confirm in time and has not yet.
+    late: Option<(u64, u64)>,
+    /// The members of its ring at `named_revision`, if they differ from this member's.
     named: Vec<SyncMember>,
     named_revision: u64,
 }
@@ -139,9 +142,9 @@ impl Journal {
     }
 
     /// This member's message for the next sync with `remote`.
-    pub(super) fn request(&self, remote: &Remote, ring_revision: u64) -> SyncState {
+    pub(super) fn request(&self, remote: &Remote, ring: RingStamp) -> SyncState {
         let exchange = &remote.inner.lock().exchange;
-        self.message(exchange, ring_revision, |log| exchange.run_for_request(log))
+        self.message(exchange, ring, |log| exchange.run_for_request(log))
     }
 
     /// Applies what a response brought. `own_end` is the end of the log that the request named.
@@ -166,14 +169,14 @@ impl Journal {
     }
 
     /// Answers a sync that another member began.
-    pub(super) fn answer(&self, mut request: SyncState, ring_revision: u64) -> SyncState {
+    pub(super) fn answer(&self, mut request: SyncState, ring: RingStamp) -> SyncState {
         let now_ms = self.clock.now_ms();
         let remote = self.remote(&request.member);
         let mut inner = remote.inner.lock();
         inner.uid.clone_from(&request.uid);
         (inner.heard_ms, inner.revision) = (now_ms, request.ring_revision);
         self.receive(&remote, &mut inner, &mut request, Arrival::Request);
-        self.message(&inner.exchange, ring_revision, |log| {
+        self.message(&inner.exchange, ring, |log| {
             run_for_response(log, &request, self.incarnation, now_ms)
         })
     }
@@ -198,12 +201,24 @@ impl Journal {
             progress.confirmed = progress.confirmed.max(confirmed);
             grew
         });
+        if let Some((from, to)) = inner.late.take_if(|(_, to)| *to <= confirmed) {
+            self.drop_copies_again(from, to);
+        }
+    }
+
+    /// A peer has confirmed the invalidations `from` to `to` late. Until then other members may have
+    /// copied old values from it, after they had dropped theirs: the copies of these groups go.
+    fn drop_copies_again(&self, from: u64, to: u64) {
+        let groups = self.log.lock().groups(from, to);
+        for group in groups {
+            self.append(Invalidation { copies_only: true, ..Invalidation::whole(group) });
+        }
     }
 
     fn message(
         &self,
         exchange: &RemoteState,
-        ring_revision: u64,
+        ring: RingStamp,
         run: impl FnOnce(&InvalidationLog) -> Option<v1::LogRun>,
     ) -> SyncState {
         let log = self.log.lock();
@@ -213,7 +228,8 @@ impl Journal {
             uid: self.uid.to_string(),
             log_end: Some(log_end),
             uptime_ms: self.clock.now_ms(),
-            ring_revision,
+            ring_revision: ring.revision,
+            ring_digest: ring.digest,
             run: run(&log),
             ..SyncState::default()
         };
@@ -222,25 +238,25 @@ impl Journal {
     }
 
     /// The number of members that this member's ring lacks. `known` are the names and uids in its
-    /// ring, at `revision`. Others are those in a peer's newer ring, and those with a newer ring
-    /// that call this member.
+    /// ring, at `revision`. Others are those in a peer's ring, and those that call this member. A
+    /// member that lost its lease may be gone here and still own keys in a peer's ring.
     pub(super) fn unknown_members(&self, known: &BTreeMap<&str, &str>, revision: u64) -> usize {
         let now_ms = self.clock.now_ms();
         let mut unknown = BTreeMap::new();
-        let mut note = |name: &str, uid: &str| {
+        let mut note = |name: &str, uid: &str, is_newer: bool| {
             let own = if name == &*self.member { Some(&*self.uid) } else { None };
-            if own.or(known.get(name).copied()) != Some(uid) {
+            let here = own.or(known.get(name).copied());
+            // An older ring may name the predecessor of a pod.
+            if here.is_none() || (is_newer && here != Some(uid)) {
                 unknown.insert(name.to_owned(), uid.to_owned());
             }
         };
         for (name, remote) in &*self.remotes.lock() {
             let inner = remote.inner.lock();
-            if inner.named_revision > revision {
-                inner.named.iter().for_each(|member| note(&member.name, &member.uid));
-            }
-            let present = inner.heard_ms > 0 && now_ms.saturating_sub(inner.heard_ms) < PRESENCE_MS;
-            if present && inner.revision > revision {
-                note(name, &inner.uid);
+            let is_newer = inner.named_revision > revision;
+            inner.named.iter().for_each(|member| note(&member.name, &member.uid, is_newer));
+            if inner.heard_ms > 0 && now_ms.saturating_sub(inner.heard_ms) < PRESENCE_MS {
+                note(name, &inner.uid, inner.revision > revision);
             }
         }
         unknown.len()
@@ -264,6 +280,13 @@ impl Remote {
     /// How much of the peer's log has been applied here.
     pub(super) fn applied(&self) -> u64 {
         self.inner.lock().exchange.applied()
+    }
+
+    /// The peer did not confirm an invalidation in time.
+    pub(super) fn record_late(&self, number: u64) {
+        let mut inner = self.inner.lock();
+        let (from, to) = inner.late.unwrap_or((number, number));
+        inner.late = Some((from.min(number), to.max(number)));
     }
 
     /// A sync that offered the log up to `end` got no response.

@@ -194,7 +194,7 @@ impl Link {
         let connection = self.connection.as_ref().ok_or(NoAnswer)?;
         let request = FetchRequest {
             from: self.context.deps.member.to_string(),
-            ring_revision: self.context.ring_revision(),
+            ring_revision: self.context.ring().revision,
             keys,
             log_end: Some(self.context.journal.log_end()),
         };
@@ -268,7 +268,7 @@ impl Link {
 
     async fn sync(&self) {
         let (journal, clock) = (&self.context.journal, self.context.deps.clock);
-        let state = journal.request(&self.remote, self.context.ring_revision());
+        let state = journal.request(&self.remote, self.context.ring());
         let own_end = state.log_end.map_or(0, |end| end.number);
         let began_ms = clock.now_ms();
         let before = self.event(Event::SyncBegan);

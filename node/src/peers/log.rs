@@ -10,7 +10,7 @@
 //! A receiver at position `p` has applied, or covered by dropping the whole group, every entry up
 //! to `p`. So a run contains either all folded groups that the receiver needs, or none of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -158,6 +158,16 @@ impl InvalidationLog {
         let folded = self.folded.values().chain(&self.folded_all);
         let older = folded.filter(|folded| folded.at_ms < started_ms);
         older.map(|folded| folded.number).max().unwrap_or(0)
+    }
+
+    /// The groups of the invalidations numbered `from` to `to`, and perhaps others; `None` for all
+    /// groups. Without those that remove only copies.
+    pub(super) fn groups(&self, from: u64, to: u64) -> BTreeSet<Option<Arc<str>>> {
+        let numbers = self.last_folded() + 1..;
+        let entries = numbers.zip(&self.entries).filter(|(number, _)| (from..=to).contains(number));
+        let kept = entries.map(|(_, entry)| &entry.what).filter(|what| !what.copies_only);
+        let folded = self.folded_after(from.saturating_sub(1)).into_iter().map(|(_, what)| what);
+        kept.cloned().chain(folded).map(|what| what.group).collect()
     }
 
     /// Number of the latest folded entry; 0 if there is none.

@@ -104,6 +104,7 @@ impl Peer {
 
     /// Bypasses the peer until it has confirmed an invalidation.
     pub(crate) fn hold_until_confirmed(&self, number: u64) {
+        self.link.remote.record_late(number);
         self.link.event(Event::Unconfirmed { number });
         // The confirmation may have come since the caller looked. It is not an event of its own.
         self.link.heard(None);

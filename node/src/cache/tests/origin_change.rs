@@ -92,7 +92,7 @@ async fn a_copy_from_a_peer_with_another_origin_is_not_kept() {
         };
         let answer = Answer::from_peer(&peers).expect("a value");
         let fence = new.begin_load(new.hot.as_ref().expect("copies are kept"));
-        rig.cache.store_copy(&new, b"k", &answer, fence);
+        rig.cache.store_copy(&new, b"k", &answer, 0, fence);
         new.hot_copy(b"k", now_ms).is_some()
     };
     assert!(!copied(old.origin_id), "the peer has not seen the change yet");

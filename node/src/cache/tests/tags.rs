@@ -143,14 +143,14 @@ async fn a_copy_of_another_members_value_is_dropped_by_its_tag() {
     let answer = Answer::from_peer(&peers).expect("a value");
     let fence = || group.begin_load(group.hot.as_ref().expect("copies are kept"));
     let is_kept = || group.hot_copy(b"k", now_ms).is_some();
-    rig.cache.store_copy(&group, b"k", &answer, fence());
+    rig.cache.store_copy(&group, b"k", &answer, 0, fence());
     rig.invalidate(&[], &["green"]).await;
     assert!(is_kept());
     let before = fence();
     rig.invalidate(&[], &["red"]).await;
     assert!(!is_kept());
-    rig.cache.store_copy(&group, b"k", &answer, before);
+    rig.cache.store_copy(&group, b"k", &answer, 0, before);
     assert!(!is_kept(), "the owner was asked before the invalidation");
-    rig.cache.store_copy(&group, b"k", &answer, fence());
+    rig.cache.store_copy(&group, b"k", &answer, 0, fence());
     assert!(is_kept());
 }
