@@ -276,6 +276,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_watch_reports_changes_until_a_compaction() {
         let registry = registry();
+        let cluster = registry.list("").cluster;
         let mut watch = registry.watch("/a/", 2);
         assert_eq!(watch.next().await, Some(WatchEvent::Began { cluster, revision: 1 }));
         let lease = registry.grant(2);
@@ -300,6 +301,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stalled_registry_delivers_nothing_and_a_dropped_stream_ends() {
         let registry = registry();
+        let cluster = registry.list("").cluster;
         let mut watch = registry.watch("/a/", 0);
         registry.faults().stall();
         let waited = tokio::time::timeout(Duration::from_secs(1), watch.next()).await;
