@@ -50,6 +50,23 @@ fn a_receiver_behind_the_log_drops_only_the_groups_that_it_missed() {
 }
 
 #[test]
+fn the_groups_of_a_range_include_folded_ones_and_leave_out_removals_of_copies() {
+    let groups = |log: &InvalidationLog, from, to| -> Vec<String> {
+        let name = |group: Option<Arc<str>>| group.as_deref().unwrap_or("*").to_owned();
+        log.groups(from, to).into_iter().map(name).collect()
+    };
+    let mut log = filled(&["a", "b", "c"]);
+    log.append(Invalidation { copies_only: true, ..key("d", "4") }, 40);
+    assert_eq!(groups(&log, 2, 4), ["b", "c"]);
+    assert_eq!(groups(&log, 3, 3), ["c"]);
+    // 1 and 2 are folded now.
+    log.append(key("e", "5"), 50);
+    log.append(key("f", "6"), 60);
+    assert_eq!(groups(&log, 2, 3), ["b", "c"]);
+    assert_eq!(groups(&log, 1, 2), ["a", "b"]);
+}
+
+#[test]
 fn too_many_folded_groups_become_one_entry_for_all_groups() {
     let log = filled(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     // 3 exceeded the two folded groups, 4 was folded after that.
