@@ -106,5 +106,6 @@ fn freshness(random: &Random) -> Freshness {
         stale_while_revalidate_ms: one_of(&[0, 0, 200, 1_000]),
         stale_if_error_ms: one_of(&[0, 0, 2_000, 60_000]),
         negative_ttl_ms: one_of(&[0, 200, 2_000, 10_000]),
+        early_refresh_percent: 0,
     }
 }

@@ -190,10 +190,7 @@ impl World {
                 // The loaders of this world take precedence.
                 origin: OriginContract::Http(HttpOrigin::new("http://origin/{key}")),
                 freshness: group.freshness.clone(),
-                origin_limits: OriginLimits {
-                    concurrency: group.concurrency,
-                    timeout_ms: group.timeout_ms,
-                },
+                origin_limits: OriginLimits::new(group.concurrency, group.timeout_ms),
                 generation: 1,
             };
             let value = serde_json::to_vec(&contract).expect("strings and numbers only");
