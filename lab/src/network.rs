@@ -70,6 +70,10 @@ impl Network {
         self.processes.lock().remove(address);
     }
 
+    pub(crate) fn close_all(&self) {
+        self.processes.lock().clear();
+    }
+
     pub(crate) fn begin(&self, fault: Fault) {
         self.faults.lock().push(fault);
     }

@@ -62,7 +62,10 @@ pub(crate) fn run(seed: u64, keep: bool) -> Ended {
     panics::begin();
     let ended = runtime.block_on(async {
         let world = World::new(plan, keep);
-        world.run().await
+        let ended = world.clone().run().await;
+        // Members and network refer to each other.
+        world.around.network.close_all();
+        ended
     });
     drop(runtime);
     ended
