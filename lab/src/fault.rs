@@ -3,11 +3,16 @@
 use std::fmt;
 
 use larder_runtime::random::Random;
+use parking_lot::{Mutex, MutexGuard};
 
 /// First retransmission of a lost segment, ms; it doubles with each further loss.
 pub(crate) const RETRANSMISSION_MS: u64 = 200;
 /// Losses in a row after which a segment gets through.
 pub(crate) const MOST_LOSSES: u32 = 3;
+
+/// The faults in force at one part of a world. Two equal ones end one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct ActiveFaults(Mutex<Vec<Fault>>);
 
 /// A member by its place in the world.
 pub(crate) type Slot = usize;
@@ -61,6 +66,23 @@ pub(crate) struct PlannedFault {
     pub(crate) at_ms: u64,
     pub(crate) lasts_ms: u64,
     pub(crate) fault: Fault,
+}
+
+impl ActiveFaults {
+    pub(crate) fn begin(&self, fault: Fault) {
+        self.0.lock().push(fault);
+    }
+
+    pub(crate) fn end(&self, fault: Fault) {
+        let mut faults = self.0.lock();
+        if let Some(index) = faults.iter().position(|active| *active == fault) {
+            faults.remove(index);
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Vec<Fault>> {
+        self.0.lock()
+    }
 }
 
 impl Fault {

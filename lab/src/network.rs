@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tonic::{Request, Response, Status};
 
-use crate::fault::{Fault, MOST_LOSSES, RETRANSMISSION_MS, Slot};
+use crate::fault::{ActiveFaults, Fault, MOST_LOSSES, RETRANSMISSION_MS, Slot};
 use crate::judge::Judge;
 use crate::timeline::Timeline;
 
@@ -30,7 +30,7 @@ const RETRY_MS: u64 = 200;
 pub(crate) struct Network {
     random: Random,
     delay_ms: (u64, u64),
-    faults: Mutex<Vec<Fault>>,
+    pub(crate) faults: ActiveFaults,
     processes: Mutex<BTreeMap<String, Endpoint>>,
     timeline: Arc<Timeline>,
     judge: Arc<Judge>,
@@ -58,7 +58,7 @@ impl Network {
         timeline: Arc<Timeline>,
         judge: Arc<Judge>,
     ) -> Arc<Self> {
-        let (faults, processes) = (Mutex::default(), Mutex::default());
+        let (faults, processes) = (ActiveFaults::default(), Mutex::default());
         Arc::new(Self { random, delay_ms, faults, processes, timeline, judge })
     }
 
@@ -72,17 +72,6 @@ impl Network {
 
     pub(crate) fn close_all(&self) {
         self.processes.lock().clear();
-    }
-
-    pub(crate) fn begin(&self, fault: Fault) {
-        self.faults.lock().push(fault);
-    }
-
-    pub(crate) fn end(&self, fault: Fault) {
-        let mut faults = self.faults.lock();
-        if let Some(index) = faults.iter().position(|active| *active == fault) {
-            faults.remove(index);
-        }
     }
 
     fn leg(&self, from: Slot, to: Slot) -> Leg {

@@ -6,10 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_node::origin::{self, Loaded};
 use larder_runtime::random::Random;
-use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use crate::fault::Fault;
+use crate::fault::{ActiveFaults, Fault};
 use crate::judge::{Judge, Loader};
 use crate::key::{Key, Kind, Stamp};
 use crate::timeline::Timeline;
@@ -17,7 +16,7 @@ use crate::timeline::Timeline;
 pub(crate) struct Origin {
     random: Random,
     delay_ms: (u64, u64),
-    faults: Mutex<Vec<Fault>>,
+    pub(crate) faults: ActiveFaults,
     timeline: Arc<Timeline>,
     judge: Arc<Judge>,
 }
@@ -29,15 +28,7 @@ impl Origin {
         timeline: Arc<Timeline>,
         judge: Arc<Judge>,
     ) -> Arc<Self> {
-        Arc::new(Self { random, delay_ms, faults: Mutex::default(), timeline, judge })
-    }
-
-    pub(crate) fn begin(&self, fault: Fault) {
-        self.faults.lock().push(fault);
-    }
-
-    pub(crate) fn end(&self, fault: Fault) {
-        self.faults.lock().retain(|active| *active != fault);
+        Arc::new(Self { random, delay_ms, faults: ActiveFaults::default(), timeline, judge })
     }
 
     /// Changes what the origin has for a key. Returns the new version.

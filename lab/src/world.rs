@@ -280,7 +280,7 @@ impl World {
                 }
             }
             Fault::SlowOrigin { .. } | Fault::FailingOrigin { .. } => {
-                self.around.origin.begin(fault)
+                self.around.origin.faults.begin(fault)
             }
             Fault::Delay { .. }
             | Fault::Reorder { .. }
@@ -289,7 +289,7 @@ impl World {
             | Fault::OneWay { .. }
             | Fault::Partition { .. }
             | Fault::Isolation { .. } => {
-                self.around.network.begin(fault);
+                self.around.network.faults.begin(fault);
             }
         }
     }
@@ -311,7 +311,9 @@ impl World {
                     running.process.thaw();
                 }
             }
-            Fault::SlowOrigin { .. } | Fault::FailingOrigin { .. } => self.around.origin.end(fault),
+            Fault::SlowOrigin { .. } | Fault::FailingOrigin { .. } => {
+                self.around.origin.faults.end(fault)
+            }
             Fault::Delay { .. }
             | Fault::Reorder { .. }
             | Fault::Loss { .. }
@@ -319,7 +321,7 @@ impl World {
             | Fault::OneWay { .. }
             | Fault::Partition { .. }
             | Fault::Isolation { .. } => {
-                self.around.network.end(fault);
+                self.around.network.faults.end(fault);
             }
         }
     }

@@ -23,5 +23,6 @@ mod faults {
     mod rig;
     #[path = "../services/service.rs"]
     mod service;
+    mod shared;
     mod watch;
 }

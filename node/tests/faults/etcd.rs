@@ -10,8 +10,8 @@ use larder_proto::keys::Keys;
 
 use super::process::Process;
 use super::proxy::Proxy;
-use super::rig::until;
 use super::service::service;
+use super::shared::until;
 
 const MEMBERS: usize = 3;
 /// Time for an election and for a start on a busy machine.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::figures::seconds;
 use super::proxy::Proxy;
-use super::rig::{BASE, Rig, SHORT_LEASE, Setup, until};
+use super::rig::{BASE, Rig, SHORT_LEASE, Setup};
+use super::shared::until;
 
 /// R1. The member cannot reach etcd either, so it stays without a lease for a whole TTL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

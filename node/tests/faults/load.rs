@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::rig::GROUP;
+use super::shared::GROUP;
 
 /// Deadline of a stock client's read.
 const STOCK_DEADLINE: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::process::Process;
 use super::proxy::Proxy;
-use super::rig::{CLUSTER, NAMESPACE, until};
+use super::shared::{CLUSTER, NAMESPACE, until};
 use super::watch::{Watch, status};
 
 const START_LIMIT: Duration = Duration::from_secs(20);

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::figures::{ms, record, seconds};
 use super::load::{Choice, Load, Reader, Window};
-use super::rig::{BASE, Rig, SHORT_LEASE, Setup, assert_no_failures, until};
+use super::rig::{BASE, Rig, SHORT_LEASE, Setup, assert_no_failures};
+use super::shared::until;
 use super::watch::metric;
 
 /// By then reads of a dead member's keys are as fast as before.

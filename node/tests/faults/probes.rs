@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::figures::{record, seconds};
 use super::load::{Choice, Load};
 use super::member::Member;
-use super::rig::{BASE, KEYS, Rig, Setup, until};
+use super::rig::{BASE, KEYS, Rig, Setup};
+use super::shared::until;
 use super::watch::status;
 
 /// The members that keep running.

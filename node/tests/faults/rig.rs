@@ -1,6 +1,5 @@
 //! A cluster under test: etcd, origin and members, with every key loaded once.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use larder_client::Client;
@@ -16,10 +15,8 @@ use super::figures::record;
 use super::load::{Choice, Load, Read, Reader, Window, name};
 use super::member::Member;
 use super::origin::Origin;
+use super::shared::{CLUSTER, GROUP, NAMESPACE, until};
 
-pub(super) const NAMESPACE: &str = "prod";
-pub(super) const CLUSTER: &str = "shop";
-pub(super) const GROUP: &str = "pages";
 /// Keys that are loaded before a test begins.
 pub(super) const KEYS: u32 = 300;
 /// Reads a second, unless a test is about the rate. A third of it in the long form, in which many
@@ -240,18 +237,5 @@ pub(super) fn assert_no_failures(reads: &Window) {
     if let Some(first) = reads.failures().next() {
         let failed = reads.failures().count();
         panic!("{failed} reads failed, the first with {:?}\n{}", first.result, reads.by_second());
-    }
-}
-
-/// Polls until `holds` returns true.
-pub(super) async fn until<F: Future<Output = bool>>(
-    limit: Duration,
-    what: &str,
-    holds: impl Fn() -> F,
-) {
-    let end = Instant::now() + limit;
-    while !holds().await {
-        assert!(Instant::now() < end, "not within {limit:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
