@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::judge::{Figures, Violation};
 use crate::plan::Plan;
-use crate::world::{self, Ended};
+use crate::scenario::{self, Ended};
 
 /// Runs simulated clusters under faults, and checks what their readers saw.
 #[derive(clap::Parser)]
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 /// One seed with its timeline.
 fn show(seed: u64) -> ExitCode {
     let plan = Plan::of(seed);
-    let ended = world::run(seed, true);
+    let ended = scenario::run(seed, true);
     println!("seed {seed}: {} members, leases of {} s", plan.members, plan.lease_s);
     for group in &plan.groups {
         println!("  group {}: {} keys, {:?}", group.name, group.keys, group.freshness);
@@ -128,7 +128,7 @@ fn run_seeds(args: &Args, began: Instant) -> Sums {
             if args.skip.contains(&seed) {
                 continue;
             }
-            let ended = world::run(seed, false);
+            let ended = scenario::run(seed, false);
             failed.fetch_or(!ended.violations.is_empty(), Ordering::Relaxed);
             sums.lock().add(seed, ended);
             progress.inc(1);
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_seed_replays_its_run_exactly() {
         for seed in 0..20 {
-            let (first, again) = (world::run(seed, false), world::run(seed, false));
+            let (first, again) = (scenario::run(seed, false), scenario::run(seed, false));
             assert_eq!(first.timeline, again.timeline, "seed {seed}");
             assert!(first.timeline.1 > 100, "seed {seed}");
         }

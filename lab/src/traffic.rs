@@ -192,7 +192,7 @@ impl std::fmt::Display for Answered {
                     Seen::Empty => f.write_str("empty")?,
                     Seen::Garbage => f.write_str("bytes of no load")?,
                     Seen::Stamped(stamp) => {
-                        write!(f, "version {} of load {}", stamp.version, stamp.load)?
+                        write!(f, "version {} of load {}", stamp.version, stamp.load)?;
                     }
                 }
                 f.write_str(if *stale { ", stale" } else { "" })

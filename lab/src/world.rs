@@ -1,5 +1,4 @@
-//! One world from its beginning to its end: start, traffic under faults, recovery, quiet, and the
-//! last checks.
+//! A cluster in simulated time: its processes, its faults, and the checks of its state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,63 +12,21 @@ use larder_registry::{LocalRegistry, RegistryOptions};
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
-use tokio::runtime::{Builder, Handle, RngSeed};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::{Fault, Slot};
-use crate::judge::{Check, Figures, Judge, Loader, Violation};
+use crate::judge::{Check, Judge, Loader};
 use crate::member::{self, Running, Surroundings};
 use crate::network::Network;
 use crate::origin::Origin;
-use crate::panics;
 use crate::plan::Plan;
 use crate::registry::RegistryLink;
 use crate::timeline::Timeline;
-use crate::traffic;
 
-/// Within this time a healthy cluster is whole after its start.
-const START: Duration = Duration::from_secs(8);
-/// Healthy traffic after the recovery.
-const AFTERMATH: Duration = Duration::from_secs(3);
-/// Time in which everything that the traffic started has to end.
-const QUIET: Duration = Duration::from_secs(10);
 /// A leaving member serves on for this long, as a drain does.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// A world's end.
-#[derive(Debug, Clone)]
-pub(crate) struct Ended {
-    pub(crate) violations: Vec<Violation>,
-    pub(crate) figures: Figures,
-    pub(crate) faults: BTreeMap<&'static str, u64>,
-    pub(crate) simulated: Duration,
-    /// Hash and number of the events.
-    pub(crate) timeline: (u64, u64),
-    pub(crate) lines: Vec<String>,
-}
-
-/// Runs a seed's world on this thread. `keep` keeps the timeline's text.
-pub(crate) fn run(seed: u64, keep: bool) -> Ended {
-    let plan = Plan::of(seed);
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
-        .build()
-        .expect("a runtime without I/O");
-    panics::begin();
-    let ended = runtime.block_on(async {
-        let world = World::new(plan, keep);
-        let ended = world.clone().run().await;
-        // Members and network refer to each other.
-        world.around.network.close_all();
-        ended
-    });
-    drop(runtime);
-    ended
-}
 
 pub(crate) struct World {
     pub(crate) around: Surroundings,
@@ -92,7 +49,7 @@ struct Place {
 }
 
 impl World {
-    fn new(plan: Plan, keep: bool) -> Arc<Self> {
+    pub(crate) fn new(plan: Plan, keep: bool) -> Arc<Self> {
         let random = Random::seeded(plan.seed ^ 0x6c61_7264_6572);
         let fork = || Random::seeded(random.next());
         let timeline = Arc::new(Timeline::start(keep));
@@ -111,54 +68,6 @@ impl World {
         let stopping = CancellationToken::new();
         let keys = Keys::new("lab", "world");
         Arc::new(Self { around, timeline, judge, registry, keys, links, slots, stopping, tasks })
-    }
-
-    async fn run(self: Arc<Self>) -> Ended {
-        let began = Instant::now();
-        self.write_contracts();
-        for slot in 0..self.plan().members {
-            self.start(slot, false);
-            sleep(Duration::from_millis(self.around.random.below(200))).await;
-        }
-        if !self.becomes_whole(START).await {
-            self.judge.violate(
-                Check::Convergence,
-                self.timeline.now_ms(),
-                "the cluster does not start",
-            );
-        }
-        let tasks_of = |running: &Running| running.tasks.running();
-        let tasks_before = self.running().iter().map(tasks_of).max().unwrap_or(0);
-
-        let mut traffic = JoinSet::new();
-        traffic::start(&self, &mut traffic);
-        self.run_faults(Instant::now()).await;
-        self.note("everything heals");
-        sleep(Duration::from_millis(self.plan().recovery_ms())).await;
-        self.check_rings();
-        self.judge.recovered();
-        sleep(AFTERMATH).await;
-        self.stopping.cancel();
-        if timeout(QUIET, async { while traffic.join_next().await.is_some() {} }).await.is_err() {
-            self.judge.violate(Check::Hang, self.timeline.now_ms(), "a client does not end");
-        }
-        sleep(QUIET).await;
-        self.check_rest(tasks_before);
-        for text in panics::taken() {
-            self.judge.violate(Check::Panic, self.timeline.now_ms(), text);
-        }
-        let mut faults = BTreeMap::new();
-        for planned in &self.plan().faults {
-            *faults.entry(planned.fault.kind()).or_default() += 1;
-        }
-        Ended {
-            violations: self.judge.violations(),
-            figures: self.judge.figures(),
-            faults,
-            simulated: began.elapsed(),
-            timeline: self.timeline.hash(),
-            lines: self.timeline.lines(),
-        }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -182,11 +91,11 @@ impl World {
         slots.iter().enumerate().map(|place| is_registered(place).is_some()).collect()
     }
 
-    fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         self.timeline.add(&text, || format!("lab     {text}"));
     }
 
-    fn write_contracts(&self) {
+    pub(crate) fn write_contracts(&self) {
         for group in &self.plan().groups {
             let contract = GroupContract {
                 policy: "S3Fifo".into(),
@@ -201,7 +110,7 @@ impl World {
         }
     }
 
-    fn start(&self, slot: Slot, same_pod: bool) {
+    pub(crate) fn start(&self, slot: Slot, same_pod: bool) {
         let mut slots = self.slots.lock();
         let place = &mut slots[slot];
         place.incarnation += 1;
@@ -224,7 +133,7 @@ impl World {
     }
 
     /// Begins and ends each fault at its time.
-    async fn run_faults(self: &Arc<Self>, traffic_began: Instant) {
+    pub(crate) async fn run_faults(self: &Arc<Self>, traffic_began: Instant) {
         let mut steps = Vec::new();
         for planned in &self.plan().faults {
             steps.push((planned.at_ms, true, planned.fault));
@@ -280,7 +189,7 @@ impl World {
                 }
             }
             Fault::SlowOrigin { .. } | Fault::FailingOrigin { .. } => {
-                self.around.origin.faults.begin(fault)
+                self.around.origin.faults.begin(fault);
             }
             Fault::Delay { .. }
             | Fault::Reorder { .. }
@@ -312,7 +221,7 @@ impl World {
                 }
             }
             Fault::SlowOrigin { .. } | Fault::FailingOrigin { .. } => {
-                self.around.origin.faults.end(fault)
+                self.around.origin.faults.end(fault);
             }
             Fault::Delay { .. }
             | Fault::Reorder { .. }
@@ -341,7 +250,7 @@ impl World {
     }
 
     /// True once every ring is whole and every member ready, within `limit`.
-    async fn becomes_whole(&self, limit: Duration) -> bool {
+    pub(crate) async fn becomes_whole(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         while Instant::now() < end {
             let whole =
@@ -355,7 +264,7 @@ impl World {
         false
     }
 
-    fn check_rings(&self) {
+    pub(crate) fn check_rings(&self) {
         let all = self.running();
         let identity = |running: &Running| (member::name(running.id.slot), running.uid.clone());
         let expected: BTreeMap<String, String> = all.iter().map(identity).collect();
@@ -371,7 +280,7 @@ impl World {
     }
 
     /// What has to hold when nothing is asked any more.
-    fn check_rest(&self, tasks_before: usize) {
+    pub(crate) fn check_rest(&self, tasks_before: usize) {
         let now_ms = self.timeline.now_ms();
         for Running { id, tasks, member, .. } in self.running() {
             let slot = id.slot;

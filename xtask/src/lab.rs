@@ -1,12 +1,10 @@
-//! `cargo xtask lab`: builds the laboratory (`lab/`, a workspace of its own) and runs it.
+//! `cargo xtask lab`: builds the laboratory (`lab/`) and runs it.
 //!
 //! It simulates nothing itself. `bugs` plants bugs into a copy of the sources, never into the
 //! sources.
 
 mod bugs;
 mod build;
-
-use std::process::Command;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -69,20 +67,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return bugs::run(args);
     }
     let Seeds { seeds, from, seed, seconds, keep_going } = &args.seeds;
-    let mut lab = cargo(workspace::root());
-    lab.args(["run", "--quiet", "--locked", "--"]);
+    let mut lab = cargo(workspace::root(), "run");
+    lab.arg("--");
     let numbers = [("--seeds", seeds), ("--from", from), ("--seed", seed), ("--seconds", seconds)];
     for (flag, number) in numbers {
         lab.args(number.iter().flat_map(|number| [flag.to_owned(), number.to_string()]));
     }
     lab.args(keep_going.then_some("--keep-going"));
     command::shown(&mut lab)
-}
-
-/// The laboratory's share of `cargo xtask test`: its tests, one of which runs worlds for a bounded
-/// time.
-pub(crate) fn tests() -> Command {
-    let mut cargo = cargo(workspace::root());
-    cargo.args(["test", "--locked", "--no-fail-fast"]);
-    cargo
 }

@@ -26,7 +26,7 @@ use self::ahead::Ahead;
 use self::report::{BuildClock, Count, Report, TierResult, Took, counted};
 use crate::compile::{self, Build};
 use crate::tools::{self, Tool};
-use crate::{bench, command, generate, lab, lint, workspace};
+use crate::{bench, command, generate, lint, workspace};
 
 /// `cargo xtask test`
 #[derive(clap::Args)]
@@ -63,7 +63,7 @@ enum Tier {
     Tests,
     /// The cache engine keeps its promises under many schedules of its threads.
     Interleavings,
-    /// Simulated clusters under faults keep every rule, for a minute.
+    /// Simulated clusters under faults keep every rule, for 20 seconds.
     Lab,
     /// The examples in the documentation compile and hold.
     Docs,
@@ -178,6 +178,9 @@ const LONGEST: [&str; 5] = [
     "node/engine/tests/scenarios.rs",
 ];
 
+/// The folder of simulated clusters.
+const LABORATORY: &str = "lab/";
+
 /// How many other programs run at the same time: one waits for sockets and timers while the other computes.
 const AT_ONCE: usize = 2;
 
@@ -220,7 +223,7 @@ impl<'a> Steps<'a> {
             Tier::Lint => check(|| self.lint()),
             Tier::Tests => return self.tests(),
             Tier::Interleavings => self.other_workspace(interleavings),
-            Tier::Lab => self.other_workspace(lab::tests),
+            Tier::Lab => self.laboratory(),
             Tier::Docs => self.documentation(),
             Tier::Benches => {
                 if self.kubernetes {
@@ -257,7 +260,8 @@ impl<'a> Steps<'a> {
         lint::imports()
     }
 
-    /// The workspace's own test programs; those of `e2e/` need a Kubernetes and run in their own tier.
+    /// The workspace's own test programs; those of `e2e/` need a Kubernetes, and those of `lab/` both cores:
+    /// they run in their own tiers.
     fn tests(&mut self) -> Vec<(&'static str, TierResult)> {
         let mut results = Vec::new();
         let mut variables = Vec::new();
@@ -287,7 +291,9 @@ impl<'a> Steps<'a> {
         }
         let filters = self.filters;
         let ran = self.workspace().and_then(|built| {
-            let here = built.tests.iter().filter(|test| !test.source.starts_with("e2e/"));
+            let elsewhere = ["e2e/", LABORATORY];
+            let here = built.tests.iter();
+            let here = here.filter(|test| !elsewhere.iter().any(|at| test.source.starts_with(at)));
             let (alone, mut others): (Vec<_>, Vec<_>) =
                 here.cloned().partition(|test| ALONE.contains(&test.source.as_str()));
             others.sort_by_key(|test| {
@@ -299,6 +305,14 @@ impl<'a> Steps<'a> {
         });
         results.insert(0, (Tier::Tests.name(), counted(ran)));
         results
+    }
+
+    fn laboratory(&mut self) -> TierResult {
+        let filters = self.filters;
+        counted(self.workspace().and_then(|built| {
+            let lab = built.tests.iter().filter(|test| test.source.starts_with(LABORATORY));
+            programs::run(&lab.cloned().collect::<Vec<_>>(), 1, filters, &[])
+        }))
     }
 
     /// A workspace of its own, for which cargo builds and runs the tests.

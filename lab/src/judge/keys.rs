@@ -2,35 +2,13 @@
 
 use std::fmt;
 
-use super::{AMPLE_MS, Check, EPSILON_MS, Inner, Judge, Loader};
+use super::rules::{Check, EPSILON_MS};
+use super::state::{Inner, Judge, Loader, Partial};
 use crate::fault::Slot;
-use crate::judge::loads::Load;
 use crate::key::{Key, Kind, Stamp};
 
-/// One key's truth and its promises.
-pub(super) struct KeyState {
-    /// Versions in order: when each began, and what the origin has for the key from then on.
-    history: Vec<(u64, Kind)>,
-    /// The oldest version that a read at each member may answer from now on. Versions count from 0.
-    floors: Vec<u64>,
-    /// The same for every member, from what did not reach it, after the cluster had its time to
-    /// recover.
-    missed_floor: u64,
-    /// Invalidations that did not reach every running process.
-    pub(super) partial: Vec<Partial>,
-    pub(super) loads: Vec<Load>,
-    /// When the latest invalidation began, ms.
-    pub(super) invalidated_ms: Option<u64>,
-    /// Invalidations that run now.
-    pub(super) invalidating: usize,
-    /// When an application last asked each member for the key, ms.
-    pub(super) asked_ms: Vec<Option<u64>>,
-}
-
-pub(super) struct Partial {
-    version: u64,
-    by: Loader,
-}
+/// A read with at least this much time has to succeed while nothing is wrong.
+const AMPLE_MS: u64 = 1_000;
 
 /// A read in flight.
 #[derive(Debug, Clone, Copy)]
@@ -75,35 +53,6 @@ pub(crate) struct InvalidationTicket {
     /// Which members were registered at the beginning.
     registered: Vec<bool>,
     number: usize,
-}
-
-impl KeyState {
-    pub(super) fn new(members: usize) -> Self {
-        Self {
-            history: vec![(0, Kind::Value)],
-            floors: vec![0; members],
-            missed_floor: 0,
-            partial: Vec::new(),
-            loads: Vec::new(),
-            invalidated_ms: None,
-            invalidating: 0,
-            asked_ms: vec![None; members],
-        }
-    }
-
-    pub(super) fn truth(&self) -> (u64, Kind) {
-        let (_, kind) = self.history.last().expect("it starts with one");
-        (self.latest(), *kind)
-    }
-
-    fn latest(&self) -> u64 {
-        self.history.len() as u64 - 1
-    }
-
-    /// Until when a version was the truth, ms.
-    fn replaced_ms(&self, version: usize) -> Option<u64> {
-        self.history.get(version + 1).map(|(began_ms, _)| *began_ms)
-    }
 }
 
 impl Judge {

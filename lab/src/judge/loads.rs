@@ -1,18 +1,9 @@
 //! What the origin may be asked.
 
-use super::{Check, EPSILON_MS, Inner, Judge, Loader};
+use super::rules::{Check, EPSILON_MS};
+use super::state::{Inner, Judge, Load, Loader};
 use crate::fault::Fault;
 use crate::key::{Key, Kind};
-
-/// One call of the origin.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
-    loader: Loader,
-    began_ms: u64,
-    pub(super) ended_ms: Option<u64>,
-    /// What it read, once it has ended well.
-    read: Option<Kind>,
-}
 
 impl Judge {
     /// A load begins. Returns its number among the loads of the key.

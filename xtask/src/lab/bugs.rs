@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::build::cargo;
+use super::build::{cargo, program};
 use crate::{command, workspace};
 
 /// `cargo xtask lab bugs`
@@ -103,17 +103,16 @@ fn bugs(filters: &[String]) -> Result<Vec<Bug>> {
 
 /// Without optimization of the crate that most bugs are in: a bug takes few worlds and one build.
 fn build(root: &Path) -> Result<()> {
-    let mut cargo = cargo(root);
+    let mut cargo = cargo(root, "build");
     // Only a few functions differ between two builds.
-    cargo.env("CARGO_INCREMENTAL", "1");
-    cargo.args(["build", "--quiet", "--locked"]);
-    cargo.args(["--config", "profile.dev.package.larder-node.opt-level=0"]);
+    cargo.args(["--config", "profile.lab.incremental=true"]);
+    cargo.args(["--config", "profile.lab.package.larder-node.opt-level=0"]);
     command::output(&mut cargo).map(|_| ())
 }
 
 /// Runs the program that [`build`] made.
 fn laboratory(seeds: u64) -> Command {
-    let mut lab = Command::new(workspace::target().join("lab/debug/larder-lab"));
+    let mut lab = Command::new(program());
     lab.args(["--brief", "--seeds", &seeds.to_string()]);
     lab
 }

@@ -1,15 +1,19 @@
 //! How the laboratory is built.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{command, workspace};
 
-/// Cargo in the laboratory's folder of a source tree, where it reads the flags of that workspace.
-/// Its target folder is apart, so that neither build discards the other's results.
-pub(super) fn cargo(root: &Path) -> Command {
+/// Cargo for the laboratory of a source tree, optimised: it runs many worlds.
+pub(super) fn cargo(root: &Path, verb: &str) -> Command {
     let mut cargo = command::cargo();
-    cargo.current_dir(root.join("lab"));
-    cargo.env("CARGO_TARGET_DIR", workspace::target().join("lab"));
+    cargo.current_dir(root).env("CARGO_TARGET_DIR", workspace::target());
+    cargo.args([verb, "--quiet", "--locked", "--profile", "lab", "--package", "larder-lab"]);
     cargo
+}
+
+/// The program that [`cargo`] builds.
+pub(super) fn program() -> PathBuf {
+    workspace::target().join("lab/larder-lab")
 }
