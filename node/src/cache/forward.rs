@@ -18,6 +18,8 @@ use crate::flight::{Flight, FlightWork, LatestDeadline};
 use crate::metrics::LoadTarget;
 use crate::peers::{Owner, Peer, Refusal, Unanswered};
 
+/// Times that one owner is asked while its answers are too late to be used.
+const ASKED_AGAIN: usize = 2;
 /// Owners asked before the key is loaded here: the first one and, if that does not answer, its
 /// stand-in.
 const OWNERS_ASKED: usize = 2;
@@ -108,6 +110,35 @@ async fn ask(
     peer: &Peer,
     waiters: &Waiters,
 ) -> Option<LoadOutcome> {
+    for _ in 0..ASKED_AGAIN {
+        match ask_once(cache, group, key, peer, waiters).await {
+            Asked::Outcome(outcome) => return Some(outcome),
+            Asked::Bypassed => return None,
+            Asked::TooLate => {
+                tracing::debug!(peer = %peer.name(), "the answer was held up past its life");
+            }
+        }
+    }
+    None
+}
+
+/// What an owner gave for one call.
+enum Asked {
+    Outcome(LoadOutcome),
+    /// Another member has to answer.
+    Bypassed,
+    /// A value whose life may have ended before it arrived. A read that joined in the meantime may
+    /// have begun after that.
+    TooLate,
+}
+
+async fn ask_once(
+    cache: &Cache,
+    group: &Group,
+    key: &Bytes,
+    peer: &Peer,
+    waiters: &Waiters,
+) -> Asked {
     let fence = group.hot.as_ref().and_then(|hot| group.begin_load(hot));
     group.metrics.load(LoadTarget::Peer);
     let asked_ms = cache.0.clock.now_ms();
@@ -115,26 +146,30 @@ async fn ask(
         Ok(result) => result,
         Err(Unanswered::Deadline) => {
             group.metrics.load_error(LoadTarget::Peer);
-            return Some(Err(Error::Deadline { awaited: Awaited::Owner }));
+            return Asked::Outcome(Err(Error::Deadline { awaited: Awaited::Owner }));
         }
         Err(unanswered) => {
             group.metrics.load_error(LoadTarget::Peer);
             tracing::debug!(peer = %peer.name(), %unanswered, "owner bypassed");
-            return None;
+            return Asked::Bypassed;
         }
     };
     if result.not_owner {
         cache.0.metrics.view_mismatch.inc();
     }
     if result.outcome() == Outcome::Error {
-        return owner_error(group, result);
+        return owner_error(group, result).map_or(Asked::Bypassed, Asked::Outcome);
     }
     cache.0.versions.saw(result.version);
-    let answer = Answer::from_peer(&result)?;
+    let Some(answer) = Answer::from_peer(&result) else { return Asked::Bypassed };
     let waited_ms = cache.0.clock.now_ms().saturating_sub(asked_ms);
+    let on_its_way_ms = waited_ms.saturating_sub(result.handled_ms);
+    if answer.remaining_ms > 0 && on_its_way_ms >= answer.remaining_ms {
+        return Asked::TooLate;
+    }
     cache.store_copy(group, key, &answer, waited_ms, fence);
     // The caller does not care whether the owner's ring agrees.
-    Some(Ok(Answer { not_owner: false, ..answer }))
+    Asked::Outcome(Ok(Answer { not_owner: false, ..answer }))
 }
 
 /// Asks until the owner answers or no waiter has time left. A read that joins after the owner was

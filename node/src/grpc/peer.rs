@@ -37,6 +37,7 @@ impl PeerService {
     /// Too many keys. An error of one key is a result.
     pub async fn answer(&self, request: FetchRequest) -> Result<FetchResponse, Error> {
         self.cache.peers().heard(&request.from, request.log_end.as_ref());
+        let began = Instant::now();
         let keys = request.keys;
         if keys.len() > MAX_KEYS {
             return Err(Error::TooManyKeys { keys: keys.len(), max: MAX_KEYS });
@@ -49,6 +50,8 @@ impl PeerService {
         let answers = finish_all(lookups, self.deadline(load_time_ms)).await;
         let mut results: Vec<_> = answers.into_iter().map(result).collect();
         limit_response(&mut results, &result(Err(Error::ResponseFull)));
+        let handled_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        results.iter_mut().for_each(|result| result.handled_ms = handled_ms);
         let peers = self.cache.peers();
         let (ring_revision, log_end) = (peers.view().revision(), Some(peers.log_end()));
         Ok(FetchResponse { results, ring_revision, log_end })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use larder_proto::v1::peer_client::PeerClient;
 use larder_proto::v1::{FetchKey, FetchRequest, Outcome};
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tonic::Code;
 
 use super::links::Fault;
@@ -16,10 +16,10 @@ use crate::GROUP;
 const PEERS_DOWN: &str = "larder_peers_down_total";
 
 /// The first of the keys `k0`, `k1`, ... that `owner` owns.
-async fn key_of(cluster: &Cluster, owner: &str) -> String {
+async fn key_of(cluster: &Cluster, group: &str, owner: &str) -> String {
     for n in 0.. {
         let key = format!("k{n}");
-        if cluster.owner(GROUP, &key).await == owner {
+        if cluster.owner(group, &key).await == owner {
             return key;
         }
     }
@@ -29,7 +29,7 @@ async fn key_of(cluster: &Cluster, owner: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_batch_ejects_nobody_and_fails_no_patient_request() {
     let cluster = Cluster::start(3).await;
-    let key = key_of(&cluster, "shop-2").await;
+    let key = key_of(&cluster, GROUP, "shop-2").await;
     cluster.forget_copy(0, GROUP, &key);
     // As if the responses were large and the network narrow.
     let slow = Fault::SlowFetch(Duration::from_millis(1_800));
@@ -43,12 +43,41 @@ async fn a_slow_batch_ejects_nobody_and_fails_no_patient_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_held_up_past_its_life_reaches_no_read_that_begins_later() {
+    let cluster = Cluster::start(2).await;
+    let url = cluster.serve_http_origin().await;
+    let life = Duration::from_millis(600);
+    cluster.put_group("brief", &format!("{url}/count/{{key}}"), 600).await;
+    for member in 0..2 {
+        let known = || async { get(cluster.client(member), "brief", "a").await.is_ok() };
+        eventually(Duration::from_secs(5), known).await;
+    }
+    let key = key_of(&cluster, "brief", "shop-1").await;
+    // The question for its owner has loaded it.
+    sleep(life).await;
+    let loaded = Instant::now();
+    let old = get(cluster.client(1), "brief", &key).await.expect("loaded").value;
+    cluster.forget_copy(0, "brief", &key);
+    cluster.set_fault((&cluster, 0), (&cluster, 1), Some(Fault::SlowFetch(2 * life)));
+    let early = tokio::spawn({
+        let (client, key) = (cluster.client(0), key.clone());
+        async move { get(client, "brief", &key).await }
+    });
+    sleep_until((loaded + life + Duration::from_millis(50)).into()).await;
+    cluster.set_fault((&cluster, 0), (&cluster, 1), None);
+    let late = get(cluster.client(0), "brief", &key).await.expect("a value").value;
+    assert_ne!(late, old, "its life ended before this read began");
+    early.await.expect("no panic").expect("a value");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_that_blocks_its_thread_ejects_nobody_and_delays_no_other_member() {
     let cluster = Cluster::start(3).await;
     let owner = cluster.owner(GROUP, "blocks").await;
     let index: usize = owner.trim_start_matches("shop-").parse().expect("an ordinal");
     let others: Vec<usize> = (0..3).filter(|member| *member != index).collect();
-    let key = key_of(&cluster, &owner).await;
+    let key = key_of(&cluster, GROUP, &owner).await;
     let cold = cluster.client(index);
     cluster.forget_copy(index, GROUP, "blocks");
     let blocked = tokio::spawn(async move { get(cold, GROUP, "blocks").await });
