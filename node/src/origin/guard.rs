@@ -1,4 +1,5 @@
-//! Protects one origin: everything that a load passes before it asks, in this order.
+//! Protects one origin: everything that a call passes before it asks, in this order. A call loads
+//! one key, or the keys of a [`Batcher`].
 //!
 //! 1. [`Breaker`]: a suspended origin is asked once a second.
 //! 2. [`Bucket`]: loads per second.
@@ -18,11 +19,13 @@ use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::batch::Batcher;
 use super::breaker::{Breaker, Suspended};
 use super::bucket::Bucket;
 use super::bulkhead::Bulkhead;
 use super::error::{Blame, Error};
 use super::loader::{Loaded, Loader};
+use crate::gather::GatheredKey;
 
 /// Spreads retries: of this many consecutive refusals, the nth asks for a delay n/SPREAD longer
 /// than the first.
@@ -31,6 +34,7 @@ const SPREAD: u32 = 8;
 /// A loader with its protection.
 pub struct Guard {
     inner: Arc<dyn Loader>,
+    batcher: Batcher,
     bulkhead: Bulkhead,
     state: Mutex<State>,
     /// What the breaker says, read without the lock.
@@ -69,6 +73,7 @@ impl Guard {
         };
         Self {
             inner,
+            batcher: Batcher::new(limits.max_keys as usize),
             bulkhead: Bulkhead::new(limits),
             state: Mutex::new(State {
                 breaker: Breaker::default(),
@@ -104,15 +109,45 @@ impl Guard {
         state.breaker.check(now_ms).err().map(|suspended| self.suspended(&state, suspended))
     }
 
-    /// Loads `key`.
+    /// Loads `key`, if possible in one call with other keys.
     ///
     /// # Errors
     /// The loader's error, or a refusal: [`Error::Suspended`], [`Error::RateLimited`],
     /// [`Error::Busy`].
     ///
     /// # Cancel safety
-    /// Safe. A cancelled probe is followed by another one a second later.
+    /// Safe. A cancelled probe is followed by another one a second later. Keys that share the call
+    /// of a cancelled load are loaded alone.
     pub async fn load(&self, key: &[u8]) -> Result<Loaded, Arc<Error>> {
+        self.load_gathered(key, None).await
+    }
+
+    /// [`Guard::load`] for a request with several keys.
+    pub(crate) async fn load_gathered(
+        &self,
+        key: &[u8],
+        gathered: Option<GatheredKey>,
+    ) -> Result<Loaded, Arc<Error>> {
+        if let Some(loader) = self.inner.batch() {
+            let loaded = self.batcher.load(self, loader, key, gathered).await;
+            if let Some(loaded) = loaded {
+                return loaded;
+            }
+        } else {
+            drop(gathered);
+        }
+        self.call(key, || self.inner.load(key)).await
+    }
+
+    /// Asks the origin once. `key` is what a failure of the call is recorded under.
+    pub(super) async fn call<T, Call>(
+        &self,
+        key: &[u8],
+        begin: impl FnOnce() -> Call,
+    ) -> Result<T, Arc<Error>>
+    where
+        Call: Future<Output = Result<T, Error>>,
+    {
         if let Some(suspended) = self.suspension(self.clock.now_ms()) {
             return Err(suspended);
         }
@@ -123,19 +158,19 @@ impl Guard {
             Arc::new(Error::Busy { concurrency: busy.concurrency, retry_after })
         })?;
         self.admit()?;
-        let loaded = slot.run(self.inner.load(key)).await.unwrap_or_else(|timeout_ms| {
+        let loaded = slot.run(begin()).await.unwrap_or_else(|timeout_ms| {
             Err(Error::TimedOut { timeout_ms, pending: self.inner.pending() })
         });
         self.record(key, loaded)
     }
 
-    /// Loads that run now.
+    /// Calls that run now.
     #[must_use]
     pub fn running(&self) -> usize {
         self.bulkhead.running()
     }
 
-    /// Mean time of the latest loads, ms.
+    /// Mean time of the latest calls, ms.
     #[must_use]
     pub fn mean_load_ms(&self) -> u64 {
         u64::try_from(self.bulkhead.mean().as_millis()).unwrap_or(u64::MAX)
@@ -158,7 +193,7 @@ impl Guard {
         admitted.map_err(|suspended| self.suspended(&state, suspended))
     }
 
-    fn record(&self, key: &[u8], loaded: Result<Loaded, Error>) -> Result<Loaded, Arc<Error>> {
+    fn record<T>(&self, key: &[u8], loaded: Result<T, Error>) -> Result<T, Arc<Error>> {
         let loaded = loaded.map_err(Arc::new);
         let mut state = self.state.lock();
         match &loaded {
