@@ -17,6 +17,7 @@ mod credentials;
 mod error;
 mod guard;
 mod http;
+mod keyed;
 mod loader;
 mod sql;
 mod tags;

@@ -1,13 +1,12 @@
 //! Loads of one origin that start at nearly the same time share one call.
 //!
-//! The load of the first key of a batch leads it: it waits until the call may begin, passes the
-//! guard, calls, and hands out the outcomes. The other loads wait for theirs. `Collector` decides
-//! who shares a call and when it begins.
+//! The load of the first key of a batch leads it: it waits until the call may begin, makes the call
+//! and hands out the outcomes. The other loads wait for theirs. [`Collector`] decides which keys
+//! share a call and when it begins.
 //!
 //! # Guarantees
 //! - A key shares only a call that begins after its load.
-//! - A call passes the guard once: it takes one token and one slot, and counts once for the
-//!   breaker. A refusal or a failure of the call is that of each of its keys.
+//! - The outcome of the call is that of each of its keys, if it fails or is refused.
 //! - A load whose leader is cancelled or panics is made alone.
 
 mod collector;
@@ -19,14 +18,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::collector::{Batch, Collector, Joined, Next};
+use self::collector::{Collector, Joined, Next};
 use super::error::Error;
-use super::guard::Guard;
-use super::loader::{BatchLoader, BatchedLoad, Loaded};
+use super::loader::BatchedLoad;
 use crate::gather::GatheredKey;
 
 /// What the call says about one key.
-type Outcome = Result<BatchedLoad, Arc<Error>>;
+pub(super) type Outcome = Result<BatchedLoad, Arc<Error>>;
 type Reply = oneshot::Sender<Outcome>;
 
 /// The batches of one origin.
@@ -36,10 +34,19 @@ pub(super) struct Batcher {
     changed: Notify,
 }
 
-/// A batch while its leader works for it. On drop its remaining keys are free to be loaded alone.
-struct LedBatch<'b> {
+/// A load's part in its batch.
+pub(super) enum Part<'b> {
+    /// It makes the call, which may begin now.
+    Lead(LedBatch<'b>),
+    /// Another load made the call.
+    Follow(Outcome),
+}
+
+/// A batch whose call may begin. On drop, the keys without an outcome are left to be loaded alone.
+pub(super) struct LedBatch<'b> {
     batcher: &'b Batcher,
     number: u64,
+    followers: Vec<Reply>,
 }
 
 impl Batcher {
@@ -48,45 +55,36 @@ impl Batcher {
         Self { collector: Mutex::new(Collector::new(max_keys)), changed: Notify::new() }
     }
 
-    /// Loads `key` in one call with others. `None` if it must be loaded alone.
-    pub(super) async fn load(
-        &self,
-        guard: &Guard,
-        loader: &dyn BatchLoader,
-        key: &[u8],
-        gathered: Option<GatheredKey>,
-    ) -> Option<Result<Loaded, Arc<Error>>> {
+    /// Adds `key` to a batch and waits until its call may begin or, if another load makes the call,
+    /// has ended.
+    ///
+    /// # Cancel safety
+    /// Safe. The keys of a batch that loses its leader are loaded alone.
+    pub(super) async fn join(&self, key: &[u8], gathered: Option<GatheredKey>) -> Part<'_> {
         let (reply, answered) = oneshot::channel();
         let gathering = gathered.as_ref().map(GatheredKey::gathering);
         let owned = Bytes::copy_from_slice(key);
         let joined = self.collector.lock().join(owned, gathering, reply, Instant::now());
         drop(gathered);
-        let outcome = match joined {
+        match joined {
             Joined::Leads(number) => {
-                let batch = LedBatch { batcher: self, number };
-                batch.ready().await;
-                batch.call(guard, loader, key).await
+                let batch = LedBatch { batcher: self, number, followers: Vec::new() };
+                batch.wait_until_ready().await;
+                Part::Lead(batch)
             }
             Joined::Follows { is_full } => {
                 if is_full {
                     self.changed.notify_waiters();
                 }
                 // Without an answer the leader was cancelled or has panicked.
-                answered.await.unwrap_or(Ok(BatchedLoad::LoadAlone))
+                Part::Follow(answered.await.unwrap_or(Ok(BatchedLoad::LoadAlone)))
             }
-        };
-        match outcome {
-            Ok(BatchedLoad::Done(loaded)) => Some(Ok(loaded)),
-            Ok(BatchedLoad::Failed(error)) => Some(Err(Arc::new(error))),
-            Ok(BatchedLoad::LoadAlone) => None,
-            Err(error) => Some(Err(error)),
         }
     }
 }
 
 impl LedBatch<'_> {
-    /// Waits until the call may begin.
-    async fn ready(&self) {
+    async fn wait_until_ready(&self) {
         loop {
             // Before the decision, so that no change after it is missed.
             let changed = self.batcher.changed.notified();
@@ -103,44 +101,36 @@ impl LedBatch<'_> {
         }
     }
 
-    /// Calls the origin, replies to the followers and returns the outcome of `key`, the leader's.
-    async fn call(&self, guard: &Guard, loader: &dyn BatchLoader, key: &[u8]) -> Outcome {
-        let mut followers = Vec::new();
-        let called = guard.call(key, || {
-            // Keys may have joined until now.
-            let batch = self.batcher.collector.lock().begin(self.number, Instant::now());
-            let Batch { keys, followers: waiting, .. } = batch.expect("only its leader takes it");
-            followers = waiting;
-            async move { loader.load_batch(&keys).await }
-        });
-        let called = called.await;
-        match called {
-            Ok(outcomes) => {
-                let mut outcomes = outcomes.into_iter();
-                // A missing outcome is a fault of the loader, but no reason to fail the key.
-                let mut next = || Ok(outcomes.next().unwrap_or(BatchedLoad::LoadAlone));
-                let own = next();
-                followers.into_iter().for_each(|reply| _ = reply.send(next()));
-                own
-            }
-            Err(error) => {
-                // A refused call has not begun.
-                let refused = self.batcher.collector.lock().end(self.number);
-                followers.extend(refused.into_iter().flat_map(|batch| batch.followers));
-                followers.into_iter().for_each(|reply| _ = reply.send(Err(error.clone())));
-                Err(error)
-            }
-        }
+    /// The keys of the call, which begins now. The first one is the leader's. No key joins any more.
+    pub(super) fn begin(&mut self) -> Vec<Bytes> {
+        let batch = self.batcher.collector.lock().begin(self.number, Instant::now());
+        let batch = batch.expect("taken once, by its leader");
+        self.followers = batch.followers;
+        batch.keys
+    }
+
+    /// Hands out the outcomes, and returns the leader's. `called` is an error if the call failed, or
+    /// was refused before it began.
+    pub(super) fn finish(mut self, called: Result<Vec<BatchedLoad>, Arc<Error>>) -> Outcome {
+        let refused = self.batcher.collector.lock().end(self.number);
+        self.followers.extend(refused.into_iter().flat_map(|batch| batch.followers));
+        let mut outcomes = called.map(Vec::into_iter);
+        // A missing outcome is a fault of the loader, but no reason to fail the key.
+        let mut next = || match &mut outcomes {
+            Ok(outcomes) => Ok(outcomes.next().unwrap_or(BatchedLoad::LoadAlone)),
+            Err(error) => Err(error.clone()),
+        };
+        let own = next();
+        self.followers.drain(..).for_each(|reply| _ = reply.send(next()));
+        own
     }
 }
 
 impl Drop for LedBatch<'_> {
     fn drop(&mut self) {
         let abandoned = self.batcher.collector.lock().end(self.number);
+        // Outside the lock: the followers wake.
         drop(abandoned);
         self.batcher.changed.notify_waiters();
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,17 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use larder_proto::contract::{LoadRate, OriginLimits};
 use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::batch::Batcher;
+use super::batch::{Batcher, Part};
 use super::breaker::{Breaker, Suspended};
 use super::bucket::Bucket;
 use super::bulkhead::Bulkhead;
 use super::error::{Blame, Error};
-use super::loader::{Loaded, Loader};
+use super::loader::{BatchLoader, BatchedLoad, Loaded, Loader};
 use crate::gather::GatheredKey;
 
 /// Spreads retries: of this many consecutive refusals, the nth asks for a delay n/SPREAD longer
@@ -128,23 +129,38 @@ impl Guard {
         key: &[u8],
         gathered: Option<GatheredKey>,
     ) -> Result<Loaded, Arc<Error>> {
-        if let Some(loader) = self.inner.batch() {
-            let loaded = self.batcher.load(self, loader, key, gathered).await;
-            if let Some(loaded) = loaded {
-                return loaded;
-            }
-        } else {
+        let Some(loader) = self.inner.batch() else {
             drop(gathered);
+            return self.call(key, || self.inner.load(key)).await;
+        };
+        let outcome = match self.batcher.join(key, gathered).await {
+            Part::Lead(mut batch) => {
+                let called = self.call(key, || self.load_batch(loader, batch.begin())).await;
+                batch.finish(called)
+            }
+            Part::Follow(outcome) => outcome,
+        };
+        match outcome? {
+            BatchedLoad::Done(loaded) => Ok(loaded),
+            BatchedLoad::Failed(error) => Err(Arc::new(error)),
+            BatchedLoad::LoadAlone => self.call(key, || self.inner.load(key)).await,
         }
-        self.call(key, || self.inner.load(key)).await
     }
 
-    /// Asks the origin once. `key` is what a failure of the call is recorded under.
-    pub(super) async fn call<T, Call>(
+    async fn load_batch(
         &self,
-        key: &[u8],
-        begin: impl FnOnce() -> Call,
-    ) -> Result<T, Arc<Error>>
+        loader: &dyn BatchLoader,
+        keys: Vec<Bytes>,
+    ) -> Result<Vec<BatchedLoad>, Error> {
+        match &keys[..] {
+            [key] => Ok(vec![BatchedLoad::Done(self.inner.load(key).await?)]),
+            keys => loader.load_batch(keys).await,
+        }
+    }
+
+    /// Asks the origin once: one token, one slot, one result for the breaker, which records a
+    /// failure under `key`.
+    async fn call<T, Call>(&self, key: &[u8], begin: impl FnOnce() -> Call) -> Result<T, Arc<Error>>
     where
         Call: Future<Output = Result<T, Error>>,
     {
@@ -237,5 +253,7 @@ impl std::fmt::Debug for Guard {
     }
 }
 
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod tests;

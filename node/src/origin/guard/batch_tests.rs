@@ -1,17 +1,12 @@
-//! The guard around an origin that records its calls, on a paused clock.
-
-use std::time::Duration;
+//! Batches of an origin that records its calls, on a paused clock.
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use larder_proto::contract::{LoadRate, OriginLimits};
-use larder_runtime::clock::Clock;
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::gather::Gathering;
-use crate::origin::Loader;
 
 /// How the calls for several keys end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +25,6 @@ struct Origin {
     clock: Clock,
     /// When each call began, ms, and its keys.
     calls: Mutex<Vec<(u64, Vec<Bytes>)>>,
-    singles: Mutex<Vec<Bytes>>,
 }
 
 /// Clones share the guard.
@@ -42,8 +36,13 @@ struct Rig {
 
 impl Loader for Arc<Origin> {
     fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>> {
-        self.singles.lock().push(Bytes::copy_from_slice(key));
-        async { Ok(Loaded::Value(Bytes::copy_from_slice(key))) }.boxed()
+        let key = Bytes::copy_from_slice(key);
+        self.calls.lock().push((self.clock.now_ms(), vec![key.clone()]));
+        async {
+            sleep(self.delay).await;
+            Ok(Loaded::Value(key))
+        }
+        .boxed()
     }
 
     fn batch(&self) -> Option<&dyn BatchLoader> {
@@ -80,8 +79,7 @@ impl Rig {
     fn new(behaviour: Behaviour, limits: &OriginLimits) -> Self {
         let clock = Clock::start();
         let delay = Duration::from_millis(20);
-        let (calls, singles) = (Mutex::default(), Mutex::default());
-        let origin = Arc::new(Origin { behaviour, delay, clock, calls, singles });
+        let origin = Arc::new(Origin { behaviour, delay, clock, calls: Mutex::default() });
         let guard = Arc::new(Guard::new(Arc::new(origin.clone()), limits, clock));
         Self { origin, guard }
     }
@@ -102,10 +100,9 @@ impl Rig {
         loads.into_iter().map(|load| load.expect("no panic")).collect()
     }
 
-    /// The keys of each call, and the keys that were loaded alone.
-    fn asked(&self) -> (Vec<Vec<Bytes>>, Vec<Bytes>) {
-        let calls = self.origin.calls.lock().iter().map(|(_, keys)| keys.clone()).collect();
-        (calls, self.origin.singles.lock().clone())
+    /// The keys of each call.
+    fn calls(&self) -> Vec<Vec<Bytes>> {
+        self.origin.calls.lock().iter().map(|(_, keys)| keys.clone()).collect()
     }
 }
 
@@ -138,12 +135,12 @@ async fn the_keys_of_one_request_share_one_call() {
         tokio::spawn(async move { rig.guard.load_gathered(key.as_bytes(), gathered).await })
     });
     tokio::task::yield_now().await;
-    assert!(rig.asked().0.is_empty(), "the request still starts its reads");
+    assert!(rig.calls().is_empty(), "the request still starts its reads");
     drop(starts);
     for (load, key) in join_all(loads).await.into_iter().zip(keys) {
         assert_eq!(load.expect("no panic").expect("works"), value(key));
     }
-    assert_eq!(rig.asked().0, [["a", "b", "c"]]);
+    assert_eq!(rig.calls(), [["a", "b", "c"]]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +154,7 @@ async fn keys_collect_while_every_slot_is_taken_and_no_call_has_more_than_its_li
     assert!(loaded.iter().all(Result::is_ok));
     assert_eq!(rig.guard.running(), 0);
     drop((first, second));
-    let calls: Vec<_> = rig.asked().0.iter().map(Vec::len).collect();
+    let calls: Vec<_> = rig.calls().iter().map(Vec::len).collect();
     assert_eq!(calls, [1, 1, 3, 1]);
 }
 
@@ -168,7 +165,7 @@ async fn a_key_joins_no_call_that_has_begun() {
     let again = rig.load(&["a"]).await;
     assert_eq!(again[0].as_ref().expect("works"), &value("a"));
     drop(first);
-    assert_eq!(rig.asked().0, [["a"], ["a"]]);
+    assert_eq!(rig.calls(), [["a"], ["a"]]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,7 +175,8 @@ async fn a_bad_key_fails_alone_and_a_key_that_needs_it_is_asked_for_alone() {
     assert_eq!(loaded[1].as_ref().expect("works"), &value("good"));
     assert_eq!(loaded[2].as_ref().expect_err("too large").kind(), "too_large");
     assert_eq!(loaded[3].as_ref().expect("alone"), &value("odd"));
-    assert_eq!(rig.asked().1, ["odd"]);
+    let calls = [&["first"][..], &["good", "big", "odd"], &["odd"]];
+    assert_eq!(rig.calls(), calls);
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,11 +186,14 @@ async fn a_failed_call_fails_its_keys_and_counts_once_for_the_breaker() {
     {
         let rig = Rig::new(behaviour, &OriginLimits::new(9, 500));
         let began = Instant::now();
-        let loaded = rig.load(&["a", "b", "c", "d", "e", "f", "g"]).await;
-        assert!(loaded.iter().all(|loaded| loaded.as_ref().is_err_and(|e| e.kind() == kind)));
-        assert!(began.elapsed() <= Duration::from_millis(after_ms + 21));
-        assert_eq!(rig.asked().0.len(), 2);
-        // Seven failures of single loads would have suspended it.
+        let loaded = rig.load(&["first", "b", "c", "d", "e", "f", "g"]).await;
+        let failed = |loaded: &Result<_, Arc<Error>>| {
+            loaded.as_ref().is_err_and(|error| error.kind() == kind)
+        };
+        assert!(loaded[1..].iter().all(failed), "{loaded:?}");
+        assert_eq!(began.elapsed(), Duration::from_millis(after_ms + 1));
+        assert_eq!(rig.calls().len(), 2);
+        // Five failures would have suspended it.
         assert!(rig.guard.suspension(rig.origin.clock.now_ms()).is_none());
     }
 }
@@ -204,7 +205,7 @@ async fn a_call_takes_one_token_and_a_refusal_is_that_of_each_key() {
     assert!(rig.load(&["a", "b", "c", "d"]).await.iter().all(Result::is_ok));
     let refused = rig.load(&["e", "f", "g"]).await;
     assert!(refused.iter().all(|r| r.as_ref().is_err_and(|e| e.kind() == "rate_limited")));
-    assert_eq!(rig.asked().0.len(), 2);
+    assert_eq!(rig.calls().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,8 +213,9 @@ async fn keys_whose_leader_panics_or_is_cancelled_are_loaded_alone() {
     let rig = Rig::new(Behaviour::Panics, &limits(100));
     let loads = rig.start(&["a", "b", "c", "d"]).await;
     let ends: Vec<_> = join_all(loads).await.into_iter().map(|end| end.is_err()).collect();
-    assert_eq!(ends, [true, true, false, false], "only leaders panic");
-    assert_eq!(rig.asked().1, ["c", "d"]);
+    assert_eq!(ends, [false, true, false, false], "only the leader panics");
+    let alone = [&["a"][..], &["b", "c", "d"], &["c"], &["d"]];
+    assert_eq!(rig.calls(), alone);
 
     for cancelled_after_ms in [0, 5] {
         let rig = Rig::new(Behaviour::Works, &limits(100));
@@ -222,7 +224,7 @@ async fn keys_whose_leader_panics_or_is_cancelled_are_loaded_alone() {
         loads[1].abort();
         let ends: Vec<_> = join_all(loads).await.into_iter().map(|end| end.is_err()).collect();
         assert_eq!(ends, [false, true, false, false]);
-        assert_eq!(rig.asked().1, ["c", "d"]);
+        assert_eq!(rig.calls()[rig.calls().len() - 2..], [["c"], ["d"]]);
         assert!(rig.load(&["e"]).await[0].is_ok(), "the next batch works");
     }
 }
