@@ -12,8 +12,8 @@
 //!    A forwarded request is never forwarded again. An owner that does not answer is bypassed, and
 //!    its stand-in answers or loads the key.
 //! 5. There is no usable entry: the request joins the key's *load* flight ([`flight`]). The leader
-//!    is a task of its own. It loads from the [`origin`] behind a guard and stores the result,
-//!    unless an invalidation passed since the load started.
+//!    is a task of its own. It loads from the [`origin`] behind a guard, alone or in one call with
+//!    other keys, and stores the result, unless an invalidation passed since the load started.
 //! 6. Each request waits until its own deadline. [`status`] maps an error to what the caller sees.
 //!
 //! [`membership`] publishes the members and groups of the cluster as a view. [`app`] passes the
@@ -21,7 +21,7 @@
 //!
 //! # Imports
 //! Imports run one way: `app` → `grpc`, `http` → `cache` → `freshness`, `flight`, `peers`, `origin`.
-//! `metrics`, `config` and `membership` import none of these.
+//! `metrics`, `config`, `gather` and `membership` import none of these.
 
 pub mod app;
 pub mod args;
@@ -29,6 +29,7 @@ pub mod cache;
 pub mod config;
 pub mod flight;
 pub mod freshness;
+pub mod gather;
 pub mod grpc;
 pub mod http;
 pub mod membership;

@@ -187,6 +187,9 @@ fn origin_reason(error: &origin::Error) -> &'static str {
         Origin::Login { .. } | Origin::Credential { .. } | Origin::Url { .. } => "ORIGIN_LOGIN",
         Origin::Query { .. }
         | Origin::Statement { .. }
+        | Origin::BatchStatement { .. }
+        | Origin::KeyColumn { .. }
+        | Origin::BatchUrl { .. }
         | Origin::Template { .. }
         | Origin::TagsHeader { .. }
         | Origin::TagsColumn { .. } => "ORIGIN_MISCONFIGURED",
@@ -198,9 +201,11 @@ fn origin_reason(error: &origin::Error) -> &'static str {
         Origin::TimedOut { .. } => "ORIGIN_SLOW",
         Origin::TooLarge { .. } => "VALUE_TOO_LARGE",
         Origin::Key => "INVALID_KEY",
-        Origin::Ask { .. } | Origin::Status { .. } | Origin::Type { .. } | Origin::Other(_) => {
-            "ORIGIN_FAILED"
-        }
+        Origin::Ask { .. }
+        | Origin::Status { .. }
+        | Origin::BatchBody { .. }
+        | Origin::Type { .. }
+        | Origin::Other(_) => "ORIGIN_FAILED",
     }
 }
 

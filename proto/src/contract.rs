@@ -45,6 +45,20 @@ pub struct SqlOrigin {
     /// Name of the query's column with the tags of the value; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags_column: Option<String>,
+    /// Loads several keys with one query; keys are loaded one by one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<SqlBatch>,
+}
+
+/// A query for several keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SqlBatch {
+    /// A query whose only bound parameter is the keys: an array in PostgreSQL, a list elsewhere. It
+    /// has the columns of the query for one key, and one row per key.
+    pub query: String,
+    /// Name of a further column, which has the key.
+    pub key_column: String,
 }
 
 /// An HTTP server. 200 carries the value, 404 means absent, any other status is an error.
@@ -56,19 +70,30 @@ pub struct HttpOrigin {
     /// Name of the response header with the tags of the value; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags_header: Option<String>,
+    /// Loads several keys with one request; keys are loaded one by one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<HttpBatch>,
+}
+
+/// A request for several keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpBatch {
+    /// URL to which the keys are posted as JSON.
+    pub url: String,
 }
 
 impl SqlOrigin {
-    /// An origin of values without tags.
+    /// An origin of values without tags, which loads keys one by one.
     pub fn new(url_file: impl Into<String>, query: impl Into<String>) -> Self {
-        Self { url_file: url_file.into(), query: query.into(), tags_column: None }
+        Self { url_file: url_file.into(), query: query.into(), tags_column: None, batch: None }
     }
 }
 
 impl HttpOrigin {
-    /// An origin of values without tags.
+    /// An origin of values without tags, which loads keys one by one.
     pub fn new(url_template: impl Into<String>) -> Self {
-        Self { url_template: url_template.into(), tags_header: None }
+        Self { url_template: url_template.into(), tags_header: None, batch: None }
     }
 }
 
@@ -113,13 +138,28 @@ pub struct OriginLimits {
     /// Limit of loads per second; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<LoadRate>,
+    /// Largest number of keys in one call of an origin that can load several.
+    #[serde(default = "max_keys", skip_serializing_if = "is_max_keys")]
+    pub max_keys: u32,
+}
+
+/// [`OriginLimits::max_keys`] if nothing else is set.
+pub const MAX_KEYS: u32 = 100;
+
+fn max_keys() -> u32 {
+    MAX_KEYS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_max_keys(keys: &u32) -> bool {
+    *keys == MAX_KEYS
 }
 
 impl OriginLimits {
     /// Limits without a rate.
     #[must_use]
     pub const fn new(concurrency: u32, timeout_ms: u64) -> Self {
-        Self { concurrency, timeout_ms, rate: None }
+        Self { concurrency, timeout_ms, rate: None, max_keys: MAX_KEYS }
     }
 }
 
@@ -192,6 +232,33 @@ mod tests {
             assert_eq!(serde_json::to_string(&origin).expect("plain data"), text);
             assert_eq!(serde_json::from_str::<Origin>(text).expect("own text"), origin);
         }
+    }
+
+    #[test]
+    fn origins_of_several_keys_keep_their_json_form() {
+        let (query, key_column) = ("SELECT v, k FROM t WHERE k = ANY($1)".into(), "k".into());
+        let batch = Some(SqlBatch { query, key_column });
+        let sql = Origin::Sql(SqlOrigin { batch, ..SqlOrigin::new("a.url", "SELECT $1") });
+        let batch = Some(HttpBatch { url: "http://o/batch".into() });
+        let http = Origin::Http(HttpOrigin { batch, ..HttpOrigin::new("http://o/{key}") });
+        for (origin, text) in [
+            (
+                sql,
+                concat!(
+                    r#"{"sql":{"urlFile":"a.url","query":"SELECT $1","#,
+                    r#""batch":{"query":"SELECT v, k FROM t WHERE k = ANY($1)","#,
+                    r#""keyColumn":"k"}}}"#
+                ),
+            ),
+            (http, r#"{"http":{"urlTemplate":"http://o/{key}","batch":{"url":"http://o/batch"}}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&origin).expect("plain data"), text);
+            assert_eq!(serde_json::from_str::<Origin>(text).expect("own text"), origin);
+        }
+        let limits = OriginLimits { max_keys: 20, ..OriginLimits::new(32, 500) };
+        let text = r#"{"concurrency":32,"timeoutMs":500,"maxKeys":20}"#;
+        assert_eq!(serde_json::to_string(&limits).expect("plain data"), text);
+        assert_eq!(serde_json::from_str::<OriginLimits>(text).expect("own text"), limits);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::load::{StoreAs, joined_or_overloaded};
 use super::shared::Cache;
 use super::wait::{Caller, Lookup, flatten};
 use crate::flight::{Flight, FlightWork, LatestDeadline};
+use crate::gather::{GatheredKey, Gathering};
 use crate::metrics::LoadTarget;
 use crate::peers::{Owner, Peer, Refusal, Unanswered};
 
@@ -33,10 +34,11 @@ impl Cache {
         group: &Arc<Group>,
         key: &[u8],
         caller: Caller,
+        gathering: Option<&Gathering>,
     ) -> Result<Flight<LoadOutcome>, Error> {
         assert_eq!(caller, Caller::Application, "a forwarded request is never forwarded again");
         let joined = group.forwards.join(key, self.0.peers.tasks(), "forward", |work| {
-            Box::pin(run(self.clone(), group.clone(), work))
+            Box::pin(run(self.clone(), group.clone(), work, gathering.map(Gathering::key)))
         });
         joined_or_overloaded(joined, group, LoadTarget::Peer)
     }
@@ -69,7 +71,12 @@ impl Cache {
     }
 }
 
-async fn run(cache: Cache, group: Arc<Group>, work: FlightWork) -> LoadOutcome {
+async fn run(
+    cache: Cache,
+    group: Arc<Group>,
+    work: FlightWork,
+    mut gathered: Option<GatheredKey>,
+) -> LoadOutcome {
     let FlightWork { key, latest_deadline } = work;
     if let Some(answer) = group.peek_hot_copy(&key, cache.0.clock.now_ms()) {
         return Ok(answer);
@@ -85,7 +92,7 @@ async fn run(cache: Cache, group: Arc<Group>, work: FlightWork) -> LoadOutcome {
                 return in_place_of(silent_owner, outcome);
             }
         };
-        if let Some(outcome) = ask(&cache, &group, &key, &peer, &waiters).await {
+        if let Some(outcome) = ask(&cache, &group, &key, &peer, &waiters, gathered.take()).await {
             return outcome;
         }
         silent_owner = Some(peer.name().clone());
@@ -109,6 +116,7 @@ async fn ask(
     key: &Bytes,
     peer: &Peer,
     waiters: &Waiters,
+    gathered: Option<GatheredKey>,
 ) -> Option<LoadOutcome> {
     for _ in 0..ASKED_AGAIN {
         match ask_once(cache, group, key, peer, waiters).await {
@@ -142,7 +150,7 @@ async fn ask_once(
     let fence = group.hot.as_ref().and_then(|hot| group.begin_load(hot));
     group.metrics.load(LoadTarget::Peer);
     let asked_ms = cache.0.clock.now_ms();
-    let result = match fetch(group, key, peer, waiters).await {
+    let result = match fetch(group, key, peer, waiters, gathered).await {
         Ok(result) => result,
         Err(Unanswered::Deadline) => {
             group.metrics.load_error(LoadTarget::Peer);
@@ -180,9 +188,10 @@ async fn fetch(
     key: &Bytes,
     peer: &Peer,
     waiters: &Waiters,
+    mut gathered: Option<GatheredKey>,
 ) -> Result<FetchResult, Unanswered> {
     loop {
-        let answer = peer.fetch(&group.name, key, waiters.answer_by()).await;
+        let answer = peer.fetch(&group.name, key, waiters.answer_by(), gathered.take()).await;
         let timed_out = match &answer {
             Ok(result) => {
                 result.outcome() == Outcome::Error && Refusal::of(result) == Refusal::TimedOut
@@ -216,7 +225,7 @@ fn owner_error(group: &Group, result: FetchResult) -> Option<LoadOutcome> {
 async fn stand_in(cache: &Cache, group: &Arc<Group>, key: &[u8], waiters: &Waiters) -> LoadOutcome {
     let now_ms = cache.0.clock.now_ms();
     // As for a peer: the application's own wait counts the read, once.
-    match cache.read_owned(group, key, Caller::Peer { asks_once: true }, now_ms, false)? {
+    match cache.read_owned(group, key, Caller::Peer { asks_once: true }, now_ms, false, None)? {
         Lookup::Done(answer) => answer,
         Lookup::Wait(wait) => wait.answer_before(waiters.give_up()).await,
     }
@@ -229,7 +238,7 @@ async fn load_unowned(
     key: &[u8],
     waiters: &Waiters,
 ) -> LoadOutcome {
-    let flight = cache.load(group, key, StoreAs::StandIn)?;
+    let flight = cache.load(group, key, StoreAs::StandIn, None)?;
     flatten(flight.outcome_before(waiters.give_up()).await, Awaited::Origin)
 }
 

@@ -14,6 +14,7 @@ use super::group::{Group, LoadOutcome};
 use super::shared::Cache;
 use crate::flight::{self, Flight};
 use crate::freshness::{self, Kind, Life, Verdict};
+use crate::gather::{GatheredKey, Gathering};
 use crate::metrics::{LoadTarget, OriginRefusal};
 use crate::origin::{self, Blame, Loaded, check_tags};
 
@@ -39,19 +40,27 @@ impl Cache {
         group: &Arc<Group>,
         key: &[u8],
         store_as: StoreAs,
+        gathering: Option<&Gathering>,
     ) -> Result<Flight<LoadOutcome>, Error> {
         if let Some(error) = group.refusal(key, self.0.clock.now_ms()) {
             return Err(error);
         }
         let joined = group.loads.join(key, &self.0.tasks, "load", |work| {
-            Box::pin(run(self.clone(), group.clone(), work.key, store_as))
+            let gathered = gathering.map(Gathering::key);
+            Box::pin(run(self.clone(), group.clone(), work.key, store_as, gathered))
         });
         joined_or_overloaded(joined, group, LoadTarget::Origin)
     }
 
     /// Starts a load that no request waits for. If it is refused, the next read tries again.
-    pub(super) fn reload(&self, group: &Arc<Group>, key: &[u8], store_as: StoreAs) {
-        _ = self.load(group, key, store_as);
+    pub(super) fn reload(
+        &self,
+        group: &Arc<Group>,
+        key: &[u8],
+        store_as: StoreAs,
+        gathering: Option<&Gathering>,
+    ) {
+        _ = self.load(group, key, store_as, gathering);
     }
 
     /// A fresh answer that another flight stored after the caller's miss.
@@ -132,7 +141,13 @@ impl Cache {
 
 /// The leader's work. The fence is taken here and not by the caller of the flight: the load starts
 /// here, so it sees everything that an earlier invalidation announced.
-async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> LoadOutcome {
+async fn run(
+    cache: Cache,
+    group: Arc<Group>,
+    key: Bytes,
+    store_as: StoreAs,
+    gathered: Option<GatheredKey>,
+) -> LoadOutcome {
     if let Some(answer) = cache.just_loaded(&group, &key, store_as) {
         return Ok(answer);
     }
@@ -142,7 +157,7 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> 
     };
     let fence = group.begin_load(store);
     group.metrics.load(LoadTarget::Origin);
-    match ask_origin(&cache, &group, &key).await {
+    match ask_origin(&cache, &group, &key, gathered).await {
         Ok(loaded) => Ok(cache.store(&group, &key, loaded, store_as, fence)),
         Err(error) => {
             group.metrics.load_error(LoadTarget::Origin);
@@ -180,14 +195,19 @@ fn is_remembered(error: &Error) -> bool {
 }
 
 /// Calls the loader once. A panic becomes an error.
-async fn ask_origin(cache: &Cache, group: &Group, key: &[u8]) -> Result<(Value, Tags), Error> {
+async fn ask_origin(
+    cache: &Cache,
+    group: &Group,
+    key: &[u8],
+    gathered: Option<GatheredKey>,
+) -> Result<(Value, Tags), Error> {
     let name = || group.name.clone();
     let origin = group
         .origin
         .as_ref()
         .map_err(|broken| Error::BrokenGroup { group: name(), problem: broken.problem.clone() })?;
     let _timing = group.metrics.origin_call();
-    let call = AssertUnwindSafe(origin.load(key)).catch_unwind();
+    let call = AssertUnwindSafe(origin.load_gathered(key, gathered)).catch_unwind();
     let loaded = call.await.map_err(|_| Error::Panicked { group: name() })?;
     let failed = |source| Error::Origin { group: name(), source };
     let (value, tags) = match loaded.map_err(failed)? {

@@ -12,6 +12,7 @@ use super::load::StoreAs;
 use super::shared::Cache;
 use super::wait::{Caller, Lookup, Wait, counted_as};
 use crate::freshness::Verdict;
+use crate::gather::Gathering;
 use crate::origin::Health;
 
 impl Cache {
@@ -23,6 +24,7 @@ impl Cache {
         caller: Caller,
         now_ms: u64,
         not_owner: bool,
+        gathering: Option<&Gathering>,
     ) -> Result<Lookup, Error> {
         let done = |outcome: Result<Answer, Error>| {
             if caller == Caller::Application {
@@ -35,7 +37,7 @@ impl Cache {
             let verdict = group.judge(&hit, now_ms);
             if let Verdict::Fresh { remaining_ms } = verdict {
                 if self.is_reloaded_early(group, remaining_ms, now_ms) {
-                    self.reload(group, key, StoreAs::EarlyRefresh);
+                    self.reload(group, key, StoreAs::EarlyRefresh, gathering);
                 }
                 return done(Ok(group.fresh(hit, Source::Local, remaining_ms, now_ms)));
             }
@@ -44,14 +46,14 @@ impl Cache {
                     return done(Ok(group.stale(hit, reason, now_ms)));
                 }
                 (Verdict::StaleAndReload, None) => {
-                    self.reload(group, key, StoreAs::Owned);
+                    self.reload(group, key, StoreAs::Owned, gathering);
                     return done(Ok(group.stale(hit, StaleReason::Revalidating, now_ms)));
                 }
                 (Verdict::StaleIfError, None) => stale_if_error = Some(hit),
                 (Verdict::Expired | Verdict::Fresh { .. }, _) => {}
             }
         }
-        match (self.wait_for_load(group, key, caller, not_owner), stale_if_error) {
+        match (self.wait_for_load(group, key, caller, not_owner, gathering), stale_if_error) {
             (Ok(wait), None) => Ok(Lookup::Wait(wait)),
             (Ok(wait), Some(_)) => Ok(Lookup::Wait(wait.or_stale(self, key))),
             (Err(error), Some(hit)) => done(Ok(group.stale(hit, stale_reason(&error), now_ms))),
@@ -86,9 +88,10 @@ impl Cache {
         key: &[u8],
         caller: Caller,
         not_owner: bool,
+        gathering: Option<&Gathering>,
     ) -> Result<Wait, Error> {
         let place = self.0.waiting.enter()?;
-        let flight = self.load(group, key, StoreAs::Owned)?;
+        let flight = self.load(group, key, StoreAs::Owned, gathering)?;
         Ok(Wait::new(place, flight, group, caller, Awaited::Origin, not_owner))
     }
 }

@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::error::{Awaited, Error};
 use super::shared::Cache;
 use super::wait::{Caller, Lookup, Wait};
+use crate::gather::Gathering;
 use crate::metrics::CountedAs;
 use crate::peers::Owner;
 
@@ -14,7 +15,30 @@ impl Cache {
     /// await. May be called on any thread.
     #[must_use]
     pub fn get(&self, group: &str, key: &[u8], caller: Caller) -> Lookup {
-        self.lookup(group, key, caller).unwrap_or_else(|error| {
+        self.start(group, key, caller, None)
+    }
+
+    /// [`Cache::get`] for each of several keys. Those that have to wait share calls to their owners
+    /// and, if it can load several keys at once, to the origin.
+    #[must_use]
+    pub fn get_many<'k>(
+        &self,
+        keys: impl ExactSizeIterator<Item = (&'k str, &'k [u8], Caller)>,
+    ) -> Vec<Lookup> {
+        let gathering = (keys.len() > 1).then(Gathering::new);
+        let _until_all_have_started = gathering.as_ref().map(Gathering::key);
+        let start = |(group, key, caller)| self.start(group, key, caller, gathering.as_ref());
+        keys.map(start).collect()
+    }
+
+    fn start(
+        &self,
+        group: &str,
+        key: &[u8],
+        caller: Caller,
+        gathering: Option<&Gathering>,
+    ) -> Lookup {
+        self.lookup(group, key, caller, gathering).unwrap_or_else(|error| {
             self.0.metrics.refused(error.kind());
             Lookup::Done(Err(error))
         })
@@ -47,17 +71,23 @@ impl Cache {
         self.read_until(group, key, || self.default_deadline()).await
     }
 
-    fn lookup(&self, group: &str, key: &[u8], caller: Caller) -> Result<Lookup, Error> {
+    fn lookup(
+        &self,
+        group: &str,
+        key: &[u8],
+        caller: Caller,
+        gathering: Option<&Gathering>,
+    ) -> Result<Lookup, Error> {
         let groups = self.0.groups.load();
         let group = groups.get(group).ok_or_else(|| self.unknown_group(group))?;
         self.check_key(key)?;
         let now_ms = self.0.clock.now_ms();
         let view = self.0.peers.view();
         match (view.owner(&group.name, key), caller) {
-            (Owner::Here, _) => self.read_owned(group, key, caller, now_ms, false),
+            (Owner::Here, _) => self.read_owned(group, key, caller, now_ms, false, gathering),
             (Owner::There(_), Caller::Peer { .. }) => {
                 self.0.metrics.not_owner.inc();
-                self.read_owned(group, key, caller, now_ms, true)
+                self.read_owned(group, key, caller, now_ms, true, gathering)
             }
             (Owner::There(_), Caller::Application) => {
                 if let Some(answer) = group.hot_copy(key, now_ms) {
@@ -65,7 +95,7 @@ impl Cache {
                     return Ok(Lookup::Done(Ok(answer)));
                 }
                 let place = self.0.waiting.enter()?;
-                let flight = self.forward(group, key, caller)?;
+                let flight = self.forward(group, key, caller, gathering)?;
                 Ok(Lookup::Wait(Wait::new(place, flight, group, caller, Awaited::Owner, false)))
             }
         }

@@ -36,9 +36,8 @@ impl Backend for Cache {
         explain: bool,
     ) -> Result<Vec<Result<ReadReply, ErrorReply>>, ErrorReply> {
         let deadline = call_deadline(metadata, self.default_deadline());
-        // Every lookup starts before any is awaited, so that the keys share batches to their
-        // owners.
-        let lookups = keys.iter().map(|key| self.get(group, key, Caller::Application)).collect();
+        // Every lookup starts before any is awaited, so that the keys share batches.
+        let lookups = self.get_many(keys.iter().map(|key| (group, &**key, Caller::Application)));
         let mut replies = Vec::with_capacity(keys.len());
         for (key, answer) in keys.iter().zip(finish_all(lookups, deadline).await) {
             replies.push(match answer {

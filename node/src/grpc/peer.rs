@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use larder_proto::v1::peer_server::Peer;
-use larder_proto::v1::{
-    FetchKey, FetchRequest, FetchResponse, FetchResult, SyncRequest, SyncResponse,
-};
+use larder_proto::v1::{FetchRequest, FetchResponse, FetchResult, SyncRequest, SyncResponse};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
@@ -42,10 +40,11 @@ impl PeerService {
         if keys.len() > MAX_KEYS {
             return Err(Error::TooManyKeys { keys: keys.len(), max: MAX_KEYS });
         }
-        let get = |key: &FetchKey| {
-            self.cache.get(&key.group, &key.key, Caller::Peer { asks_once: key.asks_once })
-        };
-        let lookups = keys.iter().map(get).collect();
+        let lookups =
+            self.cache
+                .get_many(keys.iter().map(|key| {
+                    (&*key.group, &*key.key, Caller::Peer { asks_once: key.asks_once })
+                }));
         let load_time_ms = keys.iter().map(|key| key.timeout_ms).max().unwrap_or(0);
         let answers = finish_all(lookups, self.deadline(load_time_ms)).await;
         let mut results: Vec<_> = answers.into_iter().map(result).collect();

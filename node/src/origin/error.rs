@@ -12,6 +12,18 @@ pub enum Error {
     /// The statement of a `sql` origin is invalid.
     #[error("the query is invalid: {problem}")]
     Statement { problem: String },
+    /// The statement with which a `sql` origin loads several keys is invalid.
+    #[error("the batch query is invalid: {problem}")]
+    BatchStatement { problem: String },
+    /// The batch query of a `sql` origin has no column of this name after its first one.
+    #[error(
+        "the batch query has no column {column:?} after the value (check the CacheGroup's \
+         batch.keyColumn)"
+    )]
+    KeyColumn { column: String },
+    /// The answer of an `http` origin to a request for several keys cannot be used.
+    #[error("{place} answered several keys with an unusable body: {problem}")]
+    BatchBody { place: String, problem: String },
     /// The name of the header with the tags is invalid.
     #[error("the tagsHeader {name:?} is not the name of a header")]
     TagsHeader { name: String },
@@ -23,6 +35,9 @@ pub enum Error {
     /// The URL template of an `http` origin is invalid.
     #[error("the URL template is invalid: {problem}")]
     Template { problem: String },
+    /// The URL with which an `http` origin loads several keys is invalid.
+    #[error("the batch URL is invalid: {problem}")]
+    BatchUrl { problem: String },
     /// The file of a credential is missing or unreadable.
     #[error("cannot read the credential {file:?}")]
     Credential {
@@ -103,6 +118,10 @@ impl Error {
                 Blame::Nobody
             }
             Self::Statement { .. }
+            | Self::BatchStatement { .. }
+            | Self::KeyColumn { .. }
+            | Self::BatchUrl { .. }
+            | Self::BatchBody { .. }
             | Self::Template { .. }
             | Self::TagsHeader { .. }
             | Self::TagsColumn { .. }
@@ -128,6 +147,10 @@ impl Error {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Statement { .. } => "statement",
+            Self::BatchStatement { .. } => "batch_statement",
+            Self::KeyColumn { .. } => "key_column",
+            Self::BatchUrl { .. } => "batch_url",
+            Self::BatchBody { .. } => "batch_body",
             Self::Template { .. } => "template",
             Self::TagsHeader { .. } => "tags_header",
             Self::TagsColumn { .. } => "tags_column",

@@ -1,4 +1,5 @@
-//! Protects one origin: everything that a load passes before it asks, in this order.
+//! Protects one origin: everything that a call passes before it asks, in this order. A call loads
+//! one key, or the keys of a [`Batcher`].
 //!
 //! 1. [`Breaker`]: a suspended origin is asked once a second.
 //! 2. [`Bucket`]: loads per second.
@@ -13,16 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use larder_proto::contract::{LoadRate, OriginLimits};
 use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::batch::{Batcher, Part};
 use super::breaker::{Breaker, Suspended};
 use super::bucket::Bucket;
 use super::bulkhead::Bulkhead;
 use super::error::{Blame, Error};
-use super::loader::{Loaded, Loader};
+use super::loader::{BatchLoader, BatchedLoad, Loaded, Loader};
+use crate::gather::GatheredKey;
 
 /// Spreads retries: of this many consecutive refusals, the nth asks for a delay n/SPREAD longer
 /// than the first.
@@ -31,6 +35,7 @@ const SPREAD: u32 = 8;
 /// A loader with its protection.
 pub struct Guard {
     inner: Arc<dyn Loader>,
+    batcher: Batcher,
     bulkhead: Bulkhead,
     state: Mutex<State>,
     /// What the breaker says, read without the lock.
@@ -69,6 +74,7 @@ impl Guard {
         };
         Self {
             inner,
+            batcher: Batcher::new(limits.max_keys as usize),
             bulkhead: Bulkhead::new(limits),
             state: Mutex::new(State {
                 breaker: Breaker::default(),
@@ -104,15 +110,60 @@ impl Guard {
         state.breaker.check(now_ms).err().map(|suspended| self.suspended(&state, suspended))
     }
 
-    /// Loads `key`.
+    /// Loads `key`, if possible in one call with other keys.
     ///
     /// # Errors
     /// The loader's error, or a refusal: [`Error::Suspended`], [`Error::RateLimited`],
     /// [`Error::Busy`].
     ///
     /// # Cancel safety
-    /// Safe. A cancelled probe is followed by another one a second later.
+    /// Safe. A cancelled probe is followed by another one a second later. Keys that share the call
+    /// of a cancelled load are loaded alone.
     pub async fn load(&self, key: &[u8]) -> Result<Loaded, Arc<Error>> {
+        self.load_gathered(key, None).await
+    }
+
+    /// [`Guard::load`] for a request with several keys.
+    pub(crate) async fn load_gathered(
+        &self,
+        key: &[u8],
+        gathered: Option<GatheredKey>,
+    ) -> Result<Loaded, Arc<Error>> {
+        let Some(loader) = self.inner.batch() else {
+            drop(gathered);
+            return self.call(key, || self.inner.load(key)).await;
+        };
+        let outcome = match self.batcher.join(key, gathered).await {
+            Part::Lead(mut batch) => {
+                let called = self.call(key, || self.load_batch(loader, batch.begin())).await;
+                batch.finish(called)
+            }
+            Part::Follow(outcome) => outcome,
+        };
+        match outcome? {
+            BatchedLoad::Done(loaded) => Ok(loaded),
+            BatchedLoad::Failed(error) => Err(Arc::new(error)),
+            BatchedLoad::LoadAlone => self.call(key, || self.inner.load(key)).await,
+        }
+    }
+
+    async fn load_batch(
+        &self,
+        loader: &dyn BatchLoader,
+        keys: Vec<Bytes>,
+    ) -> Result<Vec<BatchedLoad>, Error> {
+        match &keys[..] {
+            [key] => Ok(vec![BatchedLoad::Done(self.inner.load(key).await?)]),
+            keys => loader.load_batch(keys).await,
+        }
+    }
+
+    /// Asks the origin once: one token, one slot, one result for the breaker, which records a
+    /// failure under `key`.
+    async fn call<T, Call>(&self, key: &[u8], begin: impl FnOnce() -> Call) -> Result<T, Arc<Error>>
+    where
+        Call: Future<Output = Result<T, Error>>,
+    {
         if let Some(suspended) = self.suspension(self.clock.now_ms()) {
             return Err(suspended);
         }
@@ -123,19 +174,19 @@ impl Guard {
             Arc::new(Error::Busy { concurrency: busy.concurrency, retry_after })
         })?;
         self.admit()?;
-        let loaded = slot.run(self.inner.load(key)).await.unwrap_or_else(|timeout_ms| {
+        let loaded = slot.run(begin()).await.unwrap_or_else(|timeout_ms| {
             Err(Error::TimedOut { timeout_ms, pending: self.inner.pending() })
         });
         self.record(key, loaded)
     }
 
-    /// Loads that run now.
+    /// Calls that run now.
     #[must_use]
     pub fn running(&self) -> usize {
         self.bulkhead.running()
     }
 
-    /// Mean time of the latest loads, ms.
+    /// Mean time of the latest calls, ms.
     #[must_use]
     pub fn mean_load_ms(&self) -> u64 {
         u64::try_from(self.bulkhead.mean().as_millis()).unwrap_or(u64::MAX)
@@ -158,7 +209,7 @@ impl Guard {
         admitted.map_err(|suspended| self.suspended(&state, suspended))
     }
 
-    fn record(&self, key: &[u8], loaded: Result<Loaded, Error>) -> Result<Loaded, Arc<Error>> {
+    fn record<T>(&self, key: &[u8], loaded: Result<T, Error>) -> Result<T, Arc<Error>> {
         let loaded = loaded.map_err(Arc::new);
         let mut state = self.state.lock();
         match &loaded {
@@ -202,5 +253,7 @@ impl std::fmt::Debug for Guard {
     }
 }
 
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod tests;

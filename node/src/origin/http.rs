@@ -1,7 +1,12 @@
 //! Values from an HTTP server: 200 is the value, 404 is absent, anything else is an error. A
 //! response header may contain the tags of the value.
 //!
+//! With a `batch`, one POST loads several keys (`batch_body`). Keys that are not UTF-8 are loaded
+//! alone.
+//!
 //! Redirects are not followed: they would let the origin direct members to any host.
+
+mod batch_body;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +14,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use larder_proto::contract::{HttpOrigin, OriginLimits};
+use larder_proto::contract::{HttpBatch, HttpOrigin, OriginLimits};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use reqwest::header::HeaderName;
+use reqwest::header::{CONTENT_TYPE, HeaderName};
 use reqwest::{Client, Response, StatusCode, Url};
 
 use super::error::Error;
-use super::loader::{Loaded, Loader};
+use super::keyed::{KeyedLoads, MAX_BATCH_BYTES};
+use super::loader::{BatchLoader, BatchedLoad, Loaded, Loader};
 use super::tags::split_tags;
 
 /// Replaced by the key in a template.
@@ -25,7 +31,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// Connections idle for longer are closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Loads keys by HTTP GET.
+/// Loads keys by HTTP GET, or several with a POST.
 #[derive(Debug)]
 pub struct HttpLoader {
     client: Client,
@@ -34,17 +40,26 @@ pub struct HttpLoader {
     path_segments: usize,
     /// Host and port.
     place: String,
+    batch: Option<Batch>,
     /// The response header with the tags of the value.
     tags_header: Option<HeaderName>,
     max_value_bytes: usize,
+}
+
+/// Where several keys are loaded.
+#[derive(Debug)]
+struct Batch {
+    url: Url,
+    /// Host and port.
+    place: String,
 }
 
 impl HttpLoader {
     /// A loader for `origin`. It does not connect yet.
     ///
     /// # Errors
-    /// The template is not an `http` or `https` URL with `{key}` in its path or query, or the
-    /// header with the tags has no valid name.
+    /// The template is not an `http` or `https` URL with `{key}` in its path or query, the URL of the
+    /// batch is not such a URL without `{key}`, or the header with the tags has no valid name.
     pub fn new(
         origin: &HttpOrigin,
         limits: &OriginLimits,
@@ -52,6 +67,7 @@ impl HttpLoader {
     ) -> Result<Self, Error> {
         let template = origin.url_template.clone();
         let CheckedTemplate { path_segments, place } = check(&template)?;
+        let batch = origin.batch.as_ref().map(Batch::new).transpose()?;
         let tags_header = origin.tags_header.as_deref().map(header_name).transpose()?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls())
@@ -62,7 +78,7 @@ impl HttpLoader {
             .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Template { problem: error.to_string() })?;
-        Ok(Self { client, template, path_segments, place, tags_header, max_value_bytes })
+        Ok(Self { client, template, path_segments, place, batch, tags_header, max_value_bytes })
     }
 
     fn url(&self, key: &[u8]) -> Result<Url, Error> {
@@ -75,12 +91,13 @@ impl HttpLoader {
     async fn get(&self, key: &[u8]) -> Result<Loaded, Error> {
         let response = {
             let url = self.url(key)?;
-            self.client.get(url).send().await.map_err(|error| self.failed(error))?
+            self.client.get(url).send().await.map_err(|error| failed(&self.place, error))?
         };
         match response.status() {
             StatusCode::OK => {
                 let tags = self.tags(&response);
-                Ok(Loaded::with_tags(self.body(response).await?, tags))
+                let value = body(&self.place, response, self.max_value_bytes).await?;
+                Ok(Loaded::with_tags(value, tags))
             }
             StatusCode::NOT_FOUND => Ok(Loaded::Absent),
             status => {
@@ -90,42 +107,36 @@ impl HttpLoader {
         }
     }
 
+    async fn post(&self, batch: &Batch, keys: &[Bytes]) -> Result<Vec<BatchedLoad>, Error> {
+        let mut loads = KeyedLoads::new(keys);
+        let texts = loads.texts(|| BatchedLoad::LoadAlone);
+        if texts.is_empty() {
+            return Ok(loads.finish());
+        }
+        let place = &batch.place;
+        let request = self.client.post(batch.url.clone()).header(CONTENT_TYPE, "application/json");
+        let sent = request.body(batch_body::encode(&texts)).send().await;
+        let response = sent.map_err(|error| failed(place, error))?;
+        match response.status() {
+            StatusCode::OK => {}
+            status if may_be_about_one_key(status) => return Ok(loads.all_alone()),
+            status => {
+                return Err(Error::Status { place: place.clone(), status: status.as_u16() });
+            }
+        }
+        let body = match body(place, response, MAX_BATCH_BYTES).await {
+            Err(Error::TooLarge { .. }) => return Ok(loads.all_alone()),
+            body => body?,
+        };
+        batch_body::decode(&body, self.max_value_bytes, &mut loads)
+            .map_err(|problem| Error::BatchBody { place: place.clone(), problem })?;
+        Ok(loads.finish())
+    }
+
     fn tags(&self, response: &Response) -> Vec<Bytes> {
         let Some(name) = &self.tags_header else { return Vec::new() };
         let lines = response.headers().get_all(name).iter();
         lines.flat_map(|line| split_tags(line.as_bytes())).collect()
-    }
-
-    async fn body(&self, mut response: Response) -> Result<Bytes, Error> {
-        let max = self.max_value_bytes;
-        let announced = response.content_length().unwrap_or(0);
-        if announced > max as u64 {
-            return Err(Error::TooLarge { max });
-        }
-        let mut value = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
-            if value.len() + chunk.len() > max {
-                return Err(Error::TooLarge { max });
-            }
-            if value.is_empty() && chunk.len() as u64 == announced {
-                return Ok(chunk);
-            }
-            value.extend_from_slice(&chunk);
-        }
-        Ok(Bytes::from(value))
-    }
-
-    /// Keeps the root cause only: the rest of the text has the URL, which may contain a password or
-    /// a key.
-    fn failed(&self, error: reqwest::Error) -> Error {
-        let is_connect = error.is_connect();
-        let error = error.without_url();
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        let (place, problem) = (self.place.clone(), cause.to_string());
-        if is_connect { Error::Connect { place, problem } } else { Error::Ask { place, problem } }
     }
 }
 
@@ -133,6 +144,78 @@ impl Loader for HttpLoader {
     fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>> {
         self.get(key).boxed()
     }
+
+    fn batch(&self) -> Option<&dyn BatchLoader> {
+        self.batch.is_some().then_some(self)
+    }
+}
+
+impl BatchLoader for HttpLoader {
+    fn load_batch<'l>(
+        &'l self,
+        keys: &'l [Bytes],
+    ) -> BoxFuture<'l, Result<Vec<BatchedLoad>, Error>> {
+        async move {
+            match &self.batch {
+                Some(batch) => self.post(batch, keys).await,
+                None => Ok(KeyedLoads::new(keys).all_alone()),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Batch {
+    fn new(batch: &HttpBatch) -> Result<Self, Error> {
+        let refuse = |problem: &str| Error::BatchUrl { problem: problem.to_owned() };
+        if batch.url.contains(PLACEHOLDER) {
+            return Err(refuse("it has {key}, but the keys are in the body"));
+        }
+        let url = Url::parse(&batch.url).map_err(|_| refuse("it is not a URL"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refuse("its scheme is neither http nor https"));
+        }
+        let place = place(&url);
+        Ok(Self { url, place })
+    }
+}
+
+/// True for a status that one key of many may have caused: invalid, or too large a request or
+/// response.
+fn may_be_about_one_key(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 413 | 414 | 422)
+}
+
+/// The body of a response, if it has at most `max` bytes.
+async fn body(place: &str, mut response: Response, max: usize) -> Result<Bytes, Error> {
+    let announced = response.content_length().unwrap_or(0);
+    if announced > max as u64 {
+        return Err(Error::TooLarge { max });
+    }
+    let mut value = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(place, error))? {
+        if value.len() + chunk.len() > max {
+            return Err(Error::TooLarge { max });
+        }
+        if value.is_empty() && chunk.len() as u64 == announced {
+            return Ok(chunk);
+        }
+        value.extend_from_slice(&chunk);
+    }
+    Ok(Bytes::from(value))
+}
+
+/// Keeps the root cause only: the rest of the text has the URL, which may contain a password or a
+/// key.
+fn failed(place: &str, error: reqwest::Error) -> Error {
+    let is_connect = error.is_connect();
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let (place, problem) = (place.to_owned(), cause.to_string());
+    if is_connect { Error::Connect { place, problem } } else { Error::Ask { place, problem } }
 }
 
 /// What all URLs of a template have in common.
@@ -160,9 +243,13 @@ fn check(template: &str) -> Result<CheckedTemplate, Error> {
     if (one.path(), one.query()) == (other.path(), other.query()) {
         return refuse("{key} is neither in its path nor in its query");
     }
-    let port = one.port_or_known_default().unwrap_or_default();
-    let place = format!("{}:{port}", one.host_str().unwrap_or_default());
-    Ok(CheckedTemplate { path_segments: segments(&one), place })
+    Ok(CheckedTemplate { path_segments: segments(&one), place: place(&one) })
+}
+
+/// Host and port.
+fn place(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}:{port}", url.host_str().unwrap_or_default())
 }
 
 fn header_name(name: &str) -> Result<HeaderName, Error> {

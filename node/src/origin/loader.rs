@@ -29,6 +29,17 @@ impl Loaded {
     }
 }
 
+/// What a call for several keys says about one of them.
+#[derive(Debug)]
+pub enum BatchedLoad {
+    /// The key was loaded.
+    Done(Loaded),
+    /// The load of this key failed; the others are not affected.
+    Failed(Error),
+    /// Only a call for this key alone can tell.
+    LoadAlone,
+}
+
 /// Loads keys, each on its own.
 ///
 /// # Cancel safety
@@ -36,6 +47,11 @@ impl Loaded {
 pub trait Loader: Send + Sync {
     /// Loads `key`.
     fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>>;
+
+    /// The form that loads several keys with one call; `None` if there is none.
+    fn batch(&self) -> Option<&dyn BatchLoader> {
+        None
+    }
 
     /// Prepares for the first load, in the background. Called on a runtime when a member adds the
     /// group. Logs what would make loads fail.
@@ -46,6 +62,21 @@ pub trait Loader: Send + Sync {
     fn pending(&self) -> Option<String> {
         None
     }
+}
+
+/// Loads several keys with one call.
+///
+/// # Cancel safety
+/// As for [`Loader`].
+pub trait BatchLoader: Send + Sync {
+    /// Loads `keys`, which are distinct. The result has one item per key, in their order.
+    ///
+    /// # Errors
+    /// The call failed, and every key with it.
+    fn load_batch<'l>(
+        &'l self,
+        keys: &'l [Bytes],
+    ) -> BoxFuture<'l, Result<Vec<BatchedLoad>, Error>>;
 }
 
 /// Makes a loader from a function of the key.

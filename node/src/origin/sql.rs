@@ -13,6 +13,9 @@
 //! With a `tagsColumn`, the column of this name has the value's tags: an array in PostgreSQL, or a
 //! text in which commas or white space separate them. NULL means none.
 //!
+//! With a `batch`, one query loads several keys: `= ANY($1)` in PostgreSQL, `IN ($1)` or `IN (?)`
+//! elsewhere, where the parameter becomes a list. Its rows have the key in `keyColumn`.
+//!
 //! A key that the parameter's type cannot represent (`abc` for an integer, invalid UTF-8 for text)
 //! has no row, so it is absent and not an error. The credential is read again when its file
 //! changes. The URL enables TLS (`sslmode=verify-full`).
@@ -31,7 +34,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use larder_proto::contract::{OriginLimits, SqlOrigin};
+use larder_proto::contract::{OriginLimits, SqlBatch, SqlOrigin};
 use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -39,13 +42,16 @@ use tokio::time::Instant;
 
 use self::mysql::MySql;
 use self::postgres::Postgres;
-use self::row::Query;
+use self::row::{BatchQuery, Query, list_length, loaded};
 use self::sqlite::Sqlite;
 use self::statement::Statement;
 use super::credentials::Credentials;
 use super::error::Error;
-use super::loader::{Loaded, Loader};
+use super::keyed::KeyedLoads;
+use super::loader::{BatchLoader, BatchedLoad, Loaded, Loader};
 
+/// Parameters of one query. Source: SQLite's default limit; MySQL's is larger.
+const MAX_PARAMETERS: usize = 32_766;
 /// How often the credential's file is checked for changes while loads run.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -53,6 +59,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct SqlLoader {
     statement: Statement,
     tags_column: Option<String>,
+    batch: Option<BatchQuery>,
     url_file: String,
     credentials: Credentials,
     limits: OriginLimits,
@@ -88,7 +95,7 @@ impl SqlLoader {
     /// A loader for `origin`. It does not connect yet.
     ///
     /// # Errors
-    /// The query does not have exactly one parameter.
+    /// The query or the batch query does not have exactly one parameter.
     pub fn new(
         origin: &SqlOrigin,
         limits: &OriginLimits,
@@ -98,6 +105,7 @@ impl SqlLoader {
         Ok(Self {
             statement: Statement::parse(&origin.query)?,
             tags_column: origin.tags_column.clone(),
+            batch: origin.batch.as_ref().map(|batch| batch_query(batch, limits)).transpose()?,
             url_file: origin.url_file.clone(),
             credentials: credentials.clone(),
             limits: limits.clone(),
@@ -139,7 +147,12 @@ impl SqlLoader {
     fn open(&self, url: &str) -> Result<Database, Error> {
         let refuse = |problem| Error::Url { file: self.url_file.clone(), problem };
         let (scheme, _) = url.split_once(':').ok_or_else(|| refuse("it is not a URL"))?;
-        let query = Query { statement: &self.statement, tags_column: self.tags_column.as_deref() };
+        let query = Query {
+            statement: &self.statement,
+            tags_column: self.tags_column.as_deref(),
+            batch: self.batch.as_ref(),
+            max_value_bytes: self.max_value_bytes,
+        };
         let concurrency = self.limits.concurrency;
         match scheme {
             "postgres" | "postgresql" => Postgres::open(url, query, concurrency)
@@ -162,19 +175,41 @@ impl SqlLoader {
             Database::MySql(mysql) => mysql.load(key).await?,
             Database::Sqlite(sqlite) => sqlite.load(key).await?,
         };
-        match row {
-            None => Ok(Loaded::Absent),
-            Some(row) if row.value.len() > self.max_value_bytes => {
-                Err(Error::TooLarge { max: self.max_value_bytes })
-            }
-            Some(row) => Ok(Loaded::with_tags(Bytes::from(row.value), row.tags)),
+        loaded(row, self.max_value_bytes)
+    }
+
+    async fn query_batch(&self, keys: &[Bytes]) -> Result<Vec<BatchedLoad>, Error> {
+        let database = self.database()?;
+        let loads = KeyedLoads::new(keys);
+        match &*database {
+            Database::Postgres(postgres) => postgres.load_batch(keys, loads).await,
+            Database::MySql(mysql) => mysql.load_batch(loads).await,
+            Database::Sqlite(sqlite) => sqlite.load_batch(loads).await,
         }
     }
+}
+
+fn batch_query(batch: &SqlBatch, limits: &OriginLimits) -> Result<BatchQuery, Error> {
+    let refuse = |problem| Error::BatchStatement { problem };
+    let statement = Statement::parse(&batch.query).map_err(|error| match error {
+        Error::Statement { problem } => refuse(problem),
+        other => other,
+    })?;
+    let parameters = statement.places() * list_length(limits.max_keys as usize);
+    if parameters > MAX_PARAMETERS {
+        let problem = format!("it would have {parameters} parameters: use the keys in one place");
+        return Err(refuse(problem));
+    }
+    Ok(BatchQuery { statement, key_column: batch.key_column.clone() })
 }
 
 impl Loader for SqlLoader {
     fn load<'l>(&'l self, key: &'l [u8]) -> BoxFuture<'l, Result<Loaded, Error>> {
         self.query(key).boxed()
+    }
+
+    fn batch(&self) -> Option<&dyn BatchLoader> {
+        self.batch.is_some().then_some(self)
     }
 
     fn warm(&self) {
@@ -198,6 +233,15 @@ impl Loader for SqlLoader {
             Database::MySql(mysql) => mysql.pending(),
             Database::Sqlite(_) => None,
         }
+    }
+}
+
+impl BatchLoader for SqlLoader {
+    fn load_batch<'l>(
+        &'l self,
+        keys: &'l [Bytes],
+    ) -> BoxFuture<'l, Result<Vec<BatchedLoad>, Error>> {
+        self.query_batch(keys).boxed()
     }
 }
 

@@ -4,6 +4,9 @@
 //! little time: for a key that is not answered by then the owner returns DEADLINE_EXCEEDED and
 //! keeps loading. That key is requested again in a call of its own, which joins the owner's flight
 //! and may take as long as a load.
+//!
+//! The keys of one request with several keys travel together. Their request waits for all of them,
+//! so a batch with no other keys gives the owner the time of a load at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_proto::v1::{FetchKey, FetchResult, Outcome, Source};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Code;
 
 use super::link::{Link, NoAnswer};
+use crate::gather::{GATHER_TIME, Gathering};
 
 const MAX_KEYS: usize = 256;
 /// Batches in flight to one peer. At the limit further keys collect.
@@ -48,7 +52,34 @@ pub(super) struct PendingKey {
     pub(super) group: Arc<str>,
     pub(super) key: Bytes,
     pub(super) deadline: Instant,
+    /// Set if the key's request has several keys.
+    pub(super) gathering: Option<Gathering>,
     pub(super) reply: oneshot::Sender<Result<FetchResult, Unanswered>>,
+}
+
+/// Adds queued keys, and waits for those that belong to the requests of a batch.
+async fn gather(batch: &mut Vec<PendingKey>, queue: &mut mpsc::Receiver<PendingKey>) {
+    let end = Instant::now() + GATHER_TIME;
+    let mut next = 0;
+    while let Some(pending) = batch.get(next) {
+        if let Some(gathering) = &pending.gathering {
+            _ = timeout_at(end, gathering.complete()).await;
+        }
+        while batch.len() < MAX_KEYS
+            && let Ok(pending) = queue.try_recv()
+        {
+            batch.push(pending);
+        }
+        next += 1;
+    }
+}
+
+/// True if one request has all the keys of a batch.
+fn is_one_request(batch: &[PendingKey]) -> bool {
+    let same = |a: &Option<Gathering>, b: &Option<Gathering>| {
+        a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.is_same(b))
+    };
+    batch.iter().all(|pending| same(&pending.gathering, &batch[0].gathering))
 }
 
 /// Sends queued keys until the queue closes or the node stops. Keys wait for the first sync with
@@ -73,6 +104,7 @@ pub(super) async fn drive(mut queue: mpsc::Receiver<PendingKey>, link: Arc<Link>
             fail(batch);
             continue;
         }
+        gather(&mut batch, &mut queue).await;
         let call = tasks.spawn("batch", send(batch, link.clone(), permit));
         // The next batch starts when this call ends or COLLECT_TIME is over.
         _ = timeout(COLLECT_TIME, call).await;
@@ -81,7 +113,9 @@ pub(super) async fn drive(mut queue: mpsc::Receiver<PendingKey>, link: Arc<Link>
 
 async fn send(batch: Vec<PendingKey>, link: Arc<Link>, permit: OwnedSemaphorePermit) {
     let began = Instant::now();
-    let keys = batch.iter().map(|pending| pending.request(BATCH_LOAD_TIME)).collect();
+    let asks_once = is_one_request(&batch);
+    let load_time = if asks_once { link.context.deps.load_timeout } else { BATCH_LOAD_TIME };
+    let keys = batch.iter().map(|pending| pending.request(load_time, asks_once)).collect();
     let last_deadline = batch.iter().map(|pending| pending.deadline).max();
     let answers = link.fetch(keys, last_deadline.unwrap_or(began), true).await;
     link.metrics.seconds.observe(began.elapsed().as_secs_f64());
@@ -92,8 +126,9 @@ async fn send(batch: Vec<PendingKey>, link: Arc<Link>, permit: OwnedSemaphorePer
     };
     link.metrics.ok.inc();
     for (pending, result) in batch.into_iter().zip(results) {
-        if must_ask_alone(&result) {
-            let loading = Code::from(result.code) == Code::DeadlineExceeded;
+        let loading = is_error(&result, Code::DeadlineExceeded) && !asks_once;
+        // Aborted: the owner's response was full.
+        if loading || is_error(&result, Code::Aborted) {
             let alone = ask_alone(pending, loading, link.clone());
             link.context.deps.tasks.spawn("fetch alone", alone);
         } else {
@@ -110,7 +145,7 @@ fn fail(batch: Vec<PendingKey>) {
 /// was loading the key when the batch asked. Then the answer counts as loaded even if the load has
 /// ended by now and the owner reports a hit.
 async fn ask_alone(pending: PendingKey, loading: bool, link: Arc<Link>) {
-    let keys = vec![pending.request(link.context.deps.load_timeout)];
+    let keys = vec![pending.request(link.context.deps.load_timeout, true)];
     let reply = match link.fetch(keys, pending.deadline, false).await.map(|mut all| all.pop()) {
         Ok(Some(mut result)) => {
             if loading && result.source() == Source::Local {
@@ -123,15 +158,13 @@ async fn ask_alone(pending: PendingKey, loading: bool, link: Arc<Link>) {
     _ = pending.reply.send(reply);
 }
 
-/// The owner is still loading the key, or its response was full.
-fn must_ask_alone(result: &FetchResult) -> bool {
-    result.outcome() == Outcome::Error
-        && matches!(Code::from(result.code), Code::DeadlineExceeded | Code::Aborted)
+fn is_error(result: &FetchResult, code: Code) -> bool {
+    result.outcome() == Outcome::Error && Code::from(result.code) == code
 }
 
 impl PendingKey {
     /// The key with the time that the owner gets: the caller's, but at most `longest`.
-    fn request(&self, longest: Duration) -> FetchKey {
+    fn request(&self, longest: Duration, asks_once: bool) -> FetchKey {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let time = left.saturating_sub(HOP_ALLOWANCE).min(longest);
         FetchKey {
@@ -139,7 +172,7 @@ impl PendingKey {
             key: self.key.clone(),
             // 0 would be the owner's default.
             timeout_ms: u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1),
-            asks_once: longest > BATCH_LOAD_TIME,
+            asks_once,
         }
     }
 }

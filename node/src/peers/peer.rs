@@ -13,6 +13,7 @@ use super::batch::{self, PendingKey, Unanswered};
 use super::context::PeerContext;
 use super::link::Link;
 use super::state::{ANSWER_TIMEOUT_MS, Event};
+use crate::gather::GatheredKey;
 
 /// Keys queued for one peer. Beyond the limit the asking member answers itself.
 const QUEUE_LIMIT: usize = 16_384;
@@ -71,7 +72,8 @@ impl Peer {
     }
 
     /// Requests one key in the next batch. The owner gets the time until `deadline`, less an
-    /// allowance for the hop, but at most that of a load.
+    /// allowance for the hop, but at most that of a load. The batch waits for the other keys of a
+    /// request with several.
     ///
     /// # Errors
     /// [`Unanswered`] if the peer gave no answer. An error that the peer returns is a result.
@@ -83,13 +85,17 @@ impl Peer {
         group: &Arc<str>,
         key: &Bytes,
         deadline: Instant,
+        gathered: Option<GatheredKey>,
     ) -> Result<FetchResult, Unanswered> {
         if !self.is_up() {
             return Err(Unanswered::Down);
         }
         let (reply, answered) = oneshot::channel();
-        let pending = PendingKey { group: group.clone(), key: key.clone(), deadline, reply };
+        let gathering = gathered.as_ref().map(|gathered| gathered.gathering().clone());
+        let (group, key) = (group.clone(), key.clone());
+        let pending = PendingKey { group, key, deadline, gathering, reply };
         self.queue.try_send(pending).map_err(|_| Unanswered::Full)?;
+        drop(gathered);
         match timeout_at(deadline, answered).await {
             Ok(answer) => answer.unwrap_or(Err(Unanswered::Failed)),
             Err(_) => Err(Unanswered::Deadline),

@@ -83,6 +83,77 @@ async fn the_tags_header_tags_values() {
     assert_eq!(error.to_string(), "the tagsHeader \"a b\" is not the name of a header");
 }
 
+/// Answers keys by their first letter, and counts requests in the key `count`.
+async fn batch_answer(request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    assert_eq!(head.headers["content-type"], "application/json");
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+    let request: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    let keys: Vec<&str> =
+        request["keys"].as_array().expect("keys").iter().filter_map(|key| key.as_str()).collect();
+    if head.uri.path() == "/refused" {
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    }
+    if head.uri.path() != "/many" {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let item = |key: &str| match &key[..1] {
+        "r" => serde_json::json!({"base64": "AP8="}),
+        "n" => serde_json::Value::Null,
+        "l" => serde_json::json!({"value": "x".repeat(2_000)}),
+        _ => serde_json::json!({"value": format!("/{key}"), "tags": ["t"]}),
+    };
+    let items: serde_json::Map<_, _> =
+        keys.iter().map(|key| ((*key).to_owned(), item(key))).collect();
+    serde_json::to_vec(&items).expect("data").into_response()
+}
+
+async fn batch_loader(path: &str) -> HttpLoader {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let base = format!("http://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move {
+        axum::serve(listener, Router::new().fallback(batch_answer)).await.expect("served");
+    });
+    let batch = Some(HttpBatch { url: format!("{base}{path}") });
+    let origin = HttpOrigin { batch, ..HttpOrigin::new(format!("{base}/{{key}}")) };
+    HttpLoader::new(&origin, &LIMITS, 1_000).expect("valid")
+}
+
+#[tokio::test]
+async fn one_post_loads_several_keys_each_with_its_own_outcome() {
+    let keys = [&b"tom"[..], b"raw", b"nobody", b"large", b"\xff"].map(Bytes::from_static);
+    let loads = batch_loader("/many").await.load_batch(&keys).await.expect("200");
+    let tagged = Loaded::Tagged { value: "/tom".into(), tags: vec!["t".into()] };
+    let [tom, raw, nobody, large, bytes] = &loads[..] else { panic!("{loads:?}") };
+    assert!(matches!(tom, BatchedLoad::Done(loaded) if *loaded == tagged), "{tom:?}");
+    let value = Loaded::Value(Bytes::from_static(b"\x00\xff"));
+    assert!(matches!(raw, BatchedLoad::Done(loaded) if *loaded == value), "{raw:?}");
+    assert!(matches!(nobody, BatchedLoad::Done(Loaded::Absent)), "{nobody:?}");
+    assert!(matches!(large, BatchedLoad::Failed(Error::TooLarge { max: 1_000 })), "{large:?}");
+    assert!(matches!(bytes, BatchedLoad::LoadAlone), "{bytes:?}");
+}
+
+#[tokio::test]
+async fn a_post_refused_for_its_keys_is_repeated_key_by_key_and_other_refusals_are_errors() {
+    let keys = ["a", "b"].map(Bytes::from);
+    let loads = batch_loader("/refused").await.load_batch(&keys).await.expect("422");
+    assert!(loads.iter().all(|load| matches!(load, BatchedLoad::LoadAlone)), "{loads:?}");
+    let error = batch_loader("/elsewhere").await.load_batch(&keys).await.expect_err("404");
+    assert!(matches!(error, Error::Status { status: 404, .. }), "{error}");
+}
+
+#[test]
+fn invalid_batch_urls_are_refused_with_the_reason() {
+    for (url, problem) in
+        [("http://o/{key}", "in the body"), ("o/many", "not a URL"), ("ftp://o/many", "scheme")]
+    {
+        let batch = Some(HttpBatch { url: url.to_owned() });
+        let origin = HttpOrigin { batch, ..HttpOrigin::new("http://o/{key}") };
+        let text = HttpLoader::new(&origin, &LIMITS, 1_000).expect_err(url).to_string();
+        assert!(text.starts_with("the batch URL is invalid") && text.contains(problem), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_key_cannot_change_the_rest_of_the_url() {
     let base = serve().await;

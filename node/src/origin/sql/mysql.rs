@@ -7,15 +7,21 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, ValueRef};
 
 use super::connections::Connections;
-use super::problem::unreadable;
-use super::row::{Found, Query, found};
+use super::problem::{is_about_data, unreadable};
+use super::row::{
+    BatchQuery, Found, Query, found, key_index, list_length, loaded, padded, read_rows,
+};
 use crate::origin::error::Error;
+use crate::origin::keyed::KeyedLoads;
+use crate::origin::loader::BatchedLoad;
 
 /// A MySQL database with its query.
 pub(super) struct MySql {
     connections: Connections<MySqlConnection>,
     sql: String,
     tags_column: Option<String>,
+    batch: Option<BatchQuery>,
+    max_value_bytes: usize,
     /// How often the key is bound: MySQL's parameters have no numbers.
     places: usize,
 }
@@ -33,6 +39,8 @@ impl MySql {
             connections,
             sql: query.statement.with("?"),
             tags_column: query.tags_column.map(str::to_owned),
+            batch: query.batch.cloned(),
+            max_value_bytes: query.max_value_bytes,
             places: query.statement.places(),
         })
     }
@@ -58,7 +66,44 @@ impl MySql {
         let mut connection = self.connections.take().await?;
         let row = query.fetch_optional(&mut *connection).await;
         let Some(row) = connection.settle(row)? else { return Ok(None) };
-        let read = |index| column(&row, index, self.connections.place());
+        self.found(&row)
+    }
+
+    /// Keys that are no texts are loaded alone: one of them would make the whole comparison binary.
+    pub(super) async fn load_batch(
+        &self,
+        mut loads: KeyedLoads<'_>,
+    ) -> Result<Vec<BatchedLoad>, Error> {
+        let texts = loads.texts(|| BatchedLoad::LoadAlone);
+        let Some(batch) = self.batch.as_ref().filter(|_| !texts.is_empty()) else {
+            return Ok(loads.finish());
+        };
+        let list = vec!["?"; list_length(texts.len())].join(", ");
+        let sql = batch.statement.with(&list);
+        let mut query = sqlx::query(AssertSqlSafe(sql.as_str()));
+        for _ in 0..batch.statement.places() {
+            query = padded(&texts).fold(query, |query, key| query.bind(key));
+        }
+        let mut connection = self.connections.take().await?;
+        let read = read_rows(query.fetch(&mut *connection), |row| {
+            let index = key_index(row.columns(), &batch.key_column)?;
+            let key = column(&row, index, self.connections.place())?.unwrap_or_default();
+            loads.add(&key, self.found(&row).and_then(|row| loaded(row, self.max_value_bytes)))
+        });
+        match read.await {
+            Err(error) if is_about_data(&error) => {
+                connection.settle(Ok(()))?;
+                Ok(loads.all_alone())
+            }
+            read => {
+                connection.settle(read)??;
+                Ok(loads.finish())
+            }
+        }
+    }
+
+    fn found(&self, row: &MySqlRow) -> Result<Option<Found>, Error> {
+        let read = |index| column(row, index, self.connections.place());
         found(row.columns(), self.tags_column.as_deref(), read)
     }
 }

@@ -18,6 +18,9 @@ const CONNECTION_ENDS: [&str; 3] = ["08", "57", "70100"];
 const LOGIN: [&str; 3] = ["28", "3D", "42"];
 /// SQLSTATE class for an invalid query: syntax, no such table or column, no permission.
 const QUERY: &str = "42";
+/// SQLSTATE class for data that an expression cannot use: a text that is no number, a division by
+/// zero.
+const DATA: &str = "22";
 /// SQLite's own code for an error in the query.
 const SQLITE_QUERY: &str = "1";
 
@@ -67,6 +70,11 @@ pub(super) fn breaks(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(_) => is_any(&CONNECTION_ENDS, code(error).as_deref()),
         _ => false,
     }
+}
+
+/// True if the query failed because of the value of a row or of the parameter.
+pub(super) fn is_about_data(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code.starts_with(DATA))
 }
 
 fn code(error: &sqlx::Error) -> Option<String> {

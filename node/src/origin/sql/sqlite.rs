@@ -8,8 +8,12 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, V
 
 use super::connections::Connections;
 use super::problem::unreadable;
-use super::row::{Found, Query, found};
+use super::row::{
+    BatchQuery, Found, Query, found, key_index, list_length, loaded, padded, read_rows,
+};
 use crate::origin::error::Error;
+use crate::origin::keyed::KeyedLoads;
+use crate::origin::loader::BatchedLoad;
 
 /// Name of the database in errors. Its path is the credential, so it is not shown.
 const PLACE: &str = "the SQLite file";
@@ -19,6 +23,8 @@ pub(super) struct Sqlite {
     connections: Connections<SqliteConnection>,
     sql: String,
     tags_column: Option<String>,
+    batch: Option<BatchQuery>,
+    max_value_bytes: usize,
 }
 
 impl Sqlite {
@@ -26,8 +32,13 @@ impl Sqlite {
     pub(super) fn open(url: &str, query: Query<'_>, concurrency: u32) -> Option<Self> {
         let options = SqliteConnectOptions::from_str(url).ok()?.disable_statement_logging();
         let connections = Connections::new(options, PLACE.into(), concurrency);
-        let tags_column = query.tags_column.map(str::to_owned);
-        Some(Self { connections, sql: query.statement.with("?1"), tags_column })
+        Some(Self {
+            connections,
+            sql: query.statement.with("?1"),
+            tags_column: query.tags_column.map(str::to_owned),
+            batch: query.batch.cloned(),
+            max_value_bytes: query.max_value_bytes,
+        })
     }
 
     pub(super) async fn warm(&self) -> Result<(), Error> {
@@ -45,7 +56,35 @@ impl Sqlite {
         let mut connection = self.connections.take().await?;
         let row = query.fetch_optional(&mut *connection).await;
         let Some(row) = connection.settle(row)? else { return Ok(None) };
-        let read = |index| column(&row, index, self.connections.place());
+        self.found(&row)
+    }
+
+    /// Keys that are no texts are loaded alone: each has to be compared as its own type.
+    pub(super) async fn load_batch(
+        &self,
+        mut loads: KeyedLoads<'_>,
+    ) -> Result<Vec<BatchedLoad>, Error> {
+        let texts = loads.texts(|| BatchedLoad::LoadAlone);
+        let Some(batch) = self.batch.as_ref().filter(|_| !texts.is_empty()) else {
+            return Ok(loads.finish());
+        };
+        let list: Vec<_> = (1..=list_length(texts.len())).map(|n| format!("?{n}")).collect();
+        let sql = batch.statement.with(&list.join(", "));
+        let query = sqlx::query(AssertSqlSafe(sql.as_str()));
+        let query = padded(&texts).fold(query, |query, key| query.bind(key));
+        let mut connection = self.connections.take().await?;
+        let read = read_rows(query.fetch(&mut *connection), |row| {
+            let index = key_index(row.columns(), &batch.key_column)?;
+            let key = column(&row, index, self.connections.place())?.unwrap_or_default();
+            loads.add(&key, self.found(&row).and_then(|row| loaded(row, self.max_value_bytes)))
+        });
+        let read = read.await;
+        connection.settle(read)??;
+        Ok(loads.finish())
+    }
+
+    fn found(&self, row: &SqliteRow) -> Result<Option<Found>, Error> {
+        let read = |index| column(row, index, self.connections.place());
         found(row.columns(), self.tags_column.as_deref(), read)
     }
 }

@@ -141,6 +141,70 @@ async fn a_missing_tags_column_is_named() {
     }
 }
 
+/// A word or the value of each load.
+fn words(loads: Vec<BatchedLoad>) -> Vec<String> {
+    let word = |load| match load {
+        BatchedLoad::Done(Loaded::Absent) => "absent".to_owned(),
+        BatchedLoad::Done(Loaded::Value(value)) => String::from_utf8_lossy(&value).into_owned(),
+        BatchedLoad::Done(Loaded::Tagged { value, tags }) => format!("{value:?} {tags:?}"),
+        BatchedLoad::Failed(error) => error.kind().to_owned(),
+        BatchedLoad::LoadAlone => "alone".to_owned(),
+    };
+    loads.into_iter().map(word).collect()
+}
+
+fn batch(query: &str) -> SqlOrigin {
+    let batch = Some(SqlBatch { query: query.to_owned(), key_column: "name".to_owned() });
+    SqlOrigin { batch, ..SqlOrigin::new("students.url", QUERY) }
+}
+
+#[tokio::test]
+async fn one_query_loads_several_keys_each_with_its_own_outcome() {
+    let demo = Demo::new().await;
+    let keys = [&b"Tom"[..], b"Zo\xc3\xab", b"nobody", b"none", b"big", b"half", b"\xff\x00"];
+    let keys = keys.map(Bytes::from_static);
+    let expected = ["630", "text", "absent", "absent", "too_large", "0.5", "alone"];
+    for list in ["$1", "?"] {
+        let query = format!("SELECT score, name FROM students WHERE name IN ({list}) -- the end");
+        let loads = demo.loader_of(&batch(&query)).load_batch(&keys).await.expect("rows");
+        assert_eq!(words(loads), expected, "{query}");
+    }
+    let tags_column = Some("tags".to_owned());
+    let query = "SELECT score, 'a b' AS tags, name FROM students WHERE name IN ($1) OR id IN ($1)";
+    let tagged = demo.loader_of(&SqlOrigin { tags_column, ..batch(query) });
+    let loads = tagged.load_batch(&keys[..3]).await.expect("rows");
+    assert_eq!(words(loads), [r#"b"630" [b"a", b"b"]"#, r#"b"text" [b"a", b"b"]"#, "absent"]);
+}
+
+#[tokio::test]
+async fn a_row_whose_key_was_not_requested_leaves_unnamed_keys_to_loads_of_their_own() {
+    let demo = Demo::new().await;
+    let query = "SELECT score, name FROM students WHERE name COLLATE NOCASE IN ($1)";
+    let loader = demo.loader_of(&batch(query));
+    let keys = ["tom", "half"].map(Bytes::from);
+    assert_eq!(words(loader.load_batch(&keys).await.expect("rows")), ["alone", "0.5"]);
+}
+
+#[tokio::test]
+async fn an_unusable_batch_query_is_named() {
+    let demo = Demo::new().await;
+    let keys = ["Tom", "half"].map(Bytes::from);
+    let loader = demo.loader_of(&batch("SELECT score FROM students WHERE name IN ($1)"));
+    let text = loader.load_batch(&keys).await.expect_err("no key").to_string();
+    let expected = "the batch query has no column \"name\" after the value (check the CacheGroup's";
+    assert!(text.starts_with(expected), "{text}");
+    let refused = |query: &str, max_keys: u32| {
+        let limits = OriginLimits { max_keys, ..LIMITS };
+        let credentials = Credentials::new(demo.folder.path());
+        SqlLoader::new(&batch(query), &limits, &credentials, 1_000).expect_err(query).to_string()
+    };
+    let none = refused("SELECT score, name FROM students", 100);
+    assert_eq!(none, "the batch query is invalid: it has no parameter for the key: write $1 or ?");
+    let places = vec!["name IN ($1)"; 33].join(" OR ");
+    let many = refused(&format!("SELECT score, name FROM students WHERE {places}"), 1_000);
+    assert!(many.contains("33792 parameters"), "{many}");
+}
+
 #[tokio::test]
 async fn a_changed_credential_is_used_within_a_second() {
     let demo = Demo::new().await;

@@ -141,7 +141,7 @@ impl Rig {
 
     async fn fetch(&self, patience: Duration) -> Result<FetchResult, Unanswered> {
         let (group, key) = ("g".into(), Bytes::from_static(b"k"));
-        self.peer().fetch(&group, &key, Instant::now() + patience).await
+        self.peer().fetch(&group, &key, Instant::now() + patience, None).await
     }
 
     /// When each fetch began and the time that it gave the owner, ms.
