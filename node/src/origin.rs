@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod http;
 mod loader;
+mod queue;
 mod sql;
 mod tags;
 
@@ -23,5 +24,6 @@ pub use error::{Blame, Error};
 pub use guard::{Guard, Health};
 pub use http::HttpLoader;
 pub use loader::{FromFn, Loaded, Loader, from_fn};
+pub use queue::Requester;
 pub use sql::SqlLoader;
 pub use tags::{TagError, check_tags};

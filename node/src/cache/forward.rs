@@ -16,6 +16,7 @@ use super::shared::Cache;
 use super::wait::{Caller, Lookup, flatten};
 use crate::flight::{Flight, FlightWork, LatestDeadline};
 use crate::metrics::LoadTarget;
+use crate::origin::Requester;
 use crate::peers::{Owner, Peer, Refusal, Unanswered};
 
 /// Owners asked before the key is loaded here: the first one and, if that does not answer, its
@@ -180,8 +181,7 @@ fn owner_error(group: &Group, result: FetchResult) -> Option<LoadOutcome> {
 /// Answers as the owner's stand-in, which the ring names: from the main store, or by a load.
 async fn stand_in(cache: &Cache, group: &Arc<Group>, key: &[u8], waiters: &Waiters) -> LoadOutcome {
     let now_ms = cache.0.clock.now_ms();
-    // As for a peer: the application's own wait counts the read, once.
-    match cache.read_owned(group, key, Caller::Peer { asks_once: true }, now_ms, false)? {
+    match cache.read_owned(group, key, Caller::StandIn, now_ms, false)? {
         Lookup::Done(answer) => answer,
         Lookup::Wait(wait) => wait.answer_before(waiters.give_up()).await,
     }
@@ -194,7 +194,7 @@ async fn load_unowned(
     key: &[u8],
     waiters: &Waiters,
 ) -> LoadOutcome {
-    let flight = cache.load(group, key, StoreAs::StandIn)?;
+    let flight = cache.load(group, key, StoreAs::StandIn, Requester::Application)?;
     flatten(flight.outcome_before(waiters.give_up()).await, Awaited::Origin)
 }
 

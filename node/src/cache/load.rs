@@ -8,14 +8,15 @@ use futures::FutureExt;
 use larder_engine::{Fence, NewEntry, Tags, Tick, Value};
 use larder_proto::v1::{Source, StaleReason};
 
-use super::answer::{Answer, stale_reason};
+use super::answer::Answer;
 use super::error::Error;
 use super::group::{Group, LoadOutcome};
 use super::shared::Cache;
+use super::wait::Caller;
 use crate::flight::{self, Flight};
 use crate::freshness::{self, Kind, Life, Verdict};
-use crate::metrics::{LoadTarget, OriginRefusal};
-use crate::origin::{self, Blame, Loaded, check_tags};
+use crate::metrics::LoadTarget;
+use crate::origin::{self, Blame, Loaded, Requester, check_tags};
 
 /// TTL of a value loaded here because owner and stand-in were unreachable: long enough to spare
 /// the origin, short enough to be gone when the owner is back.
@@ -39,19 +40,21 @@ impl Cache {
         group: &Arc<Group>,
         key: &[u8],
         store_as: StoreAs,
+        requester: Requester,
     ) -> Result<Flight<LoadOutcome>, Error> {
-        if let Some(error) = group.refusal(key, self.0.clock.now_ms()) {
+        let refusal = group.refusal(key, self.0.clock.now_ms());
+        if let Some(error) = refusal.or_else(|| group.overload(key, requester)) {
             return Err(error);
         }
         let joined = group.loads.join(key, &self.0.tasks, "load", |work| {
-            Box::pin(run(self.clone(), group.clone(), work.key, store_as))
+            Box::pin(run(self.clone(), group.clone(), work.key, store_as, requester))
         });
         joined_or_overloaded(joined, group, LoadTarget::Origin)
     }
 
     /// Starts a load that no request waits for. If it is refused, the next read tries again.
-    pub(super) fn reload(&self, group: &Arc<Group>, key: &[u8], store_as: StoreAs) {
-        _ = self.load(group, key, store_as);
+    pub(super) fn reload(&self, group: &Arc<Group>, key: &[u8], store_as: StoreAs, caller: Caller) {
+        _ = self.load(group, key, store_as, caller.requester());
     }
 
     /// A fresh answer that another flight stored after the caller's miss.
@@ -123,7 +126,7 @@ impl Cache {
                 Some(group.fresh(hit, Source::Local, remaining_ms, now_ms))
             }
             Verdict::StaleAndReload | Verdict::StaleIfError => {
-                Some(group.stale(hit, stale_reason(error), now_ms))
+                Some(group.stale(hit, error.stale_reason(), now_ms))
             }
             Verdict::Expired => None,
         }
@@ -132,7 +135,13 @@ impl Cache {
 
 /// The leader's work. The fence is taken here and not by the caller of the flight: the load starts
 /// here, so it sees everything that an earlier invalidation announced.
-async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> LoadOutcome {
+async fn run(
+    cache: Cache,
+    group: Arc<Group>,
+    key: Bytes,
+    store_as: StoreAs,
+    requester: Requester,
+) -> LoadOutcome {
     if let Some(answer) = cache.just_loaded(&group, &key, store_as) {
         return Ok(answer);
     }
@@ -142,30 +151,17 @@ async fn run(cache: Cache, group: Arc<Group>, key: Bytes, store_as: StoreAs) -> 
     };
     let fence = group.begin_load(store);
     group.metrics.load(LoadTarget::Origin);
-    match ask_origin(&cache, &group, &key).await {
+    match ask_origin(&cache, &group, &key, requester).await {
         Ok(loaded) => Ok(cache.store(&group, &key, loaded, store_as, fence)),
         Err(error) => {
             group.metrics.load_error(LoadTarget::Origin);
-            if let Some(refusal) = refusal(&error) {
-                group.metrics.refused(refusal);
-            }
+            group.count_refusal(&error);
             if is_remembered(&error) {
                 group.failed_keys.record(&key, &error, cache.0.clock.now_ms());
             }
             tracing::debug!(group = %group.name, kind = error.kind(), %error, "load failed");
             cache.in_place_of(&error, &group, &key).ok_or(error)
         }
-    }
-}
-
-/// Why the guard did not let the load through; `None` if it did.
-fn refusal(error: &Error) -> Option<OriginRefusal> {
-    let Error::Origin { source, .. } = error else { return None };
-    match **source {
-        origin::Error::Suspended { .. } => Some(OriginRefusal::Suspended),
-        origin::Error::RateLimited { .. } => Some(OriginRefusal::RateLimited),
-        origin::Error::Busy { .. } => Some(OriginRefusal::Busy),
-        _ => None,
     }
 }
 
@@ -180,14 +176,19 @@ fn is_remembered(error: &Error) -> bool {
 }
 
 /// Calls the loader once. A panic becomes an error.
-async fn ask_origin(cache: &Cache, group: &Group, key: &[u8]) -> Result<(Value, Tags), Error> {
+async fn ask_origin(
+    cache: &Cache,
+    group: &Group,
+    key: &[u8],
+    requester: Requester,
+) -> Result<(Value, Tags), Error> {
     let name = || group.name.clone();
     let origin = group
         .origin
         .as_ref()
         .map_err(|broken| Error::BrokenGroup { group: name(), problem: broken.problem.clone() })?;
     let _timing = group.metrics.origin_call();
-    let call = AssertUnwindSafe(origin.load(key)).catch_unwind();
+    let call = AssertUnwindSafe(origin.load(key, requester)).catch_unwind();
     let loaded = call.await.map_err(|_| Error::Panicked { group: name() })?;
     let failed = |source| Error::Origin { group: name(), source };
     let (value, tags) = match loaded.map_err(failed)? {

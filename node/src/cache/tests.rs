@@ -3,6 +3,7 @@
 mod deadlines;
 mod guard;
 mod origin_change;
+mod overload;
 mod tags;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! 1. [`Breaker`]: a suspended origin is asked once a second.
 //! 2. [`Bucket`]: loads per second.
-//! 3. [`Bulkhead`]: concurrent and waiting loads.
+//! 3. [`Bulkhead`]: concurrent and waiting loads. Loads that arrive faster than they end are shed.
 //! 4. The breaker again, because the origin may have failed while the load waited.
 //! 5. The time-out.
 //!
@@ -23,6 +23,7 @@ use super::bucket::Bucket;
 use super::bulkhead::Bulkhead;
 use super::error::{Blame, Error};
 use super::loader::{Loaded, Loader};
+use super::queue::{Refusal, Requester};
 
 /// Spreads retries: of this many consecutive refusals, the nth asks for a delay n/SPREAD longer
 /// than the first.
@@ -104,24 +105,28 @@ impl Guard {
         state.breaker.check(now_ms).err().map(|suspended| self.suspended(&state, suspended))
     }
 
-    /// Loads `key`.
+    /// The error of a load that would find the bulkhead full or overloaded now. A load may get it
+    /// still if there is none: others may come before it.
+    #[must_use]
+    pub fn refusal(&self, requester: Requester) -> Option<Arc<Error>> {
+        self.bulkhead.refusal(requester).map(|refusal| Arc::new(self.refused(refusal)))
+    }
+
+    /// Loads `key` for a request of `requester`.
     ///
     /// # Errors
     /// The loader's error, or a refusal: [`Error::Suspended`], [`Error::RateLimited`],
-    /// [`Error::Busy`].
+    /// [`Error::Busy`], [`Error::Overloaded`].
     ///
     /// # Cancel safety
     /// Safe. A cancelled probe is followed by another one a second later.
-    pub async fn load(&self, key: &[u8]) -> Result<Loaded, Arc<Error>> {
+    pub async fn load(&self, key: &[u8], requester: Requester) -> Result<Loaded, Arc<Error>> {
         if let Some(suspended) = self.suspension(self.clock.now_ms()) {
             return Err(suspended);
         }
         self.take_token()?;
-        let entered = self.bulkhead.enter().await;
-        let slot = entered.map_err(|busy| {
-            let retry_after = self.spread(busy.retry_after);
-            Arc::new(Error::Busy { concurrency: busy.concurrency, retry_after })
-        })?;
+        let entered = self.bulkhead.enter(requester).await;
+        let slot = entered.map_err(|refusal| Arc::new(self.refused(refusal)))?;
         self.admit()?;
         let loaded = slot.run(self.inner.load(key)).await.unwrap_or_else(|timeout_ms| {
             Err(Error::TimedOut { timeout_ms, pending: self.inner.pending() })
@@ -148,6 +153,18 @@ impl Guard {
             let loads_per_second = rate.loads_per_second;
             Arc::new(Error::RateLimited { loads_per_second, retry_after: self.spread(wait) })
         })
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Full { retry_after } => Error::Busy {
+                concurrency: self.bulkhead.concurrency(),
+                retry_after: self.spread(retry_after),
+            },
+            Refusal::Shed { wait, load_time, retry_after } => {
+                Error::Overloaded { wait, load_time, retry_after: self.spread(retry_after) }
+            }
+        }
     }
 
     fn admit(&self) -> Result<(), Arc<Error>> {
