@@ -81,6 +81,9 @@ fn why_stale(reason: StaleReason) -> Option<&'static str> {
         }
         StaleReason::RateLimited => "stale because originLimits.loadsPerSecond is reached",
         StaleReason::OriginBusy => "stale because originLimits.concurrency is reached",
+        StaleReason::OriginOverloaded => {
+            "stale because loads arrive faster than the origin answers them"
+        }
         StaleReason::Deadline => "stale because the origin did not answer within the deadline",
         StaleReason::Overloaded => "stale because too many requests wait at the owner",
     })

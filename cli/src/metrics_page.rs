@@ -59,7 +59,9 @@ const VALUES: &str = "
 | `cause` | `larder_cache_evictions_total` | `size`, `expired`, `replaced`, `removed` |
 | `reason` | `larder_cache_refused_total` | `fenced` an invalidation passed, `too_large` |
 | `reason` | `larder_origin_refused_total` | `suspended` the origin failed several times in a row, \
-  `failed_key` this key failed within the last second, `rate_limited`, `busy` |
+  `failed_key` this key failed within the last second, `rate_limited`, `busy` the queue is full, \
+  `overloaded` loads arrive faster than they end |
+| `from` | `larder_shed_total`, `larder_waiting_requests` | `application`, `peer` another member |
 | `reason` | `larder_ring_held_info` | `shrink_guard` the registry is distrusted, `grace` some \
   still answer |
 | `code` | `larder_peer_requests_total` | `ok`, `failed` |

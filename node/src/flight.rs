@@ -157,6 +157,12 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         self.0.by_key.lock().flights.clear();
     }
 
+    /// True if the key is in flight.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.0.by_key.lock().flights.contains_key(key)
+    }
+
     /// Keys in flight.
     #[must_use]
     pub fn len(&self) -> usize {

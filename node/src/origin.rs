@@ -19,6 +19,7 @@ mod guard;
 mod http;
 mod keyed;
 mod loader;
+mod queue;
 mod sql;
 mod tags;
 
@@ -28,5 +29,6 @@ pub use error::{Blame, Error};
 pub use guard::{Guard, Health};
 pub use http::HttpLoader;
 pub use loader::{BatchLoader, BatchedLoad, FromFn, Loaded, Loader, from_fn};
+pub use queue::Requester;
 pub use sql::SqlLoader;
 pub use tags::{TagError, check_tags};

@@ -140,9 +140,9 @@ fn code(error: &Error) -> Code {
         Error::UnknownGroup { .. } => Code::FailedPrecondition,
         Error::Overloaded { .. } | Error::ResponseFull => Code::ResourceExhausted,
         Error::Origin { source, .. } => match **source {
-            origin::Error::Busy { .. } | origin::Error::RateLimited { .. } => {
-                Code::ResourceExhausted
-            }
+            origin::Error::Busy { .. }
+            | origin::Error::Overloaded { .. }
+            | origin::Error::RateLimited { .. } => Code::ResourceExhausted,
             origin::Error::Key => Code::InvalidArgument,
             _ => Code::Unavailable,
         },
@@ -195,6 +195,7 @@ fn origin_reason(error: &origin::Error) -> &'static str {
         | Origin::TagsColumn { .. } => "ORIGIN_MISCONFIGURED",
         Origin::Tags(_) => "ORIGIN_TAGS",
         Origin::Busy { .. } => "ORIGIN_BUSY",
+        Origin::Overloaded { .. } => "ORIGIN_OVERLOADED",
         Origin::RateLimited { .. } => "ORIGIN_RATE_LIMITED",
         // What to do is decided by what failed, not by the suspension that followed.
         Origin::Suspended { last, .. } => origin_reason(last),
@@ -214,6 +215,7 @@ fn retry_after(error: &Error) -> Option<Duration> {
         Error::Overloaded { .. } => Some(OVERLOAD_RETRY),
         Error::Origin { source, .. } => match **source {
             origin::Error::Busy { retry_after, .. }
+            | origin::Error::Overloaded { retry_after, .. }
             | origin::Error::RateLimited { retry_after, .. }
             | origin::Error::Suspended { retry_after, .. } => Some(retry_after),
             _ => None,
@@ -255,6 +257,11 @@ mod tests {
 
     fn at_origin(source: origin::Error) -> Error {
         Error::Origin { group: "g".into(), source: Arc::new(source) }
+    }
+
+    fn overloaded(retry_after: Duration) -> origin::Error {
+        let (wait, load_time) = (Duration::from_millis(45), Duration::from_millis(30));
+        origin::Error::Overloaded { wait, load_time, retry_after }
     }
 
     #[test]
@@ -359,6 +366,7 @@ mod tests {
             origin::Error::TimedOut { timeout_ms: 1, pending: None },
             origin::Error::Busy { concurrency: 1, retry_after: Duration::ZERO },
             origin::Error::RateLimited { loads_per_second: 1, retry_after: Duration::ZERO },
+            overloaded(Duration::ZERO),
         ];
         let others = [
             Error::EmptyKey,

@@ -4,9 +4,6 @@ use bytes::Bytes;
 use larder_engine::{Hit, Tags, Value};
 use larder_proto::v1::{self, Source, StaleReason};
 
-use super::error::Error;
-use crate::origin;
-
 /// The answer for one key, and how this member came by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -127,22 +124,6 @@ impl Answer {
             tag_slots: self.tags.slots().iter().copied().map(u32::from).collect(),
             ..v1::FetchResult::default()
         }
-    }
-}
-
-/// The reason of a stale answer in place of an error.
-pub(super) fn stale_reason(error: &Error) -> StaleReason {
-    use origin::Error as Origin;
-    match error {
-        Error::Deadline { .. } => StaleReason::Deadline,
-        Error::Overloaded { .. } | Error::Stopping => StaleReason::Overloaded,
-        Error::Origin { source, .. } => match **source {
-            Origin::Suspended { .. } => StaleReason::OriginSuspended,
-            Origin::RateLimited { .. } => StaleReason::RateLimited,
-            Origin::Busy { .. } => StaleReason::OriginBusy,
-            _ => StaleReason::OriginFailed,
-        },
-        _ => StaleReason::OriginFailed,
     }
 }
 

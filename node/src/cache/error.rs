@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_proto::v1::StaleReason;
+
+use crate::metrics::OriginRefusal;
 use crate::origin::{self, TagError};
 
 /// Cheap to clone: every waiter of a flight gets one.
@@ -87,6 +90,33 @@ impl std::fmt::Display for Awaited {
 }
 
 impl Error {
+    /// The metric label and the reason of a stale answer, if the origin's guard refused the load.
+    pub(super) fn guard_refusal(&self) -> Option<(OriginRefusal, StaleReason)> {
+        let Self::Origin { source, .. } = self else { return None };
+        Some(match **source {
+            origin::Error::Suspended { .. } => {
+                (OriginRefusal::Suspended, StaleReason::OriginSuspended)
+            }
+            origin::Error::RateLimited { .. } => {
+                (OriginRefusal::RateLimited, StaleReason::RateLimited)
+            }
+            origin::Error::Busy { .. } => (OriginRefusal::Busy, StaleReason::OriginBusy),
+            origin::Error::Overloaded { .. } => {
+                (OriginRefusal::Overloaded, StaleReason::OriginOverloaded)
+            }
+            _ => return None,
+        })
+    }
+
+    /// The reason of a stale answer in place of this error.
+    pub(super) fn stale_reason(&self) -> StaleReason {
+        match self {
+            Self::Deadline { .. } => StaleReason::Deadline,
+            Self::Overloaded { .. } | Self::Stopping => StaleReason::Overloaded,
+            _ => self.guard_refusal().map_or(StaleReason::OriginFailed, |(_, reason)| reason),
+        }
+    }
+
     /// The error's kind, for metric labels.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -17,6 +17,7 @@ use super::wait::{Caller, Lookup, flatten};
 use crate::flight::{Flight, FlightWork, LatestDeadline};
 use crate::gather::{GatheredKey, Gathering};
 use crate::metrics::LoadTarget;
+use crate::origin::Requester;
 use crate::peers::{Owner, Peer, Refusal, Unanswered};
 
 /// Times that one owner is asked while its answers are too late to be used.
@@ -224,8 +225,7 @@ fn owner_error(group: &Group, result: FetchResult) -> Option<LoadOutcome> {
 /// Answers as the owner's stand-in, which the ring names: from the main store, or by a load.
 async fn stand_in(cache: &Cache, group: &Arc<Group>, key: &[u8], waiters: &Waiters) -> LoadOutcome {
     let now_ms = cache.0.clock.now_ms();
-    // As for a peer: the application's own wait counts the read, once.
-    match cache.read_owned(group, key, Caller::Peer { asks_once: true }, now_ms, false, None)? {
+    match cache.read_owned(group, key, Caller::StandIn, now_ms, false, None)? {
         Lookup::Done(answer) => answer,
         Lookup::Wait(wait) => wait.answer_before(waiters.give_up()).await,
     }
@@ -238,7 +238,7 @@ async fn load_unowned(
     key: &[u8],
     waiters: &Waiters,
 ) -> LoadOutcome {
-    let flight = cache.load(group, key, StoreAs::StandIn, None)?;
+    let flight = cache.load(group, key, StoreAs::StandIn, Requester::Application, None)?;
     flatten(flight.outcome_before(waiters.give_up()).await, Awaited::Origin)
 }
 

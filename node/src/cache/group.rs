@@ -29,7 +29,7 @@ use super::failed_keys::FailedKeys;
 use crate::flight::Flights;
 use crate::freshness::{self, Kind, Times, Verdict};
 use crate::metrics::{GroupMetrics, OriginRefusal};
-use crate::origin::{Guard, Health, Loader};
+use crate::origin::{Guard, Health, Loader, Requester};
 
 /// The desired state of a group, from a `CacheGroup` or from the embedding program.
 #[derive(Clone)]
@@ -207,6 +207,25 @@ impl Group {
         let source = self.origin.as_ref().ok()?.suspension(now_ms)?;
         self.metrics.refused(OriginRefusal::Suspended);
         Some(Error::Origin { group: self.name.clone(), source })
+    }
+
+    /// Counts an error with which the origin's guard refused a load.
+    pub(super) fn count_refusal(&self, error: &Error) {
+        if let Some((refusal, _)) = error.guard_refusal() {
+            self.metrics.refused(refusal);
+        }
+    }
+
+    /// Why a load of `key` that is not in flight yet would be refused by the origin's guard now:
+    /// decided here, it costs neither a task nor another thread.
+    pub(super) fn overload(&self, key: &[u8], requester: Requester) -> Option<Error> {
+        if self.loads.contains(key) {
+            return None;
+        }
+        let source = self.origin.as_ref().ok()?.refusal(requester)?;
+        let error = Error::Origin { group: self.name.clone(), source };
+        self.count_refusal(&error);
+        Some(error)
     }
 }
 

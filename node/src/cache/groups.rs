@@ -13,7 +13,7 @@ use larder_backoff::{Backoff, BackoffPolicy};
 use super::group::{Broken, Group, GroupPlan, GroupState, Seal};
 use super::shared::Cache;
 use crate::flight::Flights;
-use crate::origin::{Guard, Loader};
+use crate::origin::{Guard, Loader, Requester};
 
 /// Delays between two tries to build a loader whose contract has not changed.
 const RETRY: Result<BackoffPolicy, larder_backoff::Error> =
@@ -149,8 +149,9 @@ impl Cache {
     }
 
     fn flights<T: Clone + Send + Sync + 'static>(&self) -> Flights<T> {
-        // A bound of its own, because a reload is a flight without a waiting request.
-        Flights::new(self.0.limits.max_waiting_requests)
+        // A bound of its own, because a reload is a flight without a waiting request. Room for
+        // every request that may wait, so that those of one kind leave room for the other.
+        Flights::new(self.0.limits.max_waiting_requests * Requester::ALL.len())
     }
 }
 

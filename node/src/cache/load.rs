@@ -8,15 +8,16 @@ use futures::FutureExt;
 use larder_engine::{Fence, NewEntry, Tags, Tick, Value};
 use larder_proto::v1::{Source, StaleReason};
 
-use super::answer::{Answer, stale_reason};
+use super::answer::Answer;
 use super::error::Error;
 use super::group::{Group, LoadOutcome};
 use super::shared::Cache;
+use super::wait::Caller;
 use crate::flight::{self, Flight};
 use crate::freshness::{self, Kind, Life, Verdict};
 use crate::gather::{GatheredKey, Gathering};
-use crate::metrics::{LoadTarget, OriginRefusal};
-use crate::origin::{self, Blame, Loaded, check_tags};
+use crate::metrics::LoadTarget;
+use crate::origin::{self, Blame, Loaded, Requester, check_tags};
 
 /// TTL of a value loaded here because owner and stand-in were unreachable: long enough to spare
 /// the origin, short enough to be gone when the owner is back.
@@ -40,14 +41,16 @@ impl Cache {
         group: &Arc<Group>,
         key: &[u8],
         store_as: StoreAs,
+        requester: Requester,
         gathering: Option<&Gathering>,
     ) -> Result<Flight<LoadOutcome>, Error> {
-        if let Some(error) = group.refusal(key, self.0.clock.now_ms()) {
+        let refusal = group.refusal(key, self.0.clock.now_ms());
+        if let Some(error) = refusal.or_else(|| group.overload(key, requester)) {
             return Err(error);
         }
         let joined = group.loads.join(key, &self.0.tasks, "load", |work| {
             let gathered = gathering.map(Gathering::key);
-            Box::pin(run(self.clone(), group.clone(), work.key, store_as, gathered))
+            Box::pin(run(self.clone(), group.clone(), work.key, store_as, requester, gathered))
         });
         joined_or_overloaded(joined, group, LoadTarget::Origin)
     }
@@ -58,9 +61,10 @@ impl Cache {
         group: &Arc<Group>,
         key: &[u8],
         store_as: StoreAs,
+        caller: Caller,
         gathering: Option<&Gathering>,
     ) {
-        _ = self.load(group, key, store_as, gathering);
+        _ = self.load(group, key, store_as, caller.requester(), gathering);
     }
 
     /// A fresh answer that another flight stored after the caller's miss.
@@ -132,7 +136,7 @@ impl Cache {
                 Some(group.fresh(hit, Source::Local, remaining_ms, now_ms))
             }
             Verdict::StaleAndReload | Verdict::StaleIfError => {
-                Some(group.stale(hit, stale_reason(error), now_ms))
+                Some(group.stale(hit, error.stale_reason(), now_ms))
             }
             Verdict::Expired => None,
         }
@@ -146,6 +150,7 @@ async fn run(
     group: Arc<Group>,
     key: Bytes,
     store_as: StoreAs,
+    requester: Requester,
     gathered: Option<GatheredKey>,
 ) -> LoadOutcome {
     if let Some(answer) = cache.just_loaded(&group, &key, store_as) {
@@ -157,30 +162,17 @@ async fn run(
     };
     let fence = group.begin_load(store);
     group.metrics.load(LoadTarget::Origin);
-    match ask_origin(&cache, &group, &key, gathered).await {
+    match ask_origin(&cache, &group, &key, requester, gathered).await {
         Ok(loaded) => Ok(cache.store(&group, &key, loaded, store_as, fence)),
         Err(error) => {
             group.metrics.load_error(LoadTarget::Origin);
-            if let Some(refusal) = refusal(&error) {
-                group.metrics.refused(refusal);
-            }
+            group.count_refusal(&error);
             if is_remembered(&error) {
                 group.failed_keys.record(&key, &error, cache.0.clock.now_ms());
             }
             tracing::debug!(group = %group.name, kind = error.kind(), %error, "load failed");
             cache.in_place_of(&error, &group, &key).ok_or(error)
         }
-    }
-}
-
-/// Why the guard did not let the load through; `None` if it did.
-fn refusal(error: &Error) -> Option<OriginRefusal> {
-    let Error::Origin { source, .. } = error else { return None };
-    match **source {
-        origin::Error::Suspended { .. } => Some(OriginRefusal::Suspended),
-        origin::Error::RateLimited { .. } => Some(OriginRefusal::RateLimited),
-        origin::Error::Busy { .. } => Some(OriginRefusal::Busy),
-        _ => None,
     }
 }
 
@@ -199,6 +191,7 @@ async fn ask_origin(
     cache: &Cache,
     group: &Group,
     key: &[u8],
+    requester: Requester,
     gathered: Option<GatheredKey>,
 ) -> Result<(Value, Tags), Error> {
     let name = || group.name.clone();
@@ -207,7 +200,7 @@ async fn ask_origin(
         .as_ref()
         .map_err(|broken| Error::BrokenGroup { group: name(), problem: broken.problem.clone() })?;
     let _timing = group.metrics.origin_call();
-    let call = AssertUnwindSafe(origin.load_gathered(key, gathered)).catch_unwind();
+    let call = AssertUnwindSafe(origin.load_gathered(key, requester, gathered)).catch_unwind();
     let loaded = call.await.map_err(|_| Error::Panicked { group: name() })?;
     let failed = |source| Error::Origin { group: name(), source };
     let (value, tags) = match loaded.map_err(failed)? {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_engine::{Tick, reload_early};
 use larder_proto::v1::{Source, StaleReason};
 
-use super::answer::{Answer, stale_reason};
+use super::answer::Answer;
 use super::error::{Awaited, Error};
 use super::group::Group;
 use super::load::StoreAs;
@@ -37,7 +37,7 @@ impl Cache {
             let verdict = group.judge(&hit, now_ms);
             if let Verdict::Fresh { remaining_ms } = verdict {
                 if self.is_reloaded_early(group, remaining_ms, now_ms) {
-                    self.reload(group, key, StoreAs::EarlyRefresh, gathering);
+                    self.reload(group, key, StoreAs::EarlyRefresh, caller, gathering);
                 }
                 return done(Ok(group.fresh(hit, Source::Local, remaining_ms, now_ms)));
             }
@@ -46,7 +46,7 @@ impl Cache {
                     return done(Ok(group.stale(hit, reason, now_ms)));
                 }
                 (Verdict::StaleAndReload, None) => {
-                    self.reload(group, key, StoreAs::Owned, gathering);
+                    self.reload(group, key, StoreAs::Owned, caller, gathering);
                     return done(Ok(group.stale(hit, StaleReason::Revalidating, now_ms)));
                 }
                 (Verdict::StaleIfError, None) => stale_if_error = Some(hit),
@@ -56,7 +56,7 @@ impl Cache {
         match (self.wait_for_load(group, key, caller, not_owner, gathering), stale_if_error) {
             (Ok(wait), None) => Ok(Lookup::Wait(wait)),
             (Ok(wait), Some(_)) => Ok(Lookup::Wait(wait.or_stale(self, key))),
-            (Err(error), Some(hit)) => done(Ok(group.stale(hit, stale_reason(&error), now_ms))),
+            (Err(error), Some(hit)) => done(Ok(group.stale(hit, error.stale_reason(), now_ms))),
             (Err(error @ Error::Overloaded { .. }), None) => Err(error),
             (Err(error), None) => done(Err(error)),
         }
@@ -90,8 +90,8 @@ impl Cache {
         not_owner: bool,
         gathering: Option<&Gathering>,
     ) -> Result<Wait, Error> {
-        let place = self.0.waiting.enter()?;
-        let flight = self.load(group, key, StoreAs::Owned, gathering)?;
+        let place = self.0.waiting.enter(caller.requester())?;
+        let flight = self.load(group, key, StoreAs::Owned, caller.requester(), gathering)?;
         Ok(Wait::new(place, flight, group, caller, Awaited::Origin, not_owner))
     }
 }

@@ -39,7 +39,7 @@ impl Cache {
         gathering: Option<&Gathering>,
     ) -> Lookup {
         self.lookup(group, key, caller, gathering).unwrap_or_else(|error| {
-            self.0.metrics.refused(error.kind());
+            self.0.metrics.refused(error.kind(), caller.requester().label());
             Lookup::Done(Err(error))
         })
     }
@@ -85,7 +85,7 @@ impl Cache {
         let view = self.0.peers.view();
         match (view.owner(&group.name, key), caller) {
             (Owner::Here, _) => self.read_owned(group, key, caller, now_ms, false, gathering),
-            (Owner::There(_), Caller::Peer { .. }) => {
+            (Owner::There(_), Caller::Peer { .. } | Caller::StandIn) => {
                 self.0.metrics.not_owner.inc();
                 self.read_owned(group, key, caller, now_ms, true, gathering)
             }
@@ -94,7 +94,7 @@ impl Cache {
                     group.metrics.count(CountedAs::HitHot);
                     return Ok(Lookup::Done(Ok(answer)));
                 }
-                let place = self.0.waiting.enter()?;
+                let place = self.0.waiting.enter(caller.requester())?;
                 let flight = self.forward(group, key, caller, gathering)?;
                 Ok(Lookup::Wait(Wait::new(place, flight, group, caller, Awaited::Owner, false)))
             }

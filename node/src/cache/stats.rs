@@ -5,6 +5,7 @@ use larder_engine::{Curve, GroupStats, HotKey, Swept, Tick, TooYoung};
 use super::error::Error;
 use super::shared::Cache;
 use crate::metrics::{CountedAs, EngineFigures, GroupFigures};
+use crate::origin::Requester;
 
 /// Entries that one sweep may remove before it yields.
 const SWEEP_STEP: usize = 4_096;
@@ -60,7 +61,9 @@ impl Cache {
             hot: report.hot,
             gets: report.gets,
         });
-        EngineFigures { groups: groups.collect(), waiting: self.waiting() }
+        let waiting =
+            Requester::ALL.map(|requester| (requester.label(), self.0.waiting.count(requester)));
+        EngineFigures { groups: groups.collect(), waiting }
     }
 
     /// The hit ratio of a group's own entries, now and as predicted for other sizes and policies.
@@ -97,7 +100,7 @@ impl Cache {
     /// Requests that wait for a load or a peer now.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.0.waiting.count()
+        Requester::ALL.map(|requester| self.0.waiting.count(requester)).iter().sum()
     }
 
     /// Bytes that entries may use, owned and copied.

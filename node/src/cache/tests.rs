@@ -3,6 +3,8 @@
 mod deadlines;
 mod guard;
 mod origin_change;
+mod overload;
+mod revalidation;
 mod tags;
 
 use std::sync::Arc;

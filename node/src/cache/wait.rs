@@ -12,6 +12,7 @@ use super::shared::Cache;
 use super::waiting::Place;
 use crate::flight::{self, Flight};
 use crate::metrics::CountedAs;
+use crate::origin::Requester;
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,19 @@ pub enum Caller {
     /// better than none.
     #[expect(missing_docs, reason = "explained above")]
     Peer { asks_once: bool },
+    /// This member, for an application, in place of an owner that does not answer. The
+    /// application's own wait counts the read.
+    StandIn,
+}
+
+impl Caller {
+    /// Whose limits apply.
+    pub(super) fn requester(self) -> Requester {
+        match self {
+            Self::Application | Self::StandIn => Requester::Application,
+            Self::Peer { .. } => Requester::Peer,
+        }
+    }
 }
 
 /// How far a read came without waiting.

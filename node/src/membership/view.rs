@@ -9,6 +9,11 @@ use larder_proto::registry::Registration;
 /// it at once. etcd's naming clients read the same number as "delete".
 pub const LEAVING: u8 = 1;
 
+/// Time between two evaluations of the departed while there are any, ms.
+pub(super) const EVALUATION_INTERVAL_MS: u64 = 500;
+/// A longer pause between two evaluations shows that this member was stalled, ms.
+const STALL_MS: u64 = 2 * EVALUATION_INTERVAL_MS;
+
 /// The cluster as one member knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MembershipView {
@@ -34,6 +39,11 @@ pub struct MembershipView {
     seen: u64,
     /// When members vanished without deregistering, ms, for the shrink guard.
     vanished: BTreeMap<String, u64>,
+    /// When the departed were evaluated last, ms.
+    evaluated_at_ms: u64,
+    /// Silence before this time is no evidence, ms: the registry was distrusted, so that one member
+    /// after the other registers again now, or this member was stalled.
+    silence_from_ms: u64,
 }
 
 /// A member without a lease.
@@ -120,6 +130,10 @@ pub enum Read<T> {
 #[must_use]
 pub fn apply(view: &MembershipView, event: Event, rules: &Rules, now_ms: u64) -> MembershipView {
     let mut next = view.clone();
+    if !view.departed.is_empty() && now_ms > view.evaluated_at_ms + STALL_MS {
+        next.silence_from_ms = now_ms;
+    }
+    next.evaluated_at_ms = now_ms;
     match event {
         Event::Listed { cluster, revision, entries } => {
             next.listed(cluster, revision, entries, now_ms);
@@ -261,11 +275,13 @@ impl MembershipView {
         let vanished = self.vanished.len();
         let distrusted = vanished >= 2 && vanished * 4 > before;
         self.counts.distrusts += u64::from(distrusted && !self.distrusted);
+        if self.distrusted && !distrusted {
+            self.silence_from_ms = now_ms;
+        }
         self.distrusted = distrusted;
 
         let expired = |(name, departed): (&String, &Departed)| {
-            let failing = self.failing.contains(name);
-            let expired = departed.is_expired(failing, distrusted, rules, now_ms);
+            let expired = self.is_expired(name, departed, rules, now_ms);
             (expired && *name != rules.own_name).then(|| name.clone())
         };
         let expired: Vec<String> = self.departed.iter().filter_map(expired).collect();
@@ -274,17 +290,20 @@ impl MembershipView {
         }
         debug_assert!(self.departed.keys().all(|name| self.members.contains_key(name)));
     }
-}
 
-impl Departed {
-    fn is_expired(&self, failing: bool, distrusted: bool, rules: &Rules, now_ms: u64) -> bool {
-        let silence_end = self.last_answer_ms.unwrap_or(self.at_ms) + rules.silence_ms;
-        let grace_end = self.at_ms + rules.grace_ms;
-        match (distrusted, failing) {
+    fn is_expired(&self, name: &str, departed: &Departed, rules: &Rules, now_ms: u64) -> bool {
+        let sign_of_life_ms = departed.last_answer_ms.unwrap_or(departed.at_ms);
+        let silence_end = sign_of_life_ms.max(self.silence_from_ms) + rules.silence_ms;
+        let grace_end = departed.at_ms + rules.grace_ms;
+        match (self.distrusted, self.failing.contains(name)) {
             (true, true) => now_ms >= grace_end,
             (true, false) => now_ms >= grace_end.max(silence_end),
             (false, true) => true,
-            (false, false) => now_ms >= grace_end.min(silence_end),
+            (false, false) => {
+                // A grace time that ended under distrust leaves time to register again.
+                let grace_end = grace_end.max(self.silence_from_ms + rules.silence_ms);
+                now_ms >= grace_end.min(silence_end)
+            }
         }
     }
 }

@@ -13,13 +13,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::context::MembershipContext;
 use super::registry::{Error, KeyChange, Listing, Session, WatchMessage};
-use super::view::{Entry, Event, Read};
+use super::view::{EVALUATION_INTERVAL_MS, Entry, Event, Read};
 
 /// Longest time between two listings. A watch misses no change, but only a listing detects a
 /// registry that was rebuilt under the same id with a higher revision.
 const LISTING_INTERVAL: Duration = Duration::from_secs(300);
-/// How often departed members are evaluated.
-const EVALUATION_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest time between heartbeats, for long leases.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(2);
 
@@ -43,7 +41,7 @@ impl Follower {
     /// Never returns.
     pub(super) async fn run(self) {
         let evaluate = async {
-            let mut ticks = interval(EVALUATION_INTERVAL);
+            let mut ticks = interval(Duration::from_millis(EVALUATION_INTERVAL_MS));
             loop {
                 ticks.tick().await;
                 if !self.context.board.view().departed.is_empty() {

@@ -73,20 +73,23 @@ pub enum OriginRefusal {
     RateLimited,
     /// The limit of concurrent and waiting loads.
     Busy,
+    /// Loads arrive faster than they end.
+    Overloaded,
     /// The load of this key failed within the last second.
     FailedKey,
 }
 
 impl OriginRefusal {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
     const ALL: [Self; Self::COUNT] =
-        [Self::Suspended, Self::RateLimited, Self::Busy, Self::FailedKey];
+        [Self::Suspended, Self::RateLimited, Self::Busy, Self::Overloaded, Self::FailedKey];
 
     fn label(self) -> &'static str {
         match self {
             Self::Suspended => "suspended",
             Self::RateLimited => "rate_limited",
             Self::Busy => "busy",
+            Self::Overloaded => "overloaded",
             Self::FailedKey => "failed_key",
         }
     }
@@ -187,8 +190,8 @@ impl CacheMetrics {
             ),
             shed: counters(
                 "shed_total",
-                "Reads refused before any work started, by reason.",
-                &["reason"],
+                "Reads refused before any work started, by reason and by where they came from.",
+                &["reason", "from"],
             ),
             not_owner: counter(
                 "peer_not_owner_total",
@@ -241,8 +244,8 @@ impl CacheMetrics {
     }
 
     /// Counts a read that was refused before any work started, under the error's kind.
-    pub fn refused(&self, kind: &'static str) {
-        self.shed.with_label_values(&[kind]).inc();
+    pub fn refused(&self, kind: &'static str, from: &'static str) {
+        self.shed.with_label_values(&[kind, from]).inc();
     }
 }
 

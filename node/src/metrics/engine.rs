@@ -7,7 +7,7 @@ use larder_engine::{CURVE_PERCENTS, Curve, GroupStats, PolicyKind};
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 use tokio::time::Instant;
 
 use super::cache::{CountedAs, hit_ratio};
@@ -24,8 +24,8 @@ type Gets = [u64; CountedAs::COUNT];
 pub struct EngineFigures {
     /// Every group.
     pub groups: Vec<GroupFigures>,
-    /// Requests that wait for a load or a peer.
-    pub waiting: usize,
+    /// Requests that wait for a load or a peer, by where they came from.
+    pub waiting: [(&'static str, usize); 2],
 }
 
 /// Figures of one group.
@@ -52,7 +52,7 @@ pub struct EngineCollector {
     refused: IntCounterVec,
     ratio: GaugeVec,
     predicted: GaugeVec,
-    waiting: Gauge,
+    waiting: GaugeVec,
     /// Samples of the last minute by group. The lock also serialises scrapes.
     samples: Mutex<BTreeMap<String, VecDeque<(Instant, Gets)>>>,
 }
@@ -92,10 +92,13 @@ impl EngineCollector {
                 &["group", "policy", "size"],
             )
             .expect("valid names"),
-            waiting: Gauge::with_opts(opts(
-                "waiting_requests",
-                "Requests that wait for a load or a peer now.",
-            ))
+            waiting: GaugeVec::new(
+                opts(
+                    "waiting_requests",
+                    "Requests that wait for a load or a peer now, by where they came from.",
+                ),
+                &["from"],
+            )
             .expect("valid names"),
             samples: Mutex::default(),
         };
@@ -177,7 +180,9 @@ impl Collector for EngineCollector {
                 self.ratio.with_label_values(&[&group.name]).set(ratio);
             }
         }
-        self.waiting.set(waiting as f64);
+        for (from, count) in waiting {
+            self.waiting.with_label_values(&[from]).set(count as f64);
+        }
         [
             self.items.collect(),
             self.bytes.collect(),

@@ -1,68 +1,97 @@
 //! Limits the loads of one origin: how many run, how many wait, and for how long.
 //!
-//! A slow origin delays the loads of its own group only. A refusal says when to retry: when
-//! about half of the loads that wait now will be done.
+//! A slow origin delays the loads of its own group only. [`Queue`] decides which loads may wait.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use larder_proto::contract::OriginLimits;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-/// Loads that may wait, for each one that may run. Beyond that they are refused at once.
-pub(super) const WAITING_PER_SLOT: u32 = 16;
-/// Bounds of the retry delay. Below them a retry costs more than waiting; above them a caller would
-/// notice too late that the origin has recovered.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+use super::queue::{Queue, Refusal, Requester};
 
 pub(super) struct Bulkhead {
-    /// One permit for each load that runs or waits.
-    places: Semaphore,
-    /// One permit for each load that runs.
+    /// One permit for each load that may run.
     slots: Semaphore,
+    /// One permit for each kind of requester: for the first of its waiting loads. Only the first
+    /// ones wait for a slot, in the order in which they came, so the two lines take turns.
+    heads: [Semaphore; 2],
+    queue: Mutex<Queue>,
     concurrency: u32,
     limit: Duration,
     /// Moving mean of a load's time, microseconds; 0 until the first load has ended.
     mean_us: AtomicU64,
 }
 
-/// The bulkhead is full, or the load waited too long in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Busy {
-    pub(super) concurrency: u32,
-    pub(super) retry_after: Duration,
-}
-
 /// The right to run one load, given back on drop.
 pub(super) struct Slot<'b> {
     bulkhead: &'b Bulkhead,
-    _place: SemaphorePermit<'b>,
-    _slot: SemaphorePermit<'b>,
+    requester: Requester,
+    number: u64,
+    _permit: SemaphorePermit<'b>,
+}
+
+/// A place in the queue, given back on drop.
+struct Place<'b> {
+    bulkhead: &'b Bulkhead,
+    requester: Requester,
 }
 
 impl Bulkhead {
     /// A concurrency of 0 counts as 1.
     pub(super) fn new(limits: &OriginLimits) -> Self {
         let concurrency = limits.concurrency.max(1);
-        let slots = concurrency as usize;
         let limit = Duration::from_millis(limits.timeout_ms);
         Self {
-            places: Semaphore::new(slots * (1 + WAITING_PER_SLOT as usize)),
-            slots: Semaphore::new(slots),
+            slots: Semaphore::new(concurrency as usize),
+            heads: [const { Semaphore::const_new(1) }; 2],
+            queue: Mutex::new(Queue::new(concurrency, limit)),
             concurrency,
             limit,
             mean_us: AtomicU64::new(0),
         }
     }
 
-    /// Waits for a slot, for as long as a load may take.
-    pub(super) async fn enter(&self) -> Result<Slot<'_>, Busy> {
-        let place = self.places.try_acquire().map_err(|_| self.busy())?;
-        let waited = timeout(self.limit, self.slots.acquire()).await;
-        let slot = waited.map_err(|_| self.busy())?.expect("never closed");
-        Ok(Slot { bulkhead: self, _place: place, _slot: slot })
+    /// Takes a slot, or waits for one, for as long as a load may take.
+    pub(super) async fn enter(&self, requester: Requester) -> Result<Slot<'_>, Refusal> {
+        let permit = match self.free_slot() {
+            Some(permit) => permit,
+            None => self.wait(requester).await?,
+        };
+        let number = self.queue.lock().started(requester, Instant::now());
+        Ok(Slot { bulkhead: self, requester, number, _permit: permit })
+    }
+
+    /// The refusal that a load would get now.
+    pub(super) fn refusal(&self, requester: Requester) -> Option<Refusal> {
+        if self.slots.available_permits() > 0 {
+            return None;
+        }
+        self.queue.lock().check(requester, self.measured_mean(), Instant::now()).err()
+    }
+
+    /// `None` while loads wait: a slot that is free then belongs to the first of them.
+    fn free_slot(&self) -> Option<SemaphorePermit<'_>> {
+        let queue = self.queue.lock();
+        if queue.waiting() == 0 { self.slots.try_acquire().ok() } else { None }
+    }
+
+    async fn wait(&self, requester: Requester) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.queue.lock().enter(requester, self.measured_mean(), Instant::now())?;
+        let _place = Place { bulkhead: self, requester };
+        let in_turn = async {
+            let _head = self.heads[requester as usize].acquire().await.expect("never closed");
+            self.slots.acquire().await.expect("never closed")
+        };
+        let waited = timeout(self.limit, in_turn).await;
+        waited.map_err(|_| self.queue.lock().full(self.measured_mean()))
+    }
+
+    pub(super) fn concurrency(&self) -> u32 {
+        self.concurrency
     }
 
     /// Loads that run now.
@@ -72,16 +101,12 @@ impl Bulkhead {
 
     /// Mean time of the latest loads. An estimate until the first one has ended.
     pub(super) fn mean(&self) -> Duration {
-        match self.mean_us.load(Ordering::Relaxed) {
-            0 => self.limit / 8,
-            mean_us => Duration::from_micros(mean_us),
-        }
+        self.measured_mean().unwrap_or(self.limit / 8)
     }
 
-    fn busy(&self) -> Busy {
-        let half = self.mean().saturating_mul(WAITING_PER_SLOT / 2);
-        let (least, most) = RETRY_AFTER;
-        Busy { concurrency: self.concurrency, retry_after: half.clamp(least, most) }
+    fn measured_mean(&self) -> Option<Duration> {
+        let mean_us = self.mean_us.load(Ordering::Relaxed);
+        (mean_us > 0).then(|| Duration::from_micros(mean_us))
     }
 
     /// Updates the mean, with a weight of one eighth. Concurrent updates may get lost, which only
@@ -107,6 +132,18 @@ impl Slot<'_> {
         let loaded = timeout(limit, load).await;
         self.bulkhead.record(began.elapsed());
         loaded.map_err(|_| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.bulkhead.queue.lock().ended(self.requester, self.number);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.bulkhead.queue.lock().leave(self.requester);
     }
 }
 

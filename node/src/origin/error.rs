@@ -85,9 +85,15 @@ pub enum Error {
     /// The bucket of loads is empty.
     #[error("the limit of {loads_per_second} loads per second is reached")]
     RateLimited { loads_per_second: u32, retry_after: Duration },
-    /// The bulkhead is full, or the load waited too long in it.
+    /// The queue of the bulkhead is full, or the wait in it exceeds the time of a load.
     #[error("the origin is busy: {concurrency} loads run already")]
     Busy { concurrency: u32, retry_after: Duration },
+    /// Loads arrive faster than they end, so this one would have waited too long.
+    #[error(
+        "the origin is overloaded: a load takes {} ms, and this one would wait {} ms for a slot",
+        load_time.as_millis(), wait.as_millis()
+    )]
+    Overloaded { wait: Duration, load_time: Duration, retry_after: Duration },
     /// The load timed out. `pending` is what it waited for, if not for the origin's answer.
     #[error("{} within {timeout_ms} ms", pending.as_deref().unwrap_or("the origin did not answer"))]
     TimedOut { timeout_ms: u64, pending: Option<String> },
@@ -114,9 +120,11 @@ impl Error {
         match self {
             Self::TooLarge { .. } | Self::Type { .. } | Self::Tags(_) => Blame::Key,
             Self::Status { status, .. } if is_about_key(*status) => Blame::Key,
-            Self::Key | Self::Suspended { .. } | Self::RateLimited { .. } | Self::Busy { .. } => {
-                Blame::Nobody
-            }
+            Self::Key
+            | Self::Suspended { .. }
+            | Self::RateLimited { .. }
+            | Self::Busy { .. }
+            | Self::Overloaded { .. } => Blame::Nobody,
             Self::Statement { .. }
             | Self::BatchStatement { .. }
             | Self::KeyColumn { .. }
@@ -168,6 +176,7 @@ impl Error {
             Self::Suspended { .. } => "suspended",
             Self::RateLimited { .. } => "rate_limited",
             Self::Busy { .. } => "busy",
+            Self::Overloaded { .. } => "overloaded",
             Self::TimedOut { .. } => "timed_out",
             Self::Other(_) => "other",
         }

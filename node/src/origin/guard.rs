@@ -3,7 +3,7 @@
 //!
 //! 1. [`Breaker`]: a suspended origin is asked once a second.
 //! 2. [`Bucket`]: loads per second.
-//! 3. [`Bulkhead`]: concurrent and waiting loads.
+//! 3. [`Bulkhead`]: concurrent and waiting loads. Loads that arrive faster than they end are shed.
 //! 4. The breaker again, because the origin may have failed while the load waited.
 //! 5. The time-out.
 //!
@@ -26,6 +26,7 @@ use super::bucket::Bucket;
 use super::bulkhead::Bulkhead;
 use super::error::{Blame, Error};
 use super::loader::{BatchLoader, BatchedLoad, Loaded, Loader};
+use super::queue::{Refusal, Requester};
 use crate::gather::GatheredKey;
 
 /// Spreads retries: of this many consecutive refusals, the nth asks for a delay n/SPREAD longer
@@ -110,32 +111,41 @@ impl Guard {
         state.breaker.check(now_ms).err().map(|suspended| self.suspended(&state, suspended))
     }
 
-    /// Loads `key`, if possible in one call with other keys.
+    /// The error of a load that would find the bulkhead full or overloaded now. A load may get it
+    /// still if there is none: others may come before it.
+    #[must_use]
+    pub fn refusal(&self, requester: Requester) -> Option<Arc<Error>> {
+        self.bulkhead.refusal(requester).map(|refusal| Arc::new(self.refused(refusal)))
+    }
+
+    /// Loads `key` for a request of `requester`, if possible in one call with other keys.
     ///
     /// # Errors
     /// The loader's error, or a refusal: [`Error::Suspended`], [`Error::RateLimited`],
-    /// [`Error::Busy`].
+    /// [`Error::Busy`], [`Error::Overloaded`].
     ///
     /// # Cancel safety
     /// Safe. A cancelled probe is followed by another one a second later. Keys that share the call
     /// of a cancelled load are loaded alone.
-    pub async fn load(&self, key: &[u8]) -> Result<Loaded, Arc<Error>> {
-        self.load_gathered(key, None).await
+    pub async fn load(&self, key: &[u8], requester: Requester) -> Result<Loaded, Arc<Error>> {
+        self.load_gathered(key, requester, None).await
     }
 
     /// [`Guard::load`] for a request with several keys.
     pub(crate) async fn load_gathered(
         &self,
         key: &[u8],
+        requester: Requester,
         gathered: Option<GatheredKey>,
     ) -> Result<Loaded, Arc<Error>> {
         let Some(loader) = self.inner.batch() else {
             drop(gathered);
-            return self.call(key, || self.inner.load(key)).await;
+            return self.call(key, requester, || self.inner.load(key)).await;
         };
         let outcome = match self.batcher.join(key, gathered).await {
             Part::Lead(mut batch) => {
-                let called = self.call(key, || self.load_batch(loader, batch.begin())).await;
+                let called =
+                    self.call(key, requester, || self.load_batch(loader, batch.begin())).await;
                 batch.finish(called)
             }
             Part::Follow(outcome) => outcome,
@@ -143,7 +153,7 @@ impl Guard {
         match outcome? {
             BatchedLoad::Done(loaded) => Ok(loaded),
             BatchedLoad::Failed(error) => Err(Arc::new(error)),
-            BatchedLoad::LoadAlone => self.call(key, || self.inner.load(key)).await,
+            BatchedLoad::LoadAlone => self.call(key, requester, || self.inner.load(key)).await,
         }
     }
 
@@ -160,7 +170,12 @@ impl Guard {
 
     /// Asks the origin once: one token, one slot, one result for the breaker, which records a
     /// failure under `key`.
-    async fn call<T, Call>(&self, key: &[u8], begin: impl FnOnce() -> Call) -> Result<T, Arc<Error>>
+    async fn call<T, Call>(
+        &self,
+        key: &[u8],
+        requester: Requester,
+        begin: impl FnOnce() -> Call,
+    ) -> Result<T, Arc<Error>>
     where
         Call: Future<Output = Result<T, Error>>,
     {
@@ -168,11 +183,8 @@ impl Guard {
             return Err(suspended);
         }
         self.take_token()?;
-        let entered = self.bulkhead.enter().await;
-        let slot = entered.map_err(|busy| {
-            let retry_after = self.spread(busy.retry_after);
-            Arc::new(Error::Busy { concurrency: busy.concurrency, retry_after })
-        })?;
+        let entered = self.bulkhead.enter(requester).await;
+        let slot = entered.map_err(|refusal| Arc::new(self.refused(refusal)))?;
         self.admit()?;
         let loaded = slot.run(begin()).await.unwrap_or_else(|timeout_ms| {
             Err(Error::TimedOut { timeout_ms, pending: self.inner.pending() })
@@ -199,6 +211,18 @@ impl Guard {
             let loads_per_second = rate.loads_per_second;
             Arc::new(Error::RateLimited { loads_per_second, retry_after: self.spread(wait) })
         })
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Full { retry_after } => Error::Busy {
+                concurrency: self.bulkhead.concurrency(),
+                retry_after: self.spread(retry_after),
+            },
+            Refusal::Shed { wait, load_time, retry_after } => {
+                Error::Overloaded { wait, load_time, retry_after: self.spread(retry_after) }
+            }
+        }
     }
 
     fn admit(&self) -> Result<(), Arc<Error>> {

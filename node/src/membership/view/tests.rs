@@ -84,9 +84,21 @@ impl Story {
         self.apply(Event::Changed(vec![(self.revision, entry)]))
     }
 
+    /// Time passes, and the departed are evaluated as often as in a running member.
     fn after(&mut self, ms: u64) -> &mut Self {
-        self.now_ms += ms;
+        let end_ms = self.now_ms + ms;
+        while self.now_ms + EVALUATION_INTERVAL_MS < end_ms {
+            self.now_ms += EVALUATION_INTERVAL_MS;
+            self.apply(Event::Ticked);
+        }
+        self.now_ms = end_ms;
         self.apply(Event::Ticked)
+    }
+
+    /// Time passes in which this member does nothing.
+    fn stalled_for(&mut self, ms: u64) -> &mut Self {
+        self.now_ms += ms;
+        self
     }
 
     fn names(&self) -> Vec<&str> {
@@ -165,6 +177,49 @@ fn when_every_lease_is_revoked_the_ring_is_kept() {
     }
     assert!(!story.view.distrusted);
     assert_eq!(story.view.members, ring);
+}
+
+#[test]
+fn the_last_of_several_lost_members_is_kept_when_the_others_have_registered_again() {
+    // Silent for longer than the bound, and answering for longer than the grace time.
+    for (ms, answers) in [(6_000, 0), (1_000, 15)] {
+        let mut story = Story::of(3);
+        let ring = story.view.members.clone();
+        for n in 0..3 {
+            story.change(gone(&format!("m{n}")));
+        }
+        for _ in 0..answers {
+            story.after(4_000);
+            (0..3).for_each(|n| _ = story.apply(Event::PeerAnswered(format!("m{n}"))));
+        }
+        story.after(ms);
+        // The first two end the distrust, long after the third was heard of last.
+        for n in 0..3 {
+            story.change(member(&format!("m{n}"))).after(100);
+            assert_eq!(story.view.members, ring, "m{n} has registered again");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_stays_silent_after_the_others_have_registered_again_is_removed() {
+    let mut story = Story::of(3);
+    (0..3).for_each(|n| _ = story.change(gone(&format!("m{n}"))));
+    story.after(20_000).change(member("m0")).change(member("m1")).after(4_999);
+    assert_eq!(story.names(), ["m0", "m1", "m2"]);
+    story.after(1);
+    assert_eq!(story.names(), ["m0", "m1"]);
+}
+
+#[test]
+fn the_time_in_which_this_member_is_stalled_is_no_silence_of_others() {
+    let mut story = Story::of(3);
+    story.change(gone("m1")).after(1_000).stalled_for(20_000).apply(Event::Ticked);
+    assert_eq!(story.names(), ["m0", "m1", "m2"], "its registration may not have been read yet");
+    story.after(4_999);
+    assert_eq!(story.names(), ["m0", "m1", "m2"]);
+    story.after(1);
+    assert_eq!(story.names(), ["m0", "m2"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use futures::future::join_all;
 
-use super::super::bulkhead::WAITING_PER_SLOT;
+use super::super::queue::WAITING_PER_SLOT;
 use super::*;
 use crate::origin::from_fn;
 
@@ -27,6 +27,10 @@ fn failing(loads: &Arc<AtomicUsize>, fails: &Arc<AtomicUsize>) -> impl Loader + 
     })
 }
 
+async fn load(guard: &Guard, key: &[u8]) -> Result<Loaded, Arc<Error>> {
+    guard.load(key, Requester::Application).await
+}
+
 async fn pass(ms: u64) {
     tokio::time::advance(Duration::from_millis(ms)).await;
 }
@@ -46,7 +50,7 @@ async fn running_and_waiting_loads_stay_within_their_limits() {
         }
     });
     let guard = guard(slow, &limits(2));
-    let results = join_all((0..100).map(|_| guard.load(b"k"))).await;
+    let results = join_all((0..100).map(|_| load(&guard, b"k"))).await;
     let served = results.iter().filter(|result| result.is_ok()).count();
     assert_eq!(served, 2 * (1 + WAITING_PER_SLOT as usize));
     assert!(results.iter().all(|result| match result {
@@ -66,14 +70,14 @@ async fn a_hanging_origin_frees_its_slot_after_the_limit() {
         Ok(Loaded::Absent)
     });
     let guard = guard(hanging, &limits(1));
-    let (hung, waited) = tokio::join!(guard.load(b"hang"), guard.load(b"k"));
+    let (hung, waited) = tokio::join!(load(&guard, b"hang"), load(&guard, b"k"));
     let hung = hung.expect_err("hangs");
     assert!(matches!(*hung, Error::TimedOut { timeout_ms: 500, pending: None }), "{hung:?}");
     // The other load waited up to the limit, or got the slot at that moment.
     if let Err(error) = waited {
         assert!(matches!(*error, Error::Busy { .. }), "{error:?}");
     }
-    assert_eq!(guard.load(b"k").await.expect("free again"), Loaded::Absent);
+    assert_eq!(load(&guard, b"k").await.expect("free again"), Loaded::Absent);
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,11 +86,11 @@ async fn a_refusal_asks_for_a_retry_when_half_of_the_waiting_loads_are_done() {
         tokio::time::sleep(Duration::from_millis(40)).await;
         Ok(Loaded::Absent)
     });
-    let guard = guard(slow, &limits(1));
+    let guard = guard(slow, &OriginLimits::new(1, 1_000));
     for _ in 0..64 {
-        guard.load(b"k").await.expect("room");
+        load(&guard, b"k").await.expect("room");
     }
-    let results = join_all((0..100).map(|_| guard.load(b"k"))).await;
+    let results = join_all((0..100).map(|_| load(&guard, b"k"))).await;
     let delays: Vec<Duration> = results
         .iter()
         .filter_map(|result| match result.as_ref().err().map(|error| &**error) {
@@ -106,7 +110,7 @@ async fn a_failing_origin_is_asked_once_a_second_and_every_refusal_names_the_fai
     let (loads, fails) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(1)));
     let guard = guard(failing(&loads, &fails), &limits(8));
     for round in 0_u32..10_000 {
-        let error = guard.load(&round.to_le_bytes()).await.expect_err("planned");
+        let error = load(&guard, &round.to_le_bytes()).await.expect_err("planned");
         assert!(error.to_string().contains("planned"), "{error}");
         pass(1).await;
     }
@@ -118,10 +122,10 @@ async fn a_failing_origin_is_asked_once_a_second_and_every_refusal_names_the_fai
         (0..100).all(|_| guard.suspension(guard.clock.now_ms()).is_none()),
         "a probe may start"
     );
-    guard.load(b"k").await.expect("the probe");
+    load(&guard, b"k").await.expect("the probe");
     assert!(guard.health(guard.clock.now_ms()) == Health::Working);
     for round in 0_u32..100 {
-        guard.load(&round.to_le_bytes()).await.expect("in use again");
+        load(&guard, &round.to_le_bytes()).await.expect("in use again");
     }
 }
 
@@ -138,7 +142,7 @@ async fn loads_that_waited_while_the_origin_failed_do_not_ask_it_one_after_the_o
     });
     let guard = guard(slow, &limits(2));
     let keys: Vec<[u8; 4]> = (0_u32..34).map(u32::to_le_bytes).collect();
-    let results = join_all(keys.iter().map(|key| guard.load(key))).await;
+    let results = join_all(keys.iter().map(|key| load(&guard, key))).await;
     assert!(results.iter().all(Result::is_err));
     let asked = loads.load(Ordering::SeqCst);
     assert!(asked <= 6, "{asked} loads reached the origin");
@@ -154,11 +158,11 @@ async fn errors_about_keys_do_not_suspend_the_origin() {
     });
     let guard = guard(refusing, &limits(8));
     for round in 0_u32..1_000 {
-        let error = guard.load(&round.to_le_bytes()).await.expect_err("refused");
+        let error = load(&guard, &round.to_le_bytes()).await.expect_err("refused");
         assert!(matches!(*error, Error::Status { .. }), "{error}");
         assert!(guard.health(guard.clock.now_ms()) == Health::Working);
     }
-    guard.load(b"good").await.expect("in use");
+    load(&guard, b"good").await.expect("in use");
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,7 +171,7 @@ async fn the_bucket_limits_loads_per_second_and_a_refusal_says_when_to_retry() {
     let rate = Some(LoadRate { loads_per_second: 20, burst: 5 });
     let guard = guard(failing(&loads, &fails), &OriginLimits { rate, ..limits(8) });
     for round in 0..10_000 {
-        if let Err(error) = guard.load(b"k").await {
+        if let Err(error) = load(&guard, b"k").await {
             let Error::RateLimited { loads_per_second: 20, retry_after } = *error else {
                 panic!("{error:?}")
             };
@@ -183,3 +187,5 @@ async fn the_bucket_limits_loads_per_second_and_a_refusal_says_when_to_retry() {
         "a refusal is no failure of the origin"
     );
 }
+
+mod overload;
