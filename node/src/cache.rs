@@ -12,7 +12,7 @@
 //! # Files
 //! `read` is the entry, `owned` reads keys that belong here and `forward` those that do not; both
 //! use `load`, the only caller of an origin. `shared` is the state that they share, `groups` and
-//! `group` the table of groups, `wait` the bounded wait for a flight, `failed_keys` the memory of
+//! `group` the table of groups, `wait` the bounded wait for a flight, `portable` entries from and for other processes, `failed_keys` the memory of
 //! failed loads, `version` the numbers of loads.
 
 mod answer;
@@ -24,6 +24,7 @@ mod groups;
 mod invalidate;
 mod load;
 mod owned;
+mod portable;
 mod read;
 mod shared;
 mod stats;
