@@ -20,7 +20,7 @@
 //! members to `peers` and the groups to `cache`. Nothing on the read path asks the registry.
 //!
 //! # Imports
-//! Imports run one way: `app` → `grpc`, `http` → `cache` → `freshness`, `flight`, `peers`, `origin`.
+//! Imports run one way: `app` → `snapshot`, `grpc`, `http` → `cache` → `freshness`, `flight`, `peers`, `origin`.
 //! `metrics`, `config` and `membership` import none of these.
 
 pub mod app;
@@ -38,4 +38,5 @@ pub mod peers;
 pub mod program;
 mod serve;
 pub mod sidecar;
+mod snapshot;
 pub mod status;

@@ -79,6 +79,7 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
         metrics: RingMetrics::register(&registry),
         load_timeout: Duration::from_secs(5),
         capacity_bytes: 8 << 20,
+        past: Past::default(),
     };
     let settings = config::MemberConfig {
         registry: None,
@@ -86,6 +87,7 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
         main_bytes: 8 << 20,
         hot_bytes: 1 << 20,
         hot_ttl_ms: 1_000,
+        snapshot: None,
     };
     let deps = CacheDeps {
         member,

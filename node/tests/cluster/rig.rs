@@ -244,6 +244,7 @@ impl Cluster {
             capacity_bytes,
             hot_percent: 10,
             hot_ttl_ms: 60_000,
+            snapshot: None,
         });
         let running = self.run(name, uid, mode);
         self.channels.push(self.channel_to(running.addresses().grpc));

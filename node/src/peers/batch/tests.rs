@@ -114,6 +114,7 @@ impl Rig {
             metrics: RingMetrics::register(&Registry::new()),
             load_timeout: Duration::from_secs(5),
             capacity_bytes: 8 << 20,
+            past: Past::default(),
         };
         let peers = Peers::new(Placement::Rendezvous {}, deps);
         let registration = Registration {

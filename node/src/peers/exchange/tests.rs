@@ -1,9 +1,9 @@
-use super::super::log::LogLimits;
+use super::super::log::{Invalidation, LogLimits};
 use super::*;
 
 /// One process with what it knows about the other.
 struct End {
-    incarnation: u64,
+    own: OwnLogs,
     log: InvalidationLog,
     remote: RemoteState,
     started_ms: u64,
@@ -14,7 +14,8 @@ struct End {
 impl End {
     fn new(incarnation: u64, started_ms: u64) -> Self {
         let log = InvalidationLog::new(LogLimits { run_entries: 2, ..LogLimits::of_capacity(0) });
-        Self { incarnation, log, remote: RemoteState::default(), started_ms, dropped: Vec::new() }
+        let own = OwnLogs { incarnation, predecessors: Vec::new() };
+        Self { own, log, remote: RemoteState::default(), started_ms, dropped: Vec::new() }
     }
 
     fn drop_group(&mut self, group: &str, now_ms: u64) {
@@ -24,10 +25,11 @@ impl End {
     }
 
     fn state(&self, now_ms: u64) -> SyncState {
-        let end = LogPosition { incarnation: self.incarnation, number: self.log.end() };
+        let end = LogPosition { incarnation: self.own.incarnation, number: self.log.end() };
         let mut state = SyncState {
             log_end: Some(end),
             uptime_ms: now_ms - self.started_ms,
+            predecessors: self.own.predecessors.clone(),
             ..SyncState::default()
         };
         self.remote.fill(&mut state);
@@ -39,13 +41,13 @@ impl End {
     }
 
     fn receive(&mut self, mut message: SyncState, arrival: Arrival) {
-        let runs = self.remote.receive(&mut message, self.incarnation, arrival);
+        let runs = self.remote.receive(&mut message, &self.own, arrival);
         self.dropped.extend(runs.into_iter().map(|what| what.group));
     }
 
     fn answer(&mut self, request: &SyncState, now_ms: u64) -> SyncState {
         self.receive(request.clone(), Arrival::Request);
-        let run = run_for_response(&self.log, request, self.incarnation, now_ms);
+        let run = run_for_response(&self.log, request, &self.own, now_ms);
         SyncState { run, ..self.state(now_ms) }
     }
 
