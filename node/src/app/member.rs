@@ -123,7 +123,15 @@ impl PortlessMember {
         EngineCollector::register(&core.metrics, move || figures.figures());
         tasks.upkeep.spawn_vital("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
         let membership = join(
-            config, settings, options, core, addresses, &cache, tasks, &ring_metrics, &snapshots,
+            config,
+            settings,
+            options,
+            core,
+            addresses,
+            &cache,
+            tasks,
+            &ring_metrics,
+            &snapshots,
         );
         let metrics = GrpcMetrics::register(&core.metrics);
         let peer_service = PeerService::new(cache.clone(), metrics.clone());

@@ -322,7 +322,8 @@ impl Journal {
         for remote in self.remotes.lock().values() {
             let inner = remote.inner.lock();
             if inner.applied_ms.is_some_and(|at_ms| at_ms >= since_ms) {
-                let (incarnation, number) = (inner.exchange.incarnation(), inner.exchange.applied());
+                let (incarnation, number) =
+                    (inner.exchange.incarnation(), inner.exchange.applied());
                 logs.push(LogPosition { incarnation, number });
             }
         }

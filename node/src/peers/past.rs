@@ -181,7 +181,10 @@ mod tests {
             verdict(&logs, &[silent("b"), silent("c")]),
             RestoreVerdict::WaitsFor("b".into())
         );
-        assert_eq!(verdict(&logs, &[peer("b", 2, &[]), peer("c", 3, &[])]), RestoreVerdict::Current);
+        assert_eq!(
+            verdict(&logs, &[peer("b", 2, &[]), peer("c", 3, &[])]),
+            RestoreVerdict::Current
+        );
     }
 
     #[test]

@@ -52,7 +52,11 @@ pub(super) fn assemble(
     let away_ms = elapsed_ms.saturating_sub(uptime_ms);
     let mut own = header.own;
     let mut log = LogImage {
-        folded: header.folded.into_iter().map(|what| (what.number, from_wire(what).group)).collect(),
+        folded: header
+            .folded
+            .into_iter()
+            .map(|what| (what.number, from_wire(what).group))
+            .collect(),
         end: own.last().map_or(0, |end| end.number),
         entries: header.entries.into_iter().map(from_wire).collect(),
     };
@@ -185,8 +189,7 @@ mod tests {
 
     #[test]
     fn journals_of_several_processes_continue_the_log() {
-        let journals =
-            vec![journal(3, position(1, 4), &[5, 6]), journal(4, position(2, 6), &[7])];
+        let journals = vec![journal(3, position(1, 4), &[5, 6]), journal(4, position(2, 6), &[7])];
         let opened = open(journals, "a").expect("complete");
         assert_eq!((opened.replay.len(), opened.past.log.end, opened.next_journal), (3, 7, 5));
         assert_eq!(opened.past.predecessors, [position(1, 6), position(2, 7)]);

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn the_time_away_counts() {
-        let entry = StoredEntry { age_ms: 5, fresh_ms: 100, keep_ms: 300, ..StoredEntry::default() };
+        let entry =
+            StoredEntry { age_ms: 5, fresh_ms: 100, keep_ms: 300, ..StoredEntry::default() };
         let later = aged(entry.clone(), 150).expect("alive");
         assert_eq!((later.age_ms, later.fresh_ms, later.keep_ms), (155, -50, 150));
         assert!(aged(entry.clone(), 299).is_some());

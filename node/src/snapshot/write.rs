@@ -166,10 +166,14 @@ fn described(group: &GroupContents) -> SnapshotGroup {
     SnapshotGroup { name: group.name.to_string(), origin_id: group.origin_id }
 }
 
-/// The part of a group's entries that fits if all groups give up the same share.
+/// The part of a group's entries that fits if all groups give up the same share. Without a bound if
+/// all fit: the engine divides a bound evenly over shards, which are not equally full.
 fn share(entries: u64, max_bytes: u64, total_bytes: u64) -> usize {
-    let fits = u128::from(entries) * u128::from(max_bytes) / u128::from(total_bytes.max(1));
-    usize::try_from(fits.min(u128::from(entries))).unwrap_or(usize::MAX)
+    if total_bytes <= max_bytes {
+        return usize::MAX;
+    }
+    let fits = u128::from(entries) * u128::from(max_bytes) / u128::from(total_bytes);
+    usize::try_from(fits).unwrap_or(usize::MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "runs on a thread for blocking work")]
@@ -183,8 +187,8 @@ mod tests {
 
     #[test]
     fn groups_give_up_the_same_share_of_their_entries() {
-        assert_eq!(share(100, 1_000, 400), 100);
         assert_eq!(share(100, 1_000, 4_000), 25);
-        assert_eq!(share(0, 1_000, 0), 0);
+        assert_eq!(share(0, 1_000, 4_000), 0);
+        assert_eq!(share(100, 1_000, 1_000), usize::MAX);
     }
 }
