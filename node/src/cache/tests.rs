@@ -28,7 +28,7 @@ use crate::config;
 use crate::grpc::admin::AdminService;
 use crate::metrics::{CacheMetrics, CountedAs, EngineCollector, RingMetrics};
 use crate::origin::{self, Loaded};
-use crate::peers::{Grpc, PeerDeps, Peers};
+use crate::peers::{Grpc, Past, PeerDeps, Peers};
 
 /// How the origin behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,6 +24,7 @@ use super::super::ring::Owner;
 use super::super::transport::{CallError, InvalidAddress, PeerConnection, Transport};
 use super::*;
 use crate::metrics::RingMetrics;
+use crate::peers::Past;
 
 /// How the peer behaves.
 #[derive(Debug, Clone, Copy)]
