@@ -7,7 +7,9 @@ use prost::Message;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "larder/v1/cache.proto",
+        "larder/v1/entry.proto",
         "larder/v1/peer.proto",
+        "larder/v1/snapshot.proto",
         "larder/v1/admin.proto",
         "groupcachepb/groupcache.proto",
     ];

@@ -12,10 +12,12 @@
 //! # Files
 //! `read` is the entry, `owned` reads keys that belong here and `forward` those that do not; both
 //! use `load`, the only caller of an origin. `shared` is the state that they share, `groups` and
-//! `group` the table of groups, `wait` the bounded wait for a flight, `failed_keys` the memory of
-//! failed loads, `version` the numbers of loads.
+//! `group` the table of groups, `wait` the bounded wait for a flight, `portable` entries from and for
+//! other processes, `contents` all entries for a snapshot, `failed_keys` the memory of failed loads,
+//! `version` the numbers of loads.
 
 mod answer;
+mod contents;
 mod error;
 mod failed_keys;
 mod forward;
@@ -24,6 +26,7 @@ mod groups;
 mod invalidate;
 mod load;
 mod owned;
+mod portable;
 mod read;
 mod shared;
 mod stats;
@@ -32,9 +35,11 @@ mod wait;
 mod waiting;
 
 pub use answer::Answer;
+pub(crate) use contents::GroupContents;
 pub use error::{Awaited, Error};
 pub use group::{GroupPlan, OriginSource};
 pub use invalidate::{Invalidated, Scope};
+pub(crate) use portable::Import;
 pub use shared::Cache;
 pub(crate) use shared::CacheDeps;
 pub use stats::GroupReport;

@@ -76,6 +76,21 @@ pub struct MemberConfig {
     pub hot_bytes: u64,
     /// Longest TTL of such a copy.
     pub hot_ttl_ms: u64,
+    /// How the hottest entries are kept over a restart; `None` if they are not.
+    pub snapshot: Option<SnapshotConfig>,
+}
+
+/// How a member saves its hottest entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotConfig {
+    /// Folder with one folder per member.
+    pub directory: PathBuf,
+    /// Time between two snapshots while entries change.
+    pub interval: Duration,
+    /// Maximum size of a snapshot.
+    pub max_bytes: u64,
+    /// Maximum rate at which a running member writes.
+    pub bytes_per_second: u64,
 }
 
 /// How a member reaches etcd.
@@ -203,6 +218,7 @@ impl Config {
                 main_bytes: capacity_bytes,
                 hot_bytes: 0,
                 hot_ttl_ms: 0,
+                snapshot: None,
             }),
             listen: Listen { grpc: free, peer: free, http: free, admin: free },
             limits: Limits::default(),
@@ -279,6 +295,7 @@ fn check_member(member: file::MemberMode) -> Result<MemberConfig, Error> {
         })?;
     }
     let hot_bytes = capacity / 100 * u64::from(percent);
+    let snapshot = member.snapshot.map(check_snapshot).transpose()?;
     Ok(MemberConfig {
         registry: Some(RegistryConfig {
             endpoints: registry.endpoints,
@@ -289,6 +306,30 @@ fn check_member(member: file::MemberMode) -> Result<MemberConfig, Error> {
         main_bytes: capacity - hot_bytes,
         hot_bytes,
         hot_ttl_ms: member.hot_ttl_ms,
+        snapshot,
+    })
+}
+
+fn check_snapshot(file: file::SnapshotConfig) -> Result<SnapshotConfig, Error> {
+    let file::SnapshotConfig { directory, interval_seconds, max_bytes, bytes_per_second } = file;
+    require("mode.member.snapshot.directory", !directory.is_empty(), || "name a folder".into())?;
+    let field = "mode.member.snapshot.intervalSeconds";
+    require(field, (1..=86_400).contains(&interval_seconds), || {
+        format!("{interval_seconds} must be 1 to 86400")
+    })?;
+    for (field, bytes) in [
+        ("mode.member.snapshot.maxBytes", max_bytes),
+        ("mode.member.snapshot.bytesPerSecond", bytes_per_second),
+    ] {
+        require(field, bytes >= MIN_CAPACITY_BYTES, || {
+            format!("{bytes} must be at least {MIN_CAPACITY_BYTES}")
+        })?;
+    }
+    Ok(SnapshotConfig {
+        directory: directory.into(),
+        interval: Duration::from_secs(interval_seconds),
+        max_bytes,
+        bytes_per_second,
     })
 }
 
@@ -385,7 +426,12 @@ mod tests {
 
     #[test]
     fn each_wrong_field_is_named_in_one_line() {
-        let cases: [(&str, Value, &str); 7] = [
+        let cases: [(&str, Value, &str); 8] = [
+            (
+                "/mode/member/snapshot",
+                json!({"directory": "/data", "intervalSeconds": 0}),
+                "snapshot.intervalSeconds: 0 must be 1 to 86400",
+            ),
             ("/mode/member/capacityBytes", json!(10), "mode.member.capacityBytes: 10 must be"),
             ("/mode/member/registry/endpoints", json!([]), "registry.endpoints: name at least"),
             ("/mode/member/registry/endpoints", json!(["etcd:2379"]), "must begin with http"),

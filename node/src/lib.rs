@@ -20,8 +20,8 @@
 //! members to `peers` and the groups to `cache`. Nothing on the read path asks the registry.
 //!
 //! # Imports
-//! Imports run one way: `app` → `grpc`, `http` → `cache` → `freshness`, `flight`, `peers`, `origin`.
-//! `metrics`, `config`, `gather` and `membership` import none of these.
+//! Imports run one way: `app` → `snapshot`, `grpc`, `http` → `cache` → `freshness`, `flight`,
+//! `peers`, `origin`. `metrics`, `config`, `gather` and `membership` import none of these.
 
 pub mod app;
 pub mod args;
@@ -39,4 +39,5 @@ pub mod peers;
 pub mod program;
 mod serve;
 pub mod sidecar;
+mod snapshot;
 pub mod status;

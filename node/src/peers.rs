@@ -6,8 +6,8 @@
 //! `peers/channel.rs` opens a connection. Start at [`Peers`].
 //!
 //! Two decisions are pure. `state`: whether a peer answers. `log` and `exchange`: which
-//! invalidations of one member another has applied. `link` and `journal` are their shells, `batch`
-//! is the queue of keys.
+//! invalidations of one member another has applied; `past` extends that over a restart. `link` and
+//! `journal` are their shells, `batch` is the queue of keys.
 
 mod batch;
 mod channel;
@@ -18,17 +18,25 @@ mod exchange;
 mod journal;
 mod link;
 mod log;
+mod past;
 mod peer;
+mod recorder;
 mod ring;
 mod stamp;
 mod state;
 mod transport;
+mod wire;
 
 pub use batch::Unanswered;
 pub use channel::Grpc;
 pub(crate) use deps::PeerDeps;
 pub use directory::Peers;
+pub(crate) use journal::{Appended, Saved};
 pub use log::Invalidation;
+pub(crate) use log::LogImage;
+pub(crate) use past::{Past, RestoreVerdict};
 pub use peer::{Peer, Refusal};
+pub(crate) use recorder::{LogEvent, Recorder, Ticket};
 pub use ring::{Owner, RingView};
 pub use transport::{CallError, InvalidAddress, PeerConnection, Transport};
+pub(crate) use wire::{from_wire, to_wire};

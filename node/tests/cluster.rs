@@ -12,6 +12,7 @@ mod cluster {
     mod large;
     pub(crate) mod links;
     mod peers;
+    mod restart;
     pub(crate) mod rig;
     mod scale;
     mod superseded;

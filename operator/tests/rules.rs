@@ -119,6 +119,21 @@ fn cluster_cases() -> Vec<Case> {
             Some(|o| o["spec"]["etcd"] = json!({"managed": {"storage": {"size": "1Gi"}}})),
         ),
         case(
+            "snapshot.storage cannot be changed, because the volumes of a StatefulSet cannot; \
+             create a new CacheCluster",
+            |o| o["spec"]["snapshot"] = json!({"enabled": true}),
+            |o| o["spec"]["snapshot"] = json!({"enabled": true, "storage": {"size": "1Gi"}}),
+            Some(|o| {
+                o["spec"]["snapshot"] = json!({"enabled": true, "storage": {"size": "1Gi"}});
+            }),
+        ),
+        case(
+            "snapshot.storage can only be set while snapshot is enabled",
+            |o| o["spec"]["snapshot"] = json!({"enabled": false, "storage": {"size": "1Gi"}}),
+            |o| o["spec"]["snapshot"] = json!({"enabled": true, "storage": {"size": "1Gi"}}),
+            None,
+        ),
+        case(
             "etcd must have 1 or 3 members",
             |o| o["spec"]["etcd"] = json!({"managed": {"members": 2}}),
             |o| o["spec"]["etcd"] = json!({"managed": {"members": 1}}),

@@ -65,6 +65,27 @@ pub struct MemberMode {
     /// TTL of a copy in the hot cache, in milliseconds; 0 turns the hot cache off.
     #[serde(default = "default_hot_ttl_ms")]
     pub hot_ttl_ms: u64,
+    /// Keeps the hottest entries over a restart. Off if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotConfig>,
+}
+
+/// Where and how a member saves its hottest entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SnapshotConfig {
+    /// Folder that outlives the process. Each member uses a folder of its own name in it, which
+    /// then contains cached values.
+    pub directory: String,
+    /// Seconds between two snapshots while entries change.
+    #[serde(default = "default_snapshot_interval_seconds")]
+    pub interval_seconds: u64,
+    /// Maximum size of a snapshot, in bytes. While one is written, the folder holds two.
+    #[serde(default = "default_snapshot_max_bytes")]
+    pub max_bytes: u64,
+    /// Maximum rate at which a running member writes, in bytes per second.
+    #[serde(default = "default_snapshot_bytes_per_second")]
+    pub bytes_per_second: u64,
 }
 
 /// Connection to etcd and the lease that the member holds there.
@@ -192,6 +213,18 @@ fn default_hot_percent() -> u32 {
 
 fn default_hot_ttl_ms() -> u64 {
     1_000
+}
+
+fn default_snapshot_interval_seconds() -> u64 {
+    30
+}
+
+fn default_snapshot_max_bytes() -> u64 {
+    1 << 30
+}
+
+fn default_snapshot_bytes_per_second() -> u64 {
+    32 << 20
 }
 
 fn default_lease_ttl_seconds() -> u64 {

@@ -7,7 +7,7 @@ use larder_operator::api::{Document, read_documents};
 use larder_operator::cluster::build::node_config;
 use larder_operator::cluster::validate::{Cluster, Etcd, Images, validate};
 use larder_operator::group::contract::contract;
-use larder_proto::config::NodeConfig;
+use larder_proto::config::{Mode, NodeConfig};
 use larder_proto::contract::GroupContract;
 
 use super::secrets::SecretKey;
@@ -61,7 +61,11 @@ impl Plan {
         if groups.is_empty() {
             notes.push(format!("no CacheGroup names the cluster {}", cluster.name));
         }
-        let config = node_config(&cluster);
+        let mut config = node_config(&cluster);
+        if let Mode::Member(member) = &mut config.mode {
+            // The folder is one of a pod. The demo leaves nothing on the disk.
+            member.snapshot = None;
+        }
         Ok(Self { cluster: cluster.name, members, config, groups, notes })
     }
 }

@@ -83,6 +83,7 @@ impl App {
             addresses,
             cache: parts.cache,
             membership: parts.membership,
+            snapshots: parts.snapshots,
             ready: core.ready,
             metrics: core.metrics,
             failure: core.failure,

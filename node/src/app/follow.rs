@@ -18,6 +18,7 @@ use crate::config::{Config, Identity};
 use crate::membership::MembershipView;
 use crate::metrics::RingMetrics;
 use crate::origin::{self, Credentials, Loader};
+use crate::snapshot::Snapshots;
 
 /// How often departed members are checked and unusable origins are built again.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_millis(500);
@@ -48,6 +49,7 @@ pub(super) struct Follower {
     pub(super) cache: Cache,
     pub(super) groups: Groups,
     pub(super) metrics: RingMetrics,
+    pub(super) snapshots: Option<Arc<Snapshots>>,
     /// The view that was applied last.
     pub(super) applied: Option<Arc<MembershipView>>,
 }
@@ -150,6 +152,7 @@ impl Follower {
         }
         // Groups first: a member that the ring makes an owner must know the group.
         self.groups.apply(&self.cache, &view.groups);
+        self.snapshots.iter().for_each(Snapshots::begin);
         self.cache.peers().update(view.revision, &view.members);
         if is_joined {
             gates.joined.take().into_iter().for_each(Gate::open);

@@ -30,6 +30,7 @@ use crate::membership::{self, Membership, MembershipOptions};
 use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
 use crate::peers::{Grpc, PeerDeps, Peers};
 use crate::serve::{self, CLIENTS, ListenerTask, MEMBERS};
+use crate::snapshot::{Opening, Snapshots};
 
 /// Largest message from a peer: a batch of the longest keys.
 const MAX_PEER_REQUEST_BYTES: usize = 16 * 1024 * 1024;
@@ -51,6 +52,7 @@ pub struct PortlessMember {
     pub ready: Ready,
     metrics: GrpcMetrics,
     ring_metrics: RingMetrics,
+    snapshots: Option<Arc<Snapshots>>,
 }
 
 impl PortlessMember {
@@ -84,6 +86,9 @@ impl PortlessMember {
     ) -> Self {
         let name: Arc<str> = config.identity.name.as_str().into();
         let ring_metrics = RingMetrics::register(&core.metrics);
+        let opening = settings.snapshot.as_ref().and_then(|snapshot| {
+            Opening::new(snapshot, &config.cluster, &config.identity.name, core.clock)
+        });
         let peers = Peers::new(
             settings.placement.clone(),
             PeerDeps {
@@ -96,6 +101,7 @@ impl PortlessMember {
                 metrics: ring_metrics.clone(),
                 load_timeout: Duration::from_millis(config.limits.default_timeout_ms),
                 capacity_bytes: settings.main_bytes,
+                past: opening.as_ref().map(Opening::past).unwrap_or_default(),
             },
         );
         let cache = Cache::new(
@@ -110,15 +116,27 @@ impl PortlessMember {
                 metrics: CacheMetrics::register(&core.metrics),
             },
         );
+        let snapshots = opening.map(|opening| {
+            opening.attach(&cache, &tasks.upkeep, core.ready.gate("snapshot restored"))
+        });
         let figures = cache.clone();
         EngineCollector::register(&core.metrics, move || figures.figures());
         tasks.upkeep.spawn_vital("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
-        let membership =
-            join(config, settings, options, core, addresses, &cache, tasks, &ring_metrics);
+        let membership = join(
+            config,
+            settings,
+            options,
+            core,
+            addresses,
+            &cache,
+            tasks,
+            &ring_metrics,
+            &snapshots,
+        );
         let metrics = GrpcMetrics::register(&core.metrics);
         let peer_service = PeerService::new(cache.clone(), metrics.clone());
         let ready = core.ready.clone();
-        Self { cache, peer_service, membership, ready, metrics, ring_metrics }
+        Self { cache, peer_service, membership, ready, metrics, ring_metrics, snapshots }
     }
 
     /// Names and uids of the members in the ring in force; this one included once it is registered.
@@ -131,7 +149,8 @@ impl PortlessMember {
 
     pub(super) fn with_ports(self, core: &NodeCore, listeners: Listeners) -> ModeParts {
         let threads = threads(&self, core, listeners);
-        ModeParts { threads, cache: Some(self.cache), membership: self.membership }
+        let Self { cache, membership, snapshots, .. } = self;
+        ModeParts { threads, cache: Some(cache), membership, snapshots }
     }
 }
 
@@ -146,13 +165,15 @@ fn join(
     cache: &Cache,
     tasks: &BackgroundTasks,
     metrics: &RingMetrics,
+    snapshots: &Option<Arc<Snapshots>>,
 ) -> Option<Membership> {
     let registration = registration(config, settings, addresses);
     let groups = follow::Groups::new(config, options.groups, tasks.loads.handle().clone());
     let Some(registry) = &settings.registry else {
         let alone = BTreeMap::from([(config.identity.name.clone(), registration)]);
-        cache.peers().update(1, &alone);
         groups.apply(cache, &BTreeMap::new());
+        snapshots.iter().for_each(Snapshots::begin);
+        cache.peers().update(1, &alone);
         return None;
     };
     let lease_seconds = i64::try_from(registry.lease_ttl.as_secs()).unwrap_or(i64::MAX);
@@ -187,6 +208,7 @@ fn join(
         cache: cache.clone(),
         groups,
         metrics: metrics.clone(),
+        snapshots: snapshots.clone(),
         applied: None,
     };
     tasks.upkeep.spawn_vital("follow", follower.run(gates, tasks.upkeep.stopping().clone()));

@@ -1,6 +1,7 @@
 //! What every mode of a node shares, and what each mode contributes.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
@@ -13,6 +14,7 @@ use super::options::Options;
 use crate::cache::Cache;
 use crate::membership::Membership;
 use crate::serve::ListenerTask;
+use crate::snapshot::Snapshots;
 
 /// Shared by every mode.
 pub(super) struct NodeCore {
@@ -64,4 +66,5 @@ pub(super) struct ModeParts {
     pub(super) threads: Vec<Vec<ListenerTask>>,
     pub(super) cache: Option<Cache>,
     pub(super) membership: Option<Membership>,
+    pub(super) snapshots: Option<Arc<Snapshots>>,
 }

@@ -1,5 +1,6 @@
 //! A running node and its drain.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder_runtime::ready::Ready;
@@ -12,6 +13,7 @@ use super::node::Addresses;
 use crate::cache::Cache;
 use crate::membership::Membership;
 use crate::serve::Workers;
+use crate::snapshot::Snapshots;
 
 /// After its lease is revoked, a member still serves for `grace / LINGER_DIVISOR`, at most
 /// `LINGER_MAX`, until peers and load balancers have noticed.
@@ -25,6 +27,7 @@ pub struct Running {
     pub(super) addresses: Addresses,
     pub(super) cache: Option<Cache>,
     pub(super) membership: Option<Membership>,
+    pub(super) snapshots: Option<Arc<Snapshots>>,
     pub(super) ready: Ready,
     pub(super) metrics: Registry,
     pub(super) failure: Failure,
@@ -78,7 +81,8 @@ impl Running {
     /// # Cancel safety
     /// If dropped early, the node stops at once.
     pub async fn drain(self) -> bool {
-        let Self { cache, membership, ready, tasks, workers, mut background, grace, .. } = self;
+        let Self { cache, membership, snapshots, ready, tasks, workers, mut background, .. } = self;
+        let grace = self.grace;
         // The health service follows.
         ready.close("draining");
         let has_peers = cache.as_ref().is_some_and(|c| !c.peers().view().peers().is_empty());
@@ -91,6 +95,9 @@ impl Running {
         }
         let end = Instant::now() + grace;
         let served = workers.stop(grace).await;
+        if let Some(snapshots) = snapshots {
+            snapshots.finish().await;
+        }
         // The tasks that requests waited for have finished; the others end quickly.
         let tasks_grace = end.saturating_duration_since(Instant::now()).max(TASKS_GRACE_MIN);
         let finished = tasks.stop(tasks_grace).await;

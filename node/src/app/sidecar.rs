@@ -58,7 +58,7 @@ pub(super) fn build(
         .into_iter()
         .map(|listener| vec![serve::grpc(listener, port.clone(), CLIENTS)])
         .collect();
-    Ok(ModeParts { threads, cache: None, membership: None })
+    Ok(ModeParts { threads, cache: None, membership: None, snapshots: None })
 }
 
 /// Opens the gate once any member has answered.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 
 use super::error::Error;
 use super::group::Group;
 use super::shared::Cache;
 use crate::origin::check_tags;
-use crate::peers::{Invalidation, Peer};
+use crate::peers::{Appended, Invalidation, Peer};
 
 /// What an invalidation drops. Without keys and tags: the whole group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl From<Vec<Bytes>> for Scope {
 /// How many members an invalidation reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Invalidated {
-    /// Members that confirmed, this one included.
+    /// Members that confirmed. This one is among them unless its disk did not take the invalidation
+    /// in time.
     pub reached: u32,
     /// Members in the ring when the invalidation started, and those that other members report but
     /// this one does not know yet.
@@ -77,20 +78,23 @@ impl Cache {
         // the owner or its stand-in, which still has the old value, and stores a new copy; 3. the
         // owner drops. Once all have dropped, only copies can be old.
         group.drop_invalidated(&drop_all);
-        let first = self.0.peers.append(drop_all);
-        let confirmed = confirmations(&peers, first).await;
+        let Appended { number: first, record } = self.0.peers.append(drop_all);
+        let (confirmed, recorded) =
+            join(confirmations(&peers, first), self.0.peers.recorded(record)).await;
         let (current, behind): (Vec<_>, Vec<_>) =
             peers.iter().zip(confirmed).partition(|(_, confirmed)| *confirmed);
         behind.iter().for_each(|(peer, _)| peer.hold_until_confirmed(first));
         group.drop_invalidated(&drop_copies);
-        let second = self.0.peers.append(drop_copies);
+        let second = self.0.peers.append(drop_copies).number;
         let confirmed = confirmations(current.iter().map(|(peer, _)| *peer), second).await;
 
         let reached = confirmed.iter().filter(|confirmed| **confirmed).count();
         self.0.peers.count_missed((peers.len() - reached) as u64);
         let total = peers.len() + self.0.peers.unknown_members(&view);
-        let with_this = |members| u32::try_from(members).unwrap_or(u32::MAX).saturating_add(1);
-        Ok(Invalidated { reached: with_this(reached), total: with_this(total) })
+        // A member that may forget the invalidation in a restart has not confirmed it.
+        let reached = reached + usize::from(recorded);
+        let count = |members| u32::try_from(members).unwrap_or(u32::MAX);
+        Ok(Invalidated { reached: count(reached), total: count(total.saturating_add(1)) })
     }
 
     /// Drops keys (none: the whole group) at this member only. An unknown group holds nothing.
@@ -108,16 +112,21 @@ impl Cache {
         // Weak, because the cache owns the peers.
         let cache = Arc::downgrade(&self.0);
         self.0.peers.set_applier(Box::new(move |what| {
-            let Some(cache) = cache.upgrade() else { return };
-            let groups = cache.groups.load();
-            match &what.group {
-                // An unknown group holds nothing.
-                Some(name) => {
-                    groups.get(name).into_iter().for_each(|group| group.drop_invalidated(what));
-                }
-                None => groups.values().for_each(|group| group.drop_invalidated(what)),
+            if let Some(cache) = cache.upgrade() {
+                Self(cache).apply_here(what);
             }
         }));
+    }
+
+    /// Drops what an invalidation names, at this member only. An unknown group holds nothing.
+    pub(crate) fn apply_here(&self, what: &Invalidation) {
+        let groups = self.0.groups.load();
+        match &what.group {
+            Some(name) => {
+                groups.get(name).into_iter().for_each(|group| group.drop_invalidated(what));
+            }
+            None => groups.values().for_each(|group| group.drop_invalidated(what)),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use crate::config;
 use crate::grpc::admin::AdminService;
 use crate::metrics::{CacheMetrics, CountedAs, EngineCollector, RingMetrics};
 use crate::origin::{self, Loaded};
-use crate::peers::{Grpc, PeerDeps, Peers};
+use crate::peers::{Grpc, Past, PeerDeps, Peers};
 
 /// How the origin behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,7 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
         metrics: RingMetrics::register(&registry),
         load_timeout: Duration::from_secs(5),
         capacity_bytes: 8 << 20,
+        past: Past::default(),
     };
     let settings = config::MemberConfig {
         registry: None,
@@ -88,6 +89,7 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
         main_bytes: 8 << 20,
         hot_bytes: 1 << 20,
         hot_ttl_ms: 1_000,
+        snapshot: None,
     };
     let deps = CacheDeps {
         member,

@@ -7,6 +7,7 @@ use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
 
+use super::past::Past;
 use super::transport::Transport;
 use crate::metrics::RingMetrics;
 
@@ -25,4 +26,6 @@ pub(crate) struct PeerDeps {
     pub(crate) load_timeout: Duration,
     /// Memory for entries, which bounds that of the log of invalidations.
     pub(crate) capacity_bytes: u64,
+    /// What the previous process left; the default if nothing.
+    pub(crate) past: Past,
 }

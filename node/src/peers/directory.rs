@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use larder_proto::config::Placement;
@@ -11,11 +12,14 @@ use larder_runtime::tasks::Tasks;
 
 use super::context::{HealthListener, PeerContext};
 use super::deps::PeerDeps;
-use super::journal::Applier;
+use super::journal::{Appended, Applier, Saved};
 use super::log::Invalidation;
+use super::past::RestoreVerdict;
 use super::peer::Peer;
+use super::recorder::{Recorder, Ticket};
 use super::ring::RingView;
 use super::stamp::RingStamp;
+use super::state::ANSWER_TIMEOUT_MS;
 
 /// The other members. Clones share them.
 #[derive(Clone)]
@@ -76,9 +80,42 @@ impl Peers {
     }
 
     /// Numbers an invalidation of this member and starts to send it to every peer.
-    pub(crate) fn append(&self, what: Invalidation) -> u64 {
+    pub(crate) fn append(&self, what: Invalidation) -> Appended {
         self.0.context.deps.metrics.invalidations.inc();
         self.0.context.journal.append(what)
+    }
+
+    /// Waits until a record is kept over a restart. False if that takes too long.
+    pub(crate) async fn recorded(&self, record: Ticket) -> bool {
+        let limit = Duration::from_millis(ANSWER_TIMEOUT_MS);
+        self.0.context.journal.recorded(record, limit).await
+    }
+
+    /// Records the log with `recorder` from now on.
+    ///
+    /// # Panics
+    /// On the second call.
+    pub(crate) fn set_recorder(&self, recorder: Recorder) {
+        self.0.context.journal.set_recorder(recorder);
+    }
+
+    /// The logs to save with entries that are read after this call. `rotate` is called with the end
+    /// of this member's log, and before its next invalidation is recorded.
+    pub(crate) fn save(&self, rotate: impl FnOnce(LogPosition)) -> Saved {
+        let view = self.view();
+        let ring = view.registrations().keys().map(String::as_str).collect();
+        self.0.context.journal.save(&ring, rotate)
+    }
+
+    /// Whether the entries of the previous process may be served, for the ring in force.
+    pub(crate) fn restore_verdict(&self) -> RestoreVerdict {
+        let ring: Vec<_> = self.view().peers().iter().map(|peer| peer.name().clone()).collect();
+        self.0.context.journal.restore_verdict(&ring)
+    }
+
+    /// Ends the time in which peers are asked for what [`Peers::restore_verdict`] needs.
+    pub(crate) fn end_restore(&self) {
+        self.0.context.journal.end_restore();
     }
 
     /// Counts `missed` invalidations that peers did not confirm in time.

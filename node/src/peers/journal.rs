@@ -4,20 +4,25 @@
 //! Positions are kept by name for as long as the process lives, whether or not the ring has the
 //! peer: a member that returns continues where it was. Start at [`Journal::append`], then
 //! [`Journal::request`] and [`Journal::finish`] for a sync that this member begins, and
-//! [`Journal::answer`] for one of another member.
+//! [`Journal::answer`] for one of another member. [`Journal::save`] and [`Past`] carry both over a
+//! restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use larder_proto::v1::{self, LogPosition, SyncMember, SyncState};
+use larder_proto::v1::{self, AppliedLog, LogPosition, SyncMember, SyncState};
 use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::deps::PeerDeps;
-use super::exchange::{Arrival, RemoteState, run_for_response};
-use super::log::{Invalidation, InvalidationLog, LogLimits};
+use super::exchange::{Arrival, OwnLogs, RemoteState, margin_ms, run_for_response};
+use super::log::{Invalidation, InvalidationLog, LogImage, LogLimits};
+use super::past::{FormerLogs, Past, PeerAnswer, RestoreVerdict, RingPeer, UNKNOWN_NUMBER, judge};
+use super::recorder::{LogEvent, Recorder, Ticket};
 use super::stamp::RingStamp;
+use super::wire::from_wire;
 
 /// Members whose positions are kept. Beyond the limit the one that called longest ago is dropped;
 /// its next sync is a first contact.
@@ -25,6 +30,8 @@ const MAX_REMOTES: usize = 1_024;
 /// A member that is not in the ring counts as present for this long after its last sync, ms: three
 /// of its intervals.
 const PRESENCE_MS: u64 = 3_000;
+/// The position in the log of a member outside the ring is saved for this long after its last call.
+const SAVED_MS: u64 = 60_000;
 
 /// Removes entries that were invalidated at another member.
 pub(crate) type Applier = Box<dyn Fn(&Invalidation) + Send + Sync>;
@@ -32,13 +39,23 @@ pub(crate) type Applier = Box<dyn Fn(&Invalidation) + Send + Sync>;
 pub(super) struct Journal {
     member: Arc<str>,
     uid: Arc<str>,
-    /// Identifies this process. Never 0.
-    incarnation: u64,
+    own: OwnLogs,
+    /// The logs that the previous process saved, and those that it met after that.
+    saved: Vec<AppliedLog>,
+    met: Vec<AppliedLog>,
+    /// Age of this member's cache at the start of this process, ms.
+    cache_age_ms: u64,
+    /// While entries of the previous process wait: how long before the start of this one they were
+    /// saved, ms.
+    away_ms: Mutex<Option<u64>>,
     clock: Clock,
     log: Mutex<InvalidationLog>,
     /// The end of `log`.
     end: watch::Sender<u64>,
     remotes: Mutex<BTreeMap<Arc<str>, Arc<Remote>>>,
+    former: Mutex<FormerLogs>,
+    /// Set once. Without it nothing outlives the process.
+    recorder: OnceLock<Recorder>,
     /// Set once, by the cache. Without it nothing is held that could be invalidated.
     applier: OnceLock<Applier>,
 }
@@ -54,6 +71,13 @@ pub(super) struct Remote {
 #[derive(Default)]
 struct RemoteInner {
     exchange: RemoteState,
+    /// When something of its log was last applied here, ms.
+    applied_ms: Option<u64>,
+    /// The record of the first contact with its log. The position is not reported before it is
+    /// kept: otherwise this member could forget that it applied something of that log.
+    met: Ticket,
+    /// Its last response that left nothing of its log to apply.
+    answer: Option<PeerAnswer>,
     uid: String,
     /// When it sent the last request, ms, and its ring revision then.
     heard_ms: u64,
@@ -73,6 +97,23 @@ pub(super) struct Progress {
     pub(super) failed: u64,
 }
 
+/// An invalidation in this member's log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) number: u64,
+    pub(crate) record: Ticket,
+}
+
+/// What [`Journal::save`] returns.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    /// The processes whose log this is, oldest first, this one last, each with its end.
+    pub(crate) own: Vec<LogPosition>,
+    pub(crate) log: LogImage,
+    pub(crate) applied: Vec<AppliedLog>,
+    pub(crate) cache_age_ms: u64,
+}
+
 /// The outcome of a sync that this member began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SyncOutcome {
@@ -85,14 +126,32 @@ pub(super) struct SyncOutcome {
 
 impl Journal {
     pub(super) fn new(deps: &PeerDeps) -> Self {
+        let Past { predecessors, log, applied, met, cache_age_ms, away_ms } = deps.past.clone();
+        let (mut remotes, mut former) = (BTreeMap::new(), FormerLogs::default());
+        for saved in applied.iter().chain(&met) {
+            let inner =
+                RemoteInner { exchange: RemoteState::saved(saved), ..RemoteInner::default() };
+            let remote = Remote { inner: Mutex::new(inner), ..Remote::default() };
+            remotes.insert(Arc::from(saved.member.as_str()), Arc::new(remote));
+            // The previous process may have applied more of it before its end.
+            let incarnation = saved.incarnation;
+            former.add(LogPosition { incarnation, number: UNKNOWN_NUMBER }, 0);
+        }
+        let (limits, end) = (LogLimits::of_capacity(deps.capacity_bytes), log.end);
         Self {
             member: deps.member.clone(),
             uid: deps.uid.clone(),
-            incarnation: deps.random.next().max(1),
+            own: OwnLogs { incarnation: deps.random.next().max(1), predecessors },
+            saved: applied,
+            met,
+            cache_age_ms,
+            away_ms: Mutex::new(away_ms),
             clock: deps.clock,
-            log: Mutex::new(InvalidationLog::new(LogLimits::of_capacity(deps.capacity_bytes))),
-            end: watch::Sender::new(0),
-            remotes: Mutex::default(),
+            log: Mutex::new(InvalidationLog::continued(limits, log)),
+            end: watch::Sender::new(end),
+            remotes: Mutex::new(remotes),
+            former: Mutex::new(former),
+            recorder: OnceLock::new(),
             applier: OnceLock::new(),
         }
     }
@@ -102,13 +161,76 @@ impl Journal {
         assert!(set.is_ok(), "one cache belongs to a member");
     }
 
+    pub(super) fn set_recorder(&self, recorder: Recorder) {
+        let set = self.recorder.set(recorder);
+        assert!(set.is_ok(), "a member has one snapshot");
+    }
+
     /// Numbers an invalidation. The syncs with all peers start at once.
-    pub(super) fn append(&self, what: Invalidation) -> u64 {
+    pub(super) fn append(&self, what: Invalidation) -> Appended {
         let mut log = self.log.lock();
+        let next = log.end() + 1;
+        let record = self.record(LogEvent::Own { number: next, what: &what });
         // Read under the lock, so that the log's times do not decrease.
         let number = log.append(what, self.clock.now_ms());
         self.end.send_replace(number);
-        number
+        Appended { number, record }
+    }
+
+    fn record(&self, event: LogEvent<'_>) -> Ticket {
+        self.recorder.get().map_or(Ticket::default(), |recorder| recorder.record(event))
+    }
+
+    fn is_recorded(&self, ticket: Ticket) -> bool {
+        self.recorder.get().is_none_or(|recorder| recorder.has(ticket))
+    }
+
+    /// Waits until a record is kept. False after `limit`.
+    pub(super) async fn recorded(&self, ticket: Ticket, limit: Duration) -> bool {
+        match self.recorder.get() {
+            Some(recorder) => recorder.wait_for(ticket, limit).await,
+            None => true,
+        }
+    }
+
+    /// The logs to save with entries that are read after this call. `rotate` is called between the
+    /// last invalidation in the result and the next one. `ring` are the members in the ring.
+    pub(super) fn save(&self, ring: &BTreeSet<&str>, rotate: impl FnOnce(LogPosition)) -> Saved {
+        let log = {
+            let log = self.log.lock();
+            rotate(LogPosition { incarnation: self.own.incarnation, number: log.end() });
+            log.image()
+        };
+        let now_ms = self.clock.now_ms();
+        let mut applied = Vec::new();
+        for (name, remote) in &*self.remotes.lock() {
+            let inner = remote.inner.lock();
+            let heard = inner.heard_ms > 0 && now_ms - inner.heard_ms.min(now_ms) < SAVED_MS;
+            if inner.exchange.incarnation() != 0 && (heard || ring.contains(&**name)) {
+                applied.push(inner.exchange.position(name));
+            }
+        }
+        let end = LogPosition { incarnation: self.own.incarnation, number: log.end };
+        let own = self.own.predecessors.iter().copied().chain([end]).collect();
+        Saved { own, log, applied, cache_age_ms: self.cache_age_ms + now_ms }
+    }
+
+    /// Whether everything has been applied that was invalidated since the previous process saved
+    /// its entries. `ring` are the other members in the ring.
+    pub(super) fn restore_verdict(&self, ring: &[Arc<str>]) -> RestoreVerdict {
+        let peer = |name: &Arc<str>| RingPeer {
+            name: name.clone(),
+            answer: self.remote(name).inner.lock().answer.clone(),
+        };
+        let ring: Vec<_> = ring.iter().map(peer).collect();
+        let own = self.own.predecessors.iter().map(|log| log.incarnation);
+        let own: Vec<_> = own.chain([self.own.incarnation]).collect();
+        judge(&self.saved, &self.met, &own, &ring)
+    }
+
+    /// No entries of the previous process wait any more.
+    pub(super) fn end_restore(&self) {
+        *self.away_ms.lock() = None;
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -120,7 +242,7 @@ impl Journal {
     }
 
     pub(super) fn log_end(&self) -> LogPosition {
-        LogPosition { incarnation: self.incarnation, number: self.end() }
+        LogPosition { incarnation: self.own.incarnation, number: self.end() }
     }
 
     pub(super) fn remote(&self, name: &str) -> Arc<Remote> {
@@ -132,8 +254,11 @@ impl Journal {
             // A remote with a link is referenced there too.
             let unused = remotes.iter().filter(|(_, remote)| Arc::strong_count(remote) == 1);
             let oldest = unused.min_by_key(|(_, remote)| remote.inner.lock().heard_ms);
-            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
-                remotes.remove(&name);
+            if let Some(name) = oldest.map(|(name, _)| name.clone())
+                && let Some(remote) = remotes.remove(&name)
+            {
+                let inner = remote.inner.lock();
+                self.note_former(&inner.exchange, inner.applied_ms);
             }
         }
         let remote = Arc::new(Remote::default());
@@ -143,8 +268,8 @@ impl Journal {
 
     /// This member's message for the next sync with `remote`.
     pub(super) fn request(&self, remote: &Remote, ring: RingStamp) -> SyncState {
-        let exchange = &remote.inner.lock().exchange;
-        self.message(exchange, ring, |log| exchange.run_for_request(log))
+        let inner = remote.inner.lock();
+        self.message(&inner, ring, |log| inner.exchange.run_for_request(log))
     }
 
     /// Applies what a response brought. `own_end` is the end of the log that the request named.
@@ -156,10 +281,15 @@ impl Journal {
         began_ms: u64,
     ) -> SyncOutcome {
         let mut state = response.state.take().unwrap_or_default();
+        let witnessed = std::mem::take(&mut state.witnessed);
+        let predecessors = state.predecessors.iter().map(|log| log.incarnation).collect();
         let mut inner = remote.inner.lock();
         (inner.named, inner.named_revision) = (response.members, state.ring_revision);
         let before = inner.exchange.clone();
         self.receive(remote, &mut inner, &mut state, Arrival::Response { began_ms });
+        let incarnation = inner.exchange.incarnation();
+        let answer = PeerAnswer { incarnation, predecessors, witnessed };
+        inner.answer = inner.exchange.is_caught_up().then_some(answer);
         let exchange = &inner.exchange;
         SyncOutcome {
             confirmed: exchange.confirmed(),
@@ -176,9 +306,36 @@ impl Journal {
         inner.uid.clone_from(&request.uid);
         (inner.heard_ms, inner.revision) = (now_ms, request.ring_revision);
         self.receive(&remote, &mut inner, &mut request, Arrival::Request);
-        self.message(&inner.exchange, ring, |log| {
-            run_for_response(log, &request, self.incarnation, now_ms)
-        })
+        let message =
+            self.message(&inner, ring, |log| run_for_response(log, &request, &self.own, now_ms));
+        drop(inner);
+        let restoring = request.restoring_ms;
+        let witnessed = if restoring > 0 { self.witnessed(restoring, now_ms) } else { Vec::new() };
+        SyncState { witnessed, ..message }
+    }
+
+    /// The logs from which this member has applied something in the last `past_ms` of a caller's
+    /// time.
+    fn witnessed(&self, past_ms: u64, now_ms: u64) -> Vec<LogPosition> {
+        let since_ms = now_ms.saturating_sub(past_ms.saturating_add(margin_ms(past_ms)));
+        let mut logs: Vec<_> = self.former.lock().used_since(since_ms).collect();
+        for remote in self.remotes.lock().values() {
+            let inner = remote.inner.lock();
+            if inner.applied_ms.is_some_and(|at_ms| at_ms >= since_ms) {
+                let (incarnation, number) =
+                    (inner.exchange.incarnation(), inner.exchange.applied());
+                logs.push(LogPosition { incarnation, number });
+            }
+        }
+        logs
+    }
+
+    /// The log of that process is not continued, or its position is forgotten.
+    fn note_former(&self, exchange: &RemoteState, applied_ms: Option<u64>) {
+        if let Some(applied_ms) = applied_ms {
+            let (incarnation, number) = (exchange.incarnation(), exchange.applied());
+            self.former.lock().add(LogPosition { incarnation, number }, applied_ms);
+        }
     }
 
     /// `inner` stays locked while the run is applied: a concurrent exchange with the same peer must
@@ -190,7 +347,23 @@ impl Journal {
         message: &mut SyncState,
         arrival: Arrival,
     ) {
-        for what in inner.exchange.receive(message, self.incarnation, arrival) {
+        let (before, applied_ms) = (inner.exchange.clone(), inner.applied_ms);
+        let run = inner.exchange.receive(message, &self.own, arrival);
+        if inner.exchange.incarnation() != before.incarnation() {
+            (inner.answer, inner.applied_ms) = (None, None);
+            let is_continued = |log: &LogPosition| log.incarnation == before.incarnation();
+            if message.predecessors.iter().any(is_continued) {
+                inner.applied_ms = applied_ms;
+            } else {
+                self.note_former(&before, applied_ms);
+            }
+            let incarnation = inner.exchange.incarnation();
+            inner.met = self.record(LogEvent::Met { member: &message.member, incarnation });
+        }
+        if !run.is_empty() {
+            inner.applied_ms = Some(self.clock.now_ms());
+        }
+        for what in run {
             if let Some(applier) = self.applier.get() {
                 applier(&from_wire(what));
             }
@@ -217,23 +390,28 @@ impl Journal {
 
     fn message(
         &self,
-        exchange: &RemoteState,
+        inner: &RemoteInner,
         ring: RingStamp,
         run: impl FnOnce(&InvalidationLog) -> Option<v1::LogRun>,
     ) -> SyncState {
+        let now_ms = self.clock.now_ms();
+        let away_ms = *self.away_ms.lock();
         let log = self.log.lock();
-        let log_end = LogPosition { incarnation: self.incarnation, number: log.end() };
+        let log_end = LogPosition { incarnation: self.own.incarnation, number: log.end() };
         let mut message = SyncState {
             member: self.member.to_string(),
             uid: self.uid.to_string(),
             log_end: Some(log_end),
-            uptime_ms: self.clock.now_ms(),
+            uptime_ms: self.cache_age_ms.saturating_add(now_ms),
             ring_revision: ring.revision,
             ring_digest: ring.digest,
             run: run(&log),
+            predecessors: self.own.predecessors.clone(),
+            restoring_ms: away_ms.map_or(0, |away_ms| away_ms.saturating_add(now_ms).max(1)),
             ..SyncState::default()
         };
-        exchange.fill(&mut message);
+        inner.exchange.fill(&mut message);
+        message.applied = message.applied.filter(|_| self.is_recorded(inner.met));
         message
     }
 
@@ -296,14 +474,5 @@ impl Remote {
             progress.failed = progress.failed.max(end);
             grew
         });
-    }
-}
-
-fn from_wire(what: v1::Invalidation) -> Invalidation {
-    Invalidation {
-        group: (!what.group.is_empty()).then(|| what.group.into()),
-        keys: what.keys.into(),
-        tags: what.tags.into(),
-        copies_only: what.copies_only,
     }
 }

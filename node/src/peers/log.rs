@@ -78,6 +78,16 @@ struct Folded {
     at_ms: u64,
 }
 
+/// The content of a log without its times.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogImage {
+    /// Groups of folded entries, `None` for all groups. Ordered by number.
+    pub(crate) folded: Vec<(u64, Option<Arc<str>>)>,
+    /// Consecutive numbers, the last one being `end`.
+    pub(crate) entries: Vec<Invalidation>,
+    pub(crate) end: u64,
+}
+
 /// A part of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Run {
@@ -110,6 +120,27 @@ impl InvalidationLog {
             folded: BTreeMap::new(),
             folded_all: None,
         }
+    }
+
+    /// Continues a log of an earlier process. Its entries count as older than this process.
+    pub(super) fn continued(limits: LogLimits, image: LogImage) -> Self {
+        let mut log = Self::new(limits);
+        for (number, group) in image.folded {
+            let folded = Folded { number, at_ms: 0 };
+            match group {
+                Some(group) => _ = log.folded.insert(group, folded),
+                None => log.folded_all = Some(folded),
+            }
+        }
+        log.end = image.end.saturating_sub(image.entries.len() as u64);
+        image.entries.into_iter().for_each(|what| _ = log.append(what, 0));
+        log
+    }
+
+    pub(super) fn image(&self) -> LogImage {
+        let folded = self.folded_after(0).into_iter().map(|(number, what)| (number, what.group));
+        let entries = self.entries.iter().map(|entry| entry.what.clone());
+        LogImage { folded: folded.collect(), entries: entries.collect(), end: self.end }
     }
 
     /// Number of the latest invalidation; 0 before the first.

@@ -14,7 +14,7 @@ use larder_node::config::{Config, Identity};
 use larder_node::origin::{self, Loaded};
 use larder_proto::config::{
     ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, Placement, RegistryConfig,
-    SidecarMode,
+    SidecarMode, SnapshotConfig,
 };
 use larder_proto::contract::{
     Freshness, GroupContract, HttpOrigin, Origin as OriginContract, OriginLimits,
@@ -31,6 +31,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 mod http;
 
@@ -64,6 +66,8 @@ pub(crate) struct Cluster {
     pub(super) keys: Keys,
     pub(super) links: Links,
     limits: Limits,
+    /// Where members keep snapshots, if they do.
+    pub(super) snapshots: Option<tempfile::TempDir>,
 }
 
 /// A member in a process of its own.
@@ -84,6 +88,21 @@ impl Process {
 
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Waits until the process is ready.
+    pub(super) async fn ready(&self) {
+        let health = HealthClient::new(self.channel.clone());
+        let serving = || async {
+            let answer = health.clone().check(HealthCheckRequest::default()).await;
+            answer.is_ok_and(|answer| answer.into_inner().status == 1)
+        };
+        eventually(Duration::from_secs(10), serving).await;
+    }
+
+    /// SIGKILL.
+    pub(super) async fn kill(mut self) {
+        self.child.kill().await.expect("a child");
     }
 
     /// Sends SIGTERM and returns the exit code.
@@ -171,17 +190,43 @@ impl Cluster {
     pub(crate) async fn start_with(members: usize, limits: Limits) -> Self {
         let mut cluster = Self::empty(Origin::new());
         cluster.limits = limits;
-        for index in 0..members {
-            cluster.add(&format!("shop-{index}"), CAPACITY_BYTES);
-        }
-        let ready =
-            || async { cluster.members.iter().flatten().all(|member| member.ready().is_ready()) };
-        cluster.eventually(Duration::from_secs(10), ready).await;
-        for index in 0..members {
-            let whole = || async { cluster.ring_of(index).await.len() == members };
-            cluster.eventually(Duration::from_secs(10), whole).await;
-        }
+        cluster.add_all(members).await;
         cluster
+    }
+
+    /// [`Cluster::start`] with members that keep snapshots.
+    pub(super) async fn start_with_snapshots(members: usize) -> Self {
+        let mut cluster = Self::empty(Origin::new());
+        cluster.snapshots = Some(tempfile::tempdir().expect("a folder"));
+        cluster.add_all(members).await;
+        cluster
+    }
+
+    async fn add_all(&mut self, members: usize) {
+        for index in 0..members {
+            self.add(&format!("shop-{index}"), CAPACITY_BYTES);
+        }
+        self.whole().await;
+    }
+
+    /// Waits until every member that was added is ready and has the whole ring.
+    pub(super) async fn whole(&self) {
+        let ready =
+            || async { self.members.iter().flatten().all(|member| member.ready().is_ready()) };
+        self.eventually(Duration::from_secs(10), ready).await;
+        let members = self.members.len();
+        for index in 0..members {
+            let whole = || async { self.ring_of(index).await.len() == members };
+            self.eventually(Duration::from_secs(10), whole).await;
+        }
+    }
+
+    /// Starts a member again that was taken, in the same pod.
+    pub(super) fn restart(&mut self, member: usize) {
+        assert!(self.members[member].is_none(), "it runs");
+        self.add(&format!("shop-{member}"), CAPACITY_BYTES);
+        self.members.swap_remove(member);
+        self.channels.swap_remove(member);
     }
 
     /// [`eventually`], which prints the last state of each member if it panics.
@@ -225,7 +270,9 @@ impl Cluster {
                 .expect("a registry");
         let keys = Keys::new("prod", "shop");
         let (members, channels, links) = (Vec::new(), Vec::new(), Links::default());
-        Self { origin, registry, tasks, members, channels, keys, links, limits: Limits::default() }
+        let limits = Limits::default();
+        let snapshots = None;
+        Self { origin, registry, tasks, members, channels, keys, links, limits, snapshots }
     }
 
     pub(crate) fn add(&mut self, name: &str, capacity_bytes: u64) {
@@ -244,6 +291,12 @@ impl Cluster {
             capacity_bytes,
             hot_percent: 10,
             hot_ttl_ms: 60_000,
+            snapshot: self.snapshots.as_ref().map(|folder| SnapshotConfig {
+                directory: folder.path().to_str().expect("UTF-8").to_owned(),
+                interval_seconds: 1,
+                max_bytes: CAPACITY_BYTES,
+                bytes_per_second: 1 << 30,
+            }),
         });
         let running = self.run(name, uid, mode);
         self.channels.push(self.channel_to(running.addresses().grpc));
@@ -280,10 +333,16 @@ impl Cluster {
         let file = folder.path().join("node.json");
         let listen =
             ["grpc", "peer", "http", "admin"].map(|port| format!("\"{port}\":\"127.0.0.1:0\""));
+        let snapshot = self.snapshots.as_ref().map(|folder| {
+            let folder = folder.path().display();
+            format!(r#""snapshot":{{"directory":"{folder}","intervalSeconds":1}},"#)
+        });
+        let snapshot = snapshot.unwrap_or_default();
+        let before = self.grpc_address(name).await;
         let text = format!(
             r#"{{"cluster":{{"namespace":"prod","name":"shop"}},"drainSeconds":4,
             "listen":{{{}}},"limits":{{"workers":1}},
-            "mode":{{"member":{{"registry":{{"endpoints":["{}"],"leaseTtlSeconds":60}},
+            "mode":{{"member":{{"registry":{{"endpoints":["{}"],"leaseTtlSeconds":60}},{snapshot}
             "placement":{{"rendezvous":{{}}}},"capacityBytes":{}}}}}}}"#,
             listen.join(","),
             self.registry.endpoint(),
@@ -298,16 +357,23 @@ impl Cluster {
             .kill_on_drop(true)
             .spawn()
             .expect("the program");
-        let whole = || async {
-            self.ring_of(0).await.iter().any(|n| n == name)
-                && self.ring_of(1).await.iter().any(|n| n == name)
+        // The registration of an earlier process outlives it.
+        let registered = || async {
+            let address = self.grpc_address(name).await;
+            address.is_some() && address != before
         };
-        self.eventually(Duration::from_secs(20), whole).await;
-        let ring = AdminClient::new(self.channel(0)).ring(RingRequest {}).await.expect("a ring");
-        let members = ring.into_inner().members;
-        let member = members.into_iter().find(|member| member.name == name).expect("there");
-        let channel = self.channel_to(member.grpc_address.parse().expect("an address"));
+        self.eventually(Duration::from_secs(20), registered).await;
+        let everywhere = || async { self.ring_of(1).await.iter().any(|n| n == name) };
+        self.eventually(Duration::from_secs(20), everywhere).await;
+        let channel = self.channel_to(self.grpc_address(name).await.expect("registered"));
         Process { child, channel, _folder: folder }
+    }
+
+    /// Address of a member in the first one's ring.
+    async fn grpc_address(&self, name: &str) -> Option<SocketAddr> {
+        let ring = AdminClient::new(self.channel(0)).ring(RingRequest {}).await.expect("a ring");
+        let member = ring.into_inner().members.into_iter().find(|member| member.name == name)?;
+        Some(member.grpc_address.parse().expect("an address"))
     }
 
     /// Drops a member's copy of a key, as if it had expired.

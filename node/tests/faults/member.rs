@@ -96,6 +96,7 @@ fn config(lease_ttl: Duration, proxies: &[Proxy]) -> NodeConfig {
             // Copies would hide whether the owner answers.
             hot_percent: 0,
             hot_ttl_ms: 0,
+            snapshot: None,
         }),
         listen: Listen { grpc: free(), peer: free(), http: free(), admin: free() },
         limits: Limits { workers: 1, ..Limits::default() },

@@ -114,6 +114,10 @@ pub struct CacheClusterSpec {
     /// How keys are placed on members. Default: Rendezvous.
     #[serde(default)]
     pub placement: PlacementSpec,
+    /// Each member's hottest entries on disk, so that a container that restarts is warm. Default: on,
+    /// in an emptyDir volume.
+    #[serde(default)]
+    pub snapshot: SnapshotSpec,
     /// Image of the members. Default: the member image that the operator is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -185,7 +189,37 @@ impl Default for ManagedEtcdSpec {
     }
 }
 
-/// A volume for one etcd member.
+/// Each member's hottest entries on disk.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = rules::SNAPSHOT_STORAGE_STAYS,
+    validation = rules::SNAPSHOT_STORAGE_ENABLED
+)]
+pub struct SnapshotSpec {
+    /// Whether members write snapshots. A snapshot contains keys and values as plain bytes. An edit
+    /// restarts the members one by one. Default: true.
+    #[serde(default = "defaults::enabled")]
+    pub enabled: bool,
+    /// Time between two snapshots while entries change. Another one is written when a member stops.
+    /// Unit: seconds, 1 to 86400. Default: 30.
+    #[serde(default = "defaults::snapshot_interval_seconds")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub interval_seconds: i64,
+    /// A volume for each member, which outlives its pod and is deleted with the CacheCluster or
+    /// when the member is scaled away. A snapshot takes at most 45 percent of it. Cannot be
+    /// changed. Default: none, the snapshot is deleted with the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+}
+
+impl Default for SnapshotSpec {
+    fn default() -> Self {
+        Self { enabled: true, interval_seconds: defaults::SNAPSHOT_INTERVAL_SECONDS, storage: None }
+    }
+}
+
+/// A volume for one member, of etcd or of the cache.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {

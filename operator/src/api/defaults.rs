@@ -11,6 +11,8 @@ pub const CPU: &str = "250m";
 pub const ETCD_MEMBERS: i32 = 3;
 /// Virtual nodes of a member of mean weight.
 pub const VIRTUAL_NODES: i32 = 160;
+/// Seconds between two snapshots of a member.
+pub const SNAPSHOT_INTERVAL_SECONDS: i64 = 30;
 /// Members that can be evicted at one time.
 pub const MAX_UNAVAILABLE: i32 = 1;
 /// TTL of a loaded value, seconds.
@@ -40,6 +42,14 @@ pub(crate) fn etcd_members() -> i32 {
 
 pub(crate) fn virtual_nodes() -> i32 {
     VIRTUAL_NODES
+}
+
+pub(crate) fn enabled() -> bool {
+    true
+}
+
+pub(crate) fn snapshot_interval_seconds() -> i64 {
+    SNAPSHOT_INTERVAL_SECONDS
 }
 
 pub(crate) fn max_unavailable() -> i32 {

@@ -39,6 +39,18 @@ pub(super) const ETCD_STORAGE_STAYS: Rule = (
     "storage cannot be changed; create a new CacheCluster",
 );
 
+pub(super) const SNAPSHOT_STORAGE_STAYS: Rule = (
+    "has(self.storage) == has(oldSelf.storage) && \
+     (!has(self.storage) || self.storage == oldSelf.storage)",
+    "snapshot.storage cannot be changed, because the volumes of a StatefulSet cannot; create a new \
+     CacheCluster",
+);
+
+pub(super) const SNAPSHOT_STORAGE_ENABLED: Rule = (
+    "self.enabled || !has(self.storage)",
+    "snapshot.storage can only be set while snapshot is enabled",
+);
+
 pub(super) const ETCD_MEMBERS: Rule = ("self == 1 || self == 3", "etcd must have 1 or 3 members");
 
 pub(super) const STORAGE_MINIMUM: Rule = (

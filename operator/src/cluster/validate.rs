@@ -14,7 +14,7 @@ use larder_proto::config::{Placement, RingHash};
 
 use crate::api::cluster::{
     Algorithm, CacheCluster, EtcdSpec, PlacementSpec, RingHash as ApiRingHash, SchedulingSpec,
-    StorageSpec,
+    SnapshotSpec, StorageSpec,
 };
 
 /// A CacheCluster whose every field is parsed and checked.
@@ -42,6 +42,8 @@ pub struct Cluster {
     pub etcd: Etcd,
     /// How keys are placed.
     pub placement: Placement,
+    /// Where members keep snapshots; `None` if they keep none.
+    pub snapshot: Option<Snapshot>,
     /// Image of the members.
     pub image: String,
     /// Names of the Secrets for pulling images.
@@ -52,6 +54,15 @@ pub struct Cluster {
     pub max_unavailable: i32,
     /// The user's annotations of members' pods.
     pub pod_annotations: BTreeMap<String, String>,
+}
+
+/// How members keep snapshots.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Seconds between two snapshots.
+    pub interval_seconds: u64,
+    /// A volume for each member with its size in bytes; none to keep snapshots in the pod.
+    pub storage: Option<(StorageSpec, u64)>,
 }
 
 /// Where members register.
@@ -117,6 +128,10 @@ pub enum Error {
     EtcdEndpoints,
     #[error("spec.members: {members} is not between 1 and 50")]
     Members { members: i32 },
+    #[error("spec.snapshot.intervalSeconds: {seconds} is not between 1 and 86400")]
+    SnapshotInterval { seconds: i64 },
+    #[error("spec.snapshot.storage.size: {text} is less than 256Mi")]
+    SnapshotSize { text: String },
     #[error("spec.placement.ring.virtualNodes: {virtual_nodes} is not between 1 and 4096")]
     VirtualNodes { virtual_nodes: i32 },
 }
@@ -147,6 +162,7 @@ pub fn validate(cluster: &CacheCluster, images: &Images) -> Result<Cluster, Erro
         cpu: spec.cpu.clone(),
         etcd: etcd(&spec.etcd, images)?,
         placement: placement(&spec.placement)?,
+        snapshot: snapshot(&spec.snapshot)?,
         image: spec.image.clone().unwrap_or_else(|| images.member.clone()),
         image_pull_secrets: spec.image_pull_secrets.iter().map(|s| s.name.clone()).collect(),
         scheduling: spec.scheduling.clone().unwrap_or_default(),
@@ -177,6 +193,26 @@ fn etcd(spec: &EtcdSpec, images: &Images) -> Result<Etcd, Error> {
         })),
         (Some(_), Some(_)) | (None, None) => Err(Error::EtcdKind),
     }
+}
+
+fn snapshot(spec: &SnapshotSpec) -> Result<Option<Snapshot>, Error> {
+    if !spec.enabled {
+        return Ok(None);
+    }
+    let seconds = spec.interval_seconds;
+    let interval_seconds = u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| (1..=86_400).contains(seconds))
+        .ok_or(Error::SnapshotInterval { seconds })?;
+    let sized = |storage: &StorageSpec| {
+        let size = bytes("spec.snapshot.storage.size", &storage.size)?;
+        if size < 256 << 20 {
+            return Err(Error::SnapshotSize { text: storage.size.0.clone() });
+        }
+        Ok((storage.clone(), size))
+    };
+    let storage = spec.storage.as_ref().map(sized).transpose()?;
+    Ok(Some(Snapshot { interval_seconds, storage }))
 }
 
 fn placement(spec: &PlacementSpec) -> Result<Placement, Error> {
@@ -279,7 +315,11 @@ mod tests {
     #[test]
     fn unusable_fields_are_reported_by_their_path() {
         type Change = fn(&mut CacheCluster);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 9] = [
+            (
+                |c| c.spec.snapshot.interval_seconds = 0,
+                "spec.snapshot.intervalSeconds: 0 is not between 1 and 86400",
+            ),
             (|c| c.metadata.name = None, "the object has no name"),
             (|c| c.spec.members = 51, "spec.members: 51 is not between 1 and 50"),
             (|c| c.spec.memory.0 = "much".into(), "spec.memory: \"much\" is not a quantity"),

@@ -24,6 +24,7 @@ use super::super::ring::Owner;
 use super::super::transport::{CallError, InvalidAddress, PeerConnection, Transport};
 use super::*;
 use crate::metrics::RingMetrics;
+use crate::peers::Past;
 
 /// How the peer behaves.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +115,7 @@ impl Rig {
             metrics: RingMetrics::register(&Registry::new()),
             load_timeout: Duration::from_secs(5),
             capacity_bytes: 8 << 20,
+            past: Past::default(),
         };
         let peers = Peers::new(Placement::Rendezvous {}, deps);
         let registration = Registration {

@@ -1,9 +1,9 @@
-use super::super::log::LogLimits;
+use super::super::log::{Invalidation, LogLimits};
 use super::*;
 
 /// One process with what it knows about the other.
 struct End {
-    incarnation: u64,
+    own: OwnLogs,
     log: InvalidationLog,
     remote: RemoteState,
     started_ms: u64,
@@ -14,7 +14,8 @@ struct End {
 impl End {
     fn new(incarnation: u64, started_ms: u64) -> Self {
         let log = InvalidationLog::new(LogLimits { run_entries: 2, ..LogLimits::of_capacity(0) });
-        Self { incarnation, log, remote: RemoteState::default(), started_ms, dropped: Vec::new() }
+        let own = OwnLogs { incarnation, predecessors: Vec::new() };
+        Self { own, log, remote: RemoteState::default(), started_ms, dropped: Vec::new() }
     }
 
     fn drop_group(&mut self, group: &str, now_ms: u64) {
@@ -24,10 +25,11 @@ impl End {
     }
 
     fn state(&self, now_ms: u64) -> SyncState {
-        let end = LogPosition { incarnation: self.incarnation, number: self.log.end() };
+        let end = LogPosition { incarnation: self.own.incarnation, number: self.log.end() };
         let mut state = SyncState {
             log_end: Some(end),
             uptime_ms: now_ms - self.started_ms,
+            predecessors: self.own.predecessors.clone(),
             ..SyncState::default()
         };
         self.remote.fill(&mut state);
@@ -39,13 +41,13 @@ impl End {
     }
 
     fn receive(&mut self, mut message: SyncState, arrival: Arrival) {
-        let runs = self.remote.receive(&mut message, self.incarnation, arrival);
+        let runs = self.remote.receive(&mut message, &self.own, arrival);
         self.dropped.extend(runs.into_iter().map(|what| what.group));
     }
 
     fn answer(&mut self, request: &SyncState, now_ms: u64) -> SyncState {
         self.receive(request.clone(), Arrival::Request);
-        let run = run_for_response(&self.log, request, self.incarnation, now_ms);
+        let run = run_for_response(&self.log, request, &self.own, now_ms);
         SyncState { run, ..self.state(now_ms) }
     }
 
@@ -155,4 +157,78 @@ fn a_peer_whose_log_has_grown_is_noticed_from_any_call() {
     assert!(!a.remote.observe(&position(0)));
     assert!(a.remote.observe(&position(1)));
     assert!(a.remote.observe(&LogPosition { incarnation: 9, number: 0 }));
+}
+
+/// The process that continues the log of `before`, as far as it kept it.
+fn continued(before: &End, incarnation: u64, kept: u64, positions: RemoteState) -> End {
+    let mut image = before.log.image();
+    image.entries.truncate(usize::try_from(kept).expect("a few"));
+    image.end = kept;
+    let mut next = End::new(incarnation, before.started_ms);
+    next.log = InvalidationLog::continued(LogLimits::of_capacity(0), image);
+    next.own.predecessors = vec![LogPosition { incarnation: before.own.incarnation, number: kept }];
+    next.remote = positions;
+    next
+}
+
+fn saved(end: &End) -> RemoteState {
+    RemoteState::saved(&end.remote.position("a peer"))
+}
+
+#[test]
+fn a_restored_process_gets_what_followed_its_saved_position() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    a.drop_group("a1", 5);
+    b.drop_group("b1", 5);
+    a.sync(&mut b, 10);
+    let positions = saved(&a);
+    b.drop_group("b2", 11);
+    let mut restored = continued(&a, 7, 1, positions);
+    restored.sync(&mut b, 20);
+    assert_eq!(restored.dropped, ["b2"]);
+    assert_eq!(b.dropped, ["a1"], "nothing twice");
+    restored.drop_group("a2", 21);
+    restored.sync(&mut b, 22);
+    assert_eq!(b.dropped, ["a1", "a2"]);
+}
+
+#[test]
+fn a_peer_that_had_applied_more_than_was_kept_misses_nothing_later() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    for group in ["a1", "a2", "not kept"] {
+        a.drop_group(group, 5);
+    }
+    a.sync(&mut b, 10);
+    let mut restored = continued(&a, 7, 2, saved(&a));
+    // Numbered as the one that was not kept, and the peer calls first.
+    restored.drop_group("a3", 20);
+    b.sync(&mut restored, 21);
+    assert_eq!(b.dropped, ["a1", "a2", "not kept", "a3"]);
+    assert!(restored.remote.confirmed() <= restored.log.end());
+}
+
+#[test]
+fn two_restored_processes_continue_each_others_logs() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    a.drop_group("a1", 5);
+    b.drop_group("b1", 5);
+    a.sync(&mut b, 10);
+    b.sync(&mut a, 10);
+    let (of_a, of_b) = (saved(&a), saved(&b));
+    a.drop_group("a2", 11);
+    let mut next_a = continued(&a, 7, 2, of_a);
+    let mut next_b = continued(&b, 8, 1, of_b);
+    next_b.sync(&mut next_a, 20);
+    assert_eq!((next_a.dropped.len(), next_b.dropped.join(" ")), (0, "a2".into()));
+}
+
+#[test]
+fn the_log_of_a_process_that_continues_nothing_is_another_one() {
+    let (mut a, mut b) = (End::new(1, 0), End::new(2, 0));
+    a.drop_group("a1", 5);
+    a.sync(&mut b, 10);
+    let mut other = End::new(7, 0);
+    other.drop_group("o1", 20);
+    other.sync(&mut b, 21);
+    assert_eq!(b.dropped, ["a1", "o1"]);
 }

@@ -2,11 +2,11 @@
 //! CacheCluster. What differs between pods (name, uid, address, zone) comes from the environment.
 
 use larder_proto::config::{
-    ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, RegistryConfig,
+    ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, RegistryConfig, SnapshotConfig,
 };
 
 use crate::cluster::names;
-use crate::cluster::validate::{Cluster, Etcd, parse_bytes};
+use crate::cluster::validate::{Cluster, Etcd, Snapshot, parse_bytes};
 
 /// Folder of the configuration file inside a member's pod.
 pub const CONFIG_DIRECTORY: &str = "/etc/larder/config";
@@ -16,6 +16,8 @@ pub const CONFIG_FILE: &str = "node.json";
 pub const CREDENTIALS_DIRECTORY: &str = "/etc/larder/credentials";
 /// Folder of an external etcd's certificates inside a member's pod.
 pub const ETCD_TLS_DIRECTORY: &str = "/etc/larder/etcd-tls";
+/// Folder of the snapshots inside a member's pod.
+pub const SNAPSHOT_DIRECTORY: &str = "/var/lib/larder";
 /// Time for requests in flight to finish after SIGTERM, seconds.
 pub const DRAIN_SECONDS: u64 = 20;
 
@@ -25,6 +27,21 @@ const PROGRAM_BYTES: u64 = 24 << 20;
 /// Share of the remaining memory for entries, percent. The rest is for the allocator's overhead,
 /// responses in flight and page tables.
 const ENTRY_PERCENT: u64 = 80;
+
+/// Largest snapshot in a pod's own storage, which it shares with all pods of the Kubernetes node.
+const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
+/// Share of a volume for one snapshot, percent. Two exist while one is written, and journals.
+const SNAPSHOT_PERCENT: u64 = 45;
+
+/// Largest snapshot of a member.
+#[must_use]
+pub fn snapshot_bytes(cluster: &Cluster, snapshot: &Snapshot) -> u64 {
+    let room = match &snapshot.storage {
+        Some((_, bytes)) => bytes / 100 * SNAPSHOT_PERCENT,
+        None => MAX_SNAPSHOT_BYTES,
+    };
+    capacity_bytes(cluster.memory_bytes).min(room)
+}
 
 /// Bytes for entries in a container with a limit of `memory_bytes`.
 #[must_use]
@@ -50,6 +67,12 @@ pub fn node_config(cluster: &Cluster) -> NodeConfig {
             capacity_bytes: capacity_bytes(cluster.memory_bytes),
             hot_percent: 10,
             hot_ttl_ms: 1_000,
+            snapshot: cluster.snapshot.as_ref().map(|snapshot| SnapshotConfig {
+                directory: SNAPSHOT_DIRECTORY.into(),
+                interval_seconds: snapshot.interval_seconds,
+                max_bytes: snapshot_bytes(cluster, snapshot),
+                bytes_per_second: 32 << 20,
+            }),
         }),
         listen: Listen::default(),
         limits: Limits { workers: workers(cluster), ..Limits::default() },

@@ -1,12 +1,17 @@
 //! Owns what every pod of the operator has in common: the `restricted` Pod Security standard, no
 //! service-account token, HTTP probes.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
-    Capabilities, ContainerPort, HTTPGetAction, LocalObjectReference, PodSecurityContext, PodSpec,
-    Probe, SeccompProfile, SecurityContext,
+    Capabilities, ContainerPort, HTTPGetAction, LocalObjectReference, PersistentVolumeClaim,
+    PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, Probe, SeccompProfile, SecurityContext,
+    VolumeResourceRequirements,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::api::cluster::StorageSpec;
 use crate::cluster::validate::Cluster;
 
 /// User and group of every process; the images contain no other.
@@ -87,6 +92,23 @@ pub(super) fn none_if_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
 }
 
 /// Panics unless a pod passes the `restricted` Pod Security standard and this project's own rules.
+/// A volume of each pod of a StatefulSet.
+pub(super) fn claim(name: &str, storage: &StorageSpec) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".into()]),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([("storage".into(), storage.size.clone())])),
+                ..VolumeResourceRequirements::default()
+            }),
+            storage_class_name: storage.storage_class_name.clone(),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        ..PersistentVolumeClaim::default()
+    }
+}
+
 #[cfg(test)]
 pub(super) fn assert_restricted(spec: &PodSpec) {
     let pod = spec.security_context.as_ref().expect("a security context");

@@ -87,7 +87,10 @@ pub fn stateful_set(cluster: &Cluster, etcd: &ManagedEtcd, member: &EtcdMember) 
                 type_: Some("OnDelete".into()),
                 ..StatefulSetUpdateStrategy::default()
             }),
-            volume_claim_templates: etcd.storage.as_ref().map(|storage| vec![claim(storage)]),
+            volume_claim_templates: etcd
+                .storage
+                .as_ref()
+                .map(|storage| vec![pod::claim(DATA, storage)]),
             ..StatefulSetSpec::default()
         },
         ..StatefulSet::default()
@@ -204,22 +207,6 @@ fn start_arguments(cluster: &Cluster, member: &EtcdMember) -> Vec<String> {
         format!("--initial-cluster-token={}-{}", cluster.uid, member.incarnation),
         format!("--initial-cluster={}", members.join(",")),
     ]
-}
-
-fn claim(storage: &StorageSpec) -> PersistentVolumeClaim {
-    PersistentVolumeClaim {
-        metadata: ObjectMeta { name: Some(DATA.into()), ..ObjectMeta::default() },
-        spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(vec!["ReadWriteOnce".into()]),
-            resources: Some(VolumeResourceRequirements {
-                requests: Some(BTreeMap::from([("storage".into(), storage.size.clone())])),
-                ..VolumeResourceRequirements::default()
-            }),
-            storage_class_name: storage.storage_class_name.clone(),
-            ..PersistentVolumeClaimSpec::default()
-        }),
-        ..PersistentVolumeClaim::default()
-    }
 }
 
 #[cfg(test)]

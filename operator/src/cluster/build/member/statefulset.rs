@@ -2,18 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
-use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, Lifecycle, LifecycleHandler,
-    ObjectFieldSelector, PodSpec, PodTemplateSpec, ResourceRequirements, SecretVolumeSource,
-    SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
+use k8s_openapi::api::apps::v1::{
+    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+    StatefulSetUpdateStrategy,
 };
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+    Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSpec, PodTemplateSpec,
+    ResourceRequirements, SecretVolumeSource, SleepAction, TopologySpreadConstraint, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use larder_proto::names::{ADMIN_PORT, GRPC_PORT, HTTP_PORT, PEER_PORT};
 
 use super::super::metadata::metadata;
 use super::super::node_config::{
     CONFIG_DIRECTORY, CONFIG_FILE, CREDENTIALS_DIRECTORY, DRAIN_SECONDS, ETCD_TLS_DIRECTORY,
+    SNAPSHOT_DIRECTORY, snapshot_bytes,
 };
 use super::super::{monitoring, pod};
 use crate::cluster::annotations::{CONFIG_HASH, hash};
@@ -30,6 +36,7 @@ const EXIT_SECONDS: i64 = 7;
 const CONFIG: &str = "config";
 const CREDENTIALS: &str = "credentials";
 const ETCD_TLS: &str = "etcd-tls";
+const SNAPSHOT: &str = "snapshot";
 
 /// The members' StatefulSet. A change of `config` restarts the members, because they read the file
 /// once, at start.
@@ -38,6 +45,8 @@ pub fn stateful_set(cluster: &Cluster, config: &ConfigMap) -> StatefulSet {
     let mut annotations = monitoring::scrape(ADMIN_PORT);
     annotations.extend(cluster.pod_annotations.clone());
     annotations.insert(CONFIG_HASH.into(), hash(&config.data));
+    let storage = cluster.snapshot.as_ref().and_then(|snapshot| snapshot.storage.as_ref());
+    let claims = storage.map(|(storage, _)| vec![pod::claim(SNAPSHOT, storage)]);
     StatefulSet {
         metadata: metadata(cluster, names::cluster(&cluster.name), Component::Member),
         spec: StatefulSetSpec {
@@ -59,6 +68,13 @@ pub fn stateful_set(cluster: &Cluster, config: &ConfigMap) -> StatefulSet {
                 type_: Some("RollingUpdate".into()),
                 ..StatefulSetUpdateStrategy::default()
             }),
+            persistent_volume_claim_retention_policy: claims.as_ref().map(|_| {
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: Some("Delete".into()),
+                    when_scaled: Some("Delete".into()),
+                }
+            }),
+            volume_claim_templates: claims,
             ..StatefulSetSpec::default()
         },
         ..StatefulSet::default()
@@ -178,6 +194,18 @@ fn volumes(cluster: &Cluster) -> Vec<Volume> {
         secret(CREDENTIALS, names::credentials(&cluster.name), true),
     ];
     volumes.extend(etcd_tls(cluster).map(|name| secret(ETCD_TLS, name.into(), false)));
+    if let Some(snapshot) = &cluster.snapshot
+        && snapshot.storage.is_none()
+    {
+        // Two snapshots while one is written, and journals.
+        let limit = (snapshot_bytes(cluster, snapshot) >> 20) * 2 + 512;
+        let size_limit = Some(Quantity(format!("{limit}Mi")));
+        volumes.push(Volume {
+            name: SNAPSHOT.into(),
+            empty_dir: Some(EmptyDirVolumeSource { size_limit, ..EmptyDirVolumeSource::default() }),
+            ..Volume::default()
+        });
+    }
     volumes
 }
 
@@ -191,6 +219,12 @@ fn mounts(cluster: &Cluster) -> Vec<VolumeMount> {
     let mut mounts =
         vec![mount(CONFIG, CONFIG_DIRECTORY), mount(CREDENTIALS, CREDENTIALS_DIRECTORY)];
     mounts.extend(etcd_tls(cluster).map(|_| mount(ETCD_TLS, ETCD_TLS_DIRECTORY)));
+    mounts.extend(
+        cluster
+            .snapshot
+            .as_ref()
+            .map(|_| VolumeMount { read_only: None, ..mount(SNAPSHOT, SNAPSHOT_DIRECTORY) }),
+    );
     mounts
 }
 
@@ -279,6 +313,27 @@ mod tests {
         let keys: Vec<_> = spread.iter().map(|c| c.topology_key.as_str()).collect();
         assert_eq!(keys, ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]);
         assert!(spread.iter().all(|c| c.when_unsatisfiable == "ScheduleAnyway"));
+    }
+
+    #[test]
+    fn snapshots_are_in_the_pod_or_on_a_claim_or_nowhere() {
+        let volume = |spec| {
+            let spec: StatefulSetSpec = build(spec);
+            let pod = spec.template.spec.unwrap();
+            let volumes = pod.volumes.unwrap();
+            let in_pod = volumes.into_iter().find(|volume| volume.name == SNAPSHOT);
+            let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+            let mounted = mounts.iter().find(|mount| mount.mount_path == SNAPSHOT_DIRECTORY);
+            let claims = spec.volume_claim_templates.unwrap_or_default();
+            (in_pod, mounted.map(|mount| mount.read_only), claims.len())
+        };
+        let (in_pod, mounted, claims) = volume("{memory: 512Mi}");
+        let limit = in_pod.unwrap().empty_dir.unwrap().size_limit.unwrap();
+        // 80 percent of 488 MiB, twice, and 512 MiB.
+        assert_eq!((limit.0.as_str(), mounted, claims), ("1292Mi", Some(None), 0));
+        let claim = "{memory: 512Mi, snapshot: {storage: {size: 1Gi}}}";
+        assert_eq!(volume(claim), (None, Some(None), 1));
+        assert_eq!(volume("{memory: 512Mi, snapshot: {enabled: false}}"), (None, None, 0));
     }
 
     #[test]
