@@ -12,8 +12,9 @@
 //! # Files
 //! `read` is the entry, `owned` reads keys that belong here and `forward` those that do not; both
 //! use `load`, the only caller of an origin. `shared` is the state that they share, `groups` and
-//! `group` the table of groups, `wait` the bounded wait for a flight, `portable` entries from and for other processes, `failed_keys` the memory of
-//! failed loads, `version` the numbers of loads.
+//! `group` the table of groups, `wait` the bounded wait for a flight, `failed_keys` the memory of
+//! failed loads, `version` the numbers of loads. `portable` converts entries from and for other
+//! processes, which `hand_over` gives to members and `take_over` takes from them.
 
 mod answer;
 mod error;
@@ -21,6 +22,7 @@ mod failed_keys;
 mod forward;
 mod group;
 mod groups;
+mod hand_over;
 mod invalidate;
 mod load;
 mod owned;
@@ -28,6 +30,7 @@ mod portable;
 mod read;
 mod shared;
 mod stats;
+mod take_over;
 mod version;
 mod wait;
 mod waiting;
@@ -39,6 +42,7 @@ pub use invalidate::{Invalidated, Scope};
 pub use shared::Cache;
 pub(crate) use shared::CacheDeps;
 pub use stats::GroupReport;
+pub(crate) use take_over::{BEHIND_PAUSE, NotTaken};
 pub use wait::{Caller, Lookup, Wait};
 
 #[cfg(test)]

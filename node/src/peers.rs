@@ -6,9 +6,11 @@
 //! `peers/channel.rs` opens a connection. Start at [`Peers`].
 //!
 //! Two decisions are pure. `state`: whether a peer answers. `log` and `exchange`: which
-//! invalidations of one member another has applied. `link` and `journal` are their shells, `batch`
+//! invalidations of one member another has applied, and so, in `applied`, whose entries may be
+//! stored here. `previous` is the ring before the latest change. `link` and `journal` are their shells, `batch`
 //! is the queue of keys.
 
+mod applied;
 mod batch;
 mod channel;
 mod context;
@@ -19,16 +21,19 @@ mod journal;
 mod link;
 mod log;
 mod peer;
+mod previous;
 mod ring;
 mod stamp;
 mod state;
 mod transport;
 
+pub(crate) use applied::Applied;
 pub use batch::Unanswered;
 pub use channel::Grpc;
 pub(crate) use deps::PeerDeps;
 pub use directory::Peers;
 pub use log::Invalidation;
 pub use peer::{Peer, Refusal};
+pub(crate) use previous::{PreviousRing, Source};
 pub use ring::{Owner, RingView};
 pub use transport::{CallError, InvalidAddress, PeerConnection, Transport};

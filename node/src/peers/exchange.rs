@@ -44,6 +44,12 @@ impl RemoteState {
         self.applied.unwrap_or(0)
     }
 
+    /// How much of the peer's log has been applied here. Without an incarnation before the first
+    /// contact.
+    pub(super) fn position(&self) -> LogPosition {
+        LogPosition { incarnation: self.incarnation, number: self.applied() }
+    }
+
     pub(super) fn confirmed(&self) -> u64 {
         self.confirmed.unwrap_or(0)
     }
