@@ -10,7 +10,9 @@ use futures::future::BoxFuture;
 use larder_node::grpc::peer::PeerService;
 use larder_node::peers::{CallError, InvalidAddress, PeerConnection, Transport};
 use larder_proto::v1::peer_server::Peer as _;
-use larder_proto::v1::{FetchRequest, FetchResponse, SyncRequest, SyncResponse};
+use larder_proto::v1::{
+    FetchRequest, FetchResponse, SyncRequest, SyncResponse, TakeOverRequest, TakeOverResponse,
+};
 use larder_runtime::process::Process;
 use larder_runtime::random::Random;
 use parking_lot::Mutex;
@@ -192,6 +194,19 @@ impl PeerConnection for Connection {
         async move {
             let handle = |service: PeerService| {
                 async move { service.sync(Request::new(request)).await }.boxed()
+            };
+            self.network.call(self.slot, &self.address, handle).await
+        }
+        .boxed()
+    }
+
+    fn take_over(
+        &self,
+        request: TakeOverRequest,
+    ) -> BoxFuture<'_, Result<TakeOverResponse, CallError>> {
+        async move {
+            let handle = |service: PeerService| {
+                async move { service.take_over(Request::new(request)).await }.boxed()
             };
             self.network.call(self.slot, &self.address, handle).await
         }

@@ -12,9 +12,10 @@
 //! # Files
 //! `read` is the entry, `owned` reads keys that belong here and `forward` those that do not; both
 //! use `load`, the only caller of an origin. `shared` is the state that they share, `groups` and
-//! `group` the table of groups, `wait` the bounded wait for a flight, `portable` entries from and for
-//! other processes, `contents` all entries for a snapshot, `failed_keys` the memory of failed loads,
-//! `version` the numbers of loads.
+//! `group` the table of groups, `wait` the bounded wait for a flight, `failed_keys` the memory of
+//! failed loads, `version` the numbers of loads. `portable` converts entries from and for other
+//! processes, which `hand_over` gives to members, `take_over` takes from them, and `contents` lists
+//! for a snapshot.
 
 mod answer;
 mod contents;
@@ -23,6 +24,7 @@ mod failed_keys;
 mod forward;
 mod group;
 mod groups;
+mod hand_over;
 mod invalidate;
 mod load;
 mod owned;
@@ -30,6 +32,7 @@ mod portable;
 mod read;
 mod shared;
 mod stats;
+mod take_over;
 mod version;
 mod wait;
 mod waiting;
@@ -43,6 +46,7 @@ pub(crate) use portable::Import;
 pub use shared::Cache;
 pub(crate) use shared::CacheDeps;
 pub use stats::GroupReport;
+pub(crate) use take_over::{BEHIND_PAUSE, NotTaken};
 pub use wait::{Caller, Lookup, Wait};
 
 #[cfg(test)]

@@ -16,12 +16,15 @@
 //!    other keys, and stores the result, unless an invalidation passed since the load started.
 //! 6. Each request waits until its own deadline. [`status`] maps an error to what the caller sees.
 //!
+//! When the ring changes, `handover` takes over the entries of the keys that this member gains, from
+//! the members that held them.
+//!
 //! [`membership`] publishes the members and groups of the cluster as a view. [`app`] passes the
 //! members to `peers` and the groups to `cache`. Nothing on the read path asks the registry.
 //!
 //! # Imports
-//! Imports run one way: `app` → `snapshot`, `grpc`, `http` → `cache` → `freshness`, `flight`,
-//! `peers`, `origin`. `metrics`, `config`, `gather` and `membership` import none of these.
+//! Imports run one way: `app` → `snapshot`, `grpc`, `http`, `handover` → `cache` → `freshness`,
+//! `flight`, `peers`, `origin`. `metrics`, `config`, `gather` and `membership` import none of these.
 
 pub mod app;
 pub mod args;
@@ -31,6 +34,7 @@ pub mod flight;
 pub mod freshness;
 pub mod gather;
 pub mod grpc;
+mod handover;
 pub mod http;
 pub mod membership;
 pub mod metrics;

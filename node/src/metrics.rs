@@ -10,9 +10,11 @@ mod grpc;
 mod process;
 mod register;
 mod ring;
+mod take_over;
 
 pub use cache::{CacheMetrics, CountedAs, GroupMetrics, LoadTarget, OriginRefusal, hit_ratio};
 pub use engine::{EngineCollector, EngineFigures, GroupFigures};
 pub use grpc::{CallTimer, GrpcMetrics, Method};
 pub use process::register_process;
 pub use ring::{PeerMetrics, RingMetrics};
+pub use take_over::TakeOverMetrics;

@@ -6,9 +6,11 @@
 //! `peers/channel.rs` opens a connection. Start at [`Peers`].
 //!
 //! Two decisions are pure. `state`: whether a peer answers. `log` and `exchange`: which
-//! invalidations of one member another has applied; `past` extends that over a restart. `link` and
-//! `journal` are their shells, `batch` is the queue of keys.
+//! invalidations of one member another has applied; `past` extends that over a restart, and
+//! `applied` says whose entries may be stored here. `previous` is the ring before the latest change.
+//! `link` and `journal` are their shells, `batch` is the queue of keys.
 
+mod applied;
 mod batch;
 mod channel;
 mod context;
@@ -20,6 +22,7 @@ mod link;
 mod log;
 mod past;
 mod peer;
+mod previous;
 mod recorder;
 mod ring;
 mod stamp;
@@ -27,6 +30,7 @@ mod state;
 mod transport;
 mod wire;
 
+pub(crate) use applied::Applied;
 pub use batch::Unanswered;
 pub use channel::Grpc;
 pub(crate) use deps::PeerDeps;
@@ -36,6 +40,7 @@ pub use log::Invalidation;
 pub(crate) use log::LogImage;
 pub(crate) use past::{Past, RestoreVerdict};
 pub use peer::{Peer, Refusal};
+pub(crate) use previous::{PreviousRing, Source};
 pub(crate) use recorder::{LogEvent, Recorder, Ticket};
 pub use ring::{Owner, RingView};
 pub use transport::{CallError, InvalidAddress, PeerConnection, Transport};

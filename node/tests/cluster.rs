@@ -18,6 +18,7 @@ mod cluster {
     mod superseded;
     mod tags;
     mod views;
+    mod warm;
 }
 
 use std::sync::atomic::Ordering;

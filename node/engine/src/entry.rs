@@ -132,6 +132,7 @@ pub struct NewEntry {
     pub(crate) version: u64,
     pub(crate) stored_at: Option<Tick>,
     pub(crate) tags: Tags,
+    pub(crate) unless_outdated: bool,
 }
 
 impl NewEntry {
@@ -141,8 +142,15 @@ impl NewEntry {
     /// milliseconds. [`Tick::NEVER`] is stored as such.
     #[must_use]
     pub fn new(value: Value, fresh_until: Tick, keep_until: Tick, version: u64) -> NewEntry {
-        let tags = Tags::default();
-        NewEntry { value, fresh_until, keep_until, version, stored_at: None, tags }
+        NewEntry {
+            value,
+            fresh_until,
+            keep_until,
+            version,
+            stored_at: None,
+            tags: Tags::default(),
+            unless_outdated: false,
+        }
     }
 
     /// Adds tags. [`Group::invalidate_tag`](crate::Group::invalidate_tag) with any of them removes
@@ -158,6 +166,14 @@ impl NewEntry {
     #[must_use]
     pub fn stored_at(mut self, at: Tick) -> NewEntry {
         self.stored_at = Some(at);
+        self
+    }
+
+    /// Does not replace an entry of the same or a larger version:
+    /// [`Refused::Outdated`](crate::Refused::Outdated).
+    #[must_use]
+    pub fn unless_outdated(mut self) -> NewEntry {
+        self.unless_outdated = true;
         self
     }
 

@@ -2,6 +2,7 @@
 //! drop. The policy decides which entry is evicted, and the cache decides how many bytes the group
 //! may hold. Start at [`Group::get`].
 
+mod places;
 mod upkeep;
 
 use std::sync::{Arc, Weak};
@@ -23,6 +24,8 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::tags::{LoadTags, TagEpochs};
 use crate::tick::Tick;
 
+pub use places::Place;
+
 /// Why an entry was not stored. The caller may still answer with the value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum Refused {
@@ -38,6 +41,10 @@ pub enum Refused {
     /// The group was removed from its cache.
     #[error("the group was removed")]
     Closed,
+    /// The key has an entry of the same or a later load, which a
+    /// [`NewEntry::unless_outdated`] does not replace.
+    #[error("the key has an entry of the same or a later load")]
+    Outdated,
 }
 
 impl Refused {
@@ -49,6 +56,7 @@ impl Refused {
             Refused::TooLarge => "too_large",
             Refused::KeyTooLong => "key_too_long",
             Refused::Closed => "closed",
+            Refused::Outdated => "outdated",
         }
     }
 }
@@ -153,6 +161,7 @@ impl Group {
                 if self.0.tags.since(&new.tags, epoch) {
                     return shard.refuse_fenced();
                 }
+                shard.refuse_outdated(hash, key, new)?;
                 shard.refuse(hash, key, fence, out)
             });
         };
@@ -166,6 +175,9 @@ impl Group {
             replaces = watched.is_some() && shard.outline(hash, key).is_some();
             if self.0.tags.since(&new.tags, epoch) {
                 return (shard.refuse_fenced(), false);
+            }
+            if let Err(refused) = shard.refuse_outdated(hash, key, new) {
+                return (Err(refused), false);
             }
             let result = shard.insert(hash, (entry, tags), fence, now, out);
             (result, shard.evicted() > before)

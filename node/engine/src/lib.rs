@@ -70,7 +70,7 @@ pub use cache::{Cache, GroupExists};
 pub use curve::{CURVE_PERCENTS, Curve, TooYoung};
 pub use entry::{Hit, MAX_KEY_BYTES, NewEntry, Value, weight};
 pub use fence::Fence;
-pub use group::{Group, Refused};
+pub use group::{Group, Place, Refused};
 pub use hot::HotKey;
 pub use listener::Listener;
 pub use options::{GroupOptions, Options};

@@ -3,11 +3,12 @@
 //! outlives the lock.
 
 use crate::curve::Outline;
-use crate::entry::{Entry, Hit};
+use crate::entry::{Entry, Hit, NewEntry};
 use crate::fence::{Fence, Fences};
 use crate::group::Refused;
 use crate::hot::{HotKey, HotKeys, SAMPLED};
 use crate::policy::PolicyKind;
+use crate::slab::Slot;
 use crate::stats::{GroupStats, Swept};
 use crate::store::{Read, Store};
 use crate::tags::{LoadTags, TagEpochs};
@@ -158,6 +159,18 @@ impl Shard {
         Err(Refused::TooLarge)
     }
 
+    /// Refuses an entry that must not replace the key's later one.
+    pub(crate) fn refuse_outdated(
+        &self,
+        hash: u32,
+        key: &[u8],
+        new: &NewEntry,
+    ) -> Result<(), Refused> {
+        let held = || self.store.find(hash, key).map(|slot| self.store.hit_of(slot).version);
+        let is_outdated = new.unless_outdated && held().is_some_and(|held| held >= new.version);
+        if is_outdated { Err(Refused::Outdated) } else { Ok(()) }
+    }
+
     /// Refuses an entry that was invalidated after its load started.
     pub(crate) fn refuse_fenced(&mut self) -> Result<(), Refused> {
         self.counts.refused_fenced += 1;
@@ -271,6 +284,27 @@ impl Shard {
         living
             .map(|slot| (self.store.entry(slot).key().to_vec(), self.store.hit_of(slot)))
             .collect()
+    }
+
+    /// The slots of all entries: the present ones in the policy's order, then the absent ones.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        self.store.slots()
+    }
+
+    /// The key of an occupied slot.
+    pub(crate) fn key_at(&self, slot: Slot) -> Option<&[u8]> {
+        self.store.is_occupied(slot).then(|| self.store.entry(slot).key())
+    }
+
+    /// The entry of a slot if it may be served.
+    pub(crate) fn entry_at(
+        &self,
+        slot: Slot,
+        now: Tick,
+        tags: &TagEpochs,
+    ) -> Option<(Vec<u8>, Hit)> {
+        let key = self.key_at(slot)?;
+        (!self.store.is_dead(slot, now, tags)).then(|| (key.to_vec(), self.store.hit_of(slot)))
     }
 
     pub(crate) fn hot_keys(&self, now: Tick) -> impl Iterator<Item = HotKey> {

@@ -57,6 +57,11 @@ impl Slab {
         self.len
     }
 
+    /// False also for a number that is no slot.
+    pub(crate) fn is_occupied(&self, slot: Slot) -> bool {
+        (slot as usize) < self.used && self[slot].entry.weight > 0
+    }
+
     /// Puts an entry into a free slot, which is in no list yet.
     pub(crate) fn insert(&mut self, hash: u32, entry: Entry) -> Slot {
         self.len += 1;

@@ -233,6 +233,17 @@ impl Store {
         self.present.hottest_first(&self.slab)
     }
 
+    /// [`Store::hottest_first`], then the slots of absent entries in the same order.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        let mut slots = self.hottest_first();
+        slots.extend(self.absent.hottest_first(&self.slab));
+        slots
+    }
+
+    pub(crate) fn is_occupied(&self, slot: Slot) -> bool {
+        self.slab.is_occupied(slot)
+    }
+
     /// Removes entries from a store that is no longer read; see [`Slab::dismantle`].
     pub(crate) fn dismantle(&mut self, max: usize) -> impl Iterator<Item = Entry> + use<> {
         self.slab.dismantle(max).into_iter().map(|node: Node| node.entry)

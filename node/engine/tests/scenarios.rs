@@ -412,3 +412,45 @@ fn a_hit_has_the_tags_of_its_entry_and_another_cache_can_store_them() {
     copies.insert(b"k", &wrong, None, NOW).unwrap();
     assert!(copies.get(b"k", NOW).is_some());
 }
+
+#[test]
+fn an_entry_from_elsewhere_does_not_replace_a_later_load() {
+    let group = cache(1 << 20, 4).add_group("g", GroupOptions::default()).unwrap();
+    let of_load = |version, len| {
+        NewEntry::new(Value::Present(vec![0; len].into()), Tick::NEVER, Tick::NEVER, version)
+    };
+    let insert = |new: NewEntry| group.insert(b"k", &new, None, NOW);
+    let version = || group.peek(b"k", NOW).unwrap().version;
+    insert(of_load(5, 10)).unwrap();
+    for version in [4, 5] {
+        assert_eq!(insert(of_load(version, 10).unless_outdated()), Err(Refused::Outdated));
+    }
+    let too_large = of_load(4, 2 << 20).unless_outdated();
+    assert_eq!(insert(too_large), Err(Refused::Outdated));
+    assert_eq!(version(), 5);
+    insert(of_load(6, 10).unless_outdated()).unwrap();
+    assert_eq!(version(), 6);
+    insert(of_load(2, 10)).expect("a load of this process always replaces");
+}
+
+#[test]
+fn places_name_every_entry_once_the_most_valuable_first() {
+    let options = GroupOptions { policy: PolicyKind::Lru, ..GroupOptions::default() };
+    let group = cache(8 << 20, 4).add_group("g", options).unwrap();
+    fill(&group, 0..1_000, 10);
+    let absent = NewEntry::new(Value::Absent, Tick::NEVER, Tick::NEVER, 1);
+    group.insert(b"absent", &absent, None, NOW).unwrap();
+    assert_eq!(hits(&group, 100..200), 100);
+    let places = group.places();
+    let keys: Vec<_> = places.iter().map(|at| group.entry_at(*at, NOW).unwrap().0).collect();
+    let unique: std::collections::BTreeSet<_> = keys.iter().collect();
+    assert_eq!((keys.len(), unique.len()), (1_001, 1_001));
+    let hot = |key: &[u8]| (100..200u32).any(|hot| hot.to_be_bytes() == key);
+    let hot_first = keys[..100].iter().filter(|key| hot(key)).count();
+    assert!(hot_first > 70, "{hot_first} of the first 100 were read last");
+
+    group.invalidate(&keys[0]);
+    assert_eq!(group.entry_at(places[0], NOW), None);
+    group.clear();
+    assert!(places.iter().all(|at| group.key_at(*at, |_| ()).is_none()));
+}

@@ -25,6 +25,7 @@ use crate::grpc::cache::CacheService;
 use crate::grpc::groupcache::GroupcacheService;
 use crate::grpc::peer::PeerService;
 use crate::grpc::{PortService, common_services};
+use crate::handover::Receiver;
 use crate::http;
 use crate::membership::{self, Membership, MembershipOptions};
 use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
@@ -179,6 +180,12 @@ fn join(
     let lease_seconds = i64::try_from(registry.lease_ttl.as_secs()).unwrap_or(i64::MAX);
     metrics.lease_ttl_seconds.set(lease_seconds);
     let gates = follow::Gates::new(&core.ready);
+    let receiver = Receiver::new(
+        cache.clone(),
+        core.ready.gate("entries taken over"),
+        tasks.peers.stopping().clone(),
+    );
+    tasks.peers.spawn_vital("take over", receiver.run());
     let membership_options = MembershipOptions {
         endpoints: registry.endpoints.clone(),
         tls_directory: registry.tls_directory.clone(),

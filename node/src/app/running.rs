@@ -15,6 +15,8 @@ use crate::membership::Membership;
 use crate::serve::Workers;
 use crate::snapshot::Snapshots;
 
+/// The part of the grace time in which a member that has left hands over its entries.
+const HAND_OVER_DIVISOR: u32 = 2;
 /// After its lease is revoked, a member still serves for `grace / LINGER_DIVISOR`, at most
 /// `LINGER_MAX`, until peers and load balancers have noticed.
 const LINGER_DIVISOR: u32 = 8;
@@ -89,12 +91,13 @@ impl Running {
         if let Some(membership) = membership {
             membership.leave().await;
         }
-        if has_peers {
-            // Peers forward to this member until they see that it left, so it still answers.
-            tokio::time::sleep((grace / LINGER_DIVISOR).min(LINGER_MAX)).await;
-        }
         let end = Instant::now() + grace;
-        let served = workers.stop(grace).await;
+        if let Some(cache) = cache.filter(|_| has_peers) {
+            // Peers forward to this member until they see that it left, so it still answers.
+            let linger = tokio::time::sleep((grace / LINGER_DIVISOR).min(LINGER_MAX));
+            tokio::join!(linger, cache.handed_over(grace / HAND_OVER_DIVISOR));
+        }
+        let served = workers.stop(end.saturating_duration_since(Instant::now())).await;
         if let Some(snapshots) = snapshots {
             snapshots.finish().await;
         }

@@ -117,10 +117,10 @@ async fn ask(
     key: &Bytes,
     peer: &Peer,
     waiters: &Waiters,
-    gathered: Option<GatheredKey>,
+    mut gathered: Option<GatheredKey>,
 ) -> Option<LoadOutcome> {
     for _ in 0..ASKED_AGAIN {
-        match ask_once(cache, group, key, peer, waiters).await {
+        match ask_once(cache, group, key, peer, waiters, gathered.take()).await {
             Asked::Outcome(outcome) => return Some(outcome),
             Asked::Bypassed => return None,
             Asked::TooLate => {
@@ -147,6 +147,7 @@ async fn ask_once(
     key: &Bytes,
     peer: &Peer,
     waiters: &Waiters,
+    gathered: Option<GatheredKey>,
 ) -> Asked {
     let fence = group.hot.as_ref().and_then(|hot| group.begin_load(hot));
     group.metrics.load(LoadTarget::Peer);

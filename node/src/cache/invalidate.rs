@@ -77,15 +77,14 @@ impl Cache {
         // The race that the second pass ends: 1. this member drops its copy; 2. a reader here asks
         // the owner or its stand-in, which still has the old value, and stores a new copy; 3. the
         // owner drops. Once all have dropped, only copies can be old.
-        group.drop_invalidated(&drop_all);
-        let Appended { number: first, record } = self.0.peers.append(drop_all);
+        let Appended { number: first, record } =
+            self.0.peers.append(drop_all, |what| group.drop_invalidated(what));
         let (confirmed, recorded) =
             join(confirmations(&peers, first), self.0.peers.recorded(record)).await;
         let (current, behind): (Vec<_>, Vec<_>) =
             peers.iter().zip(confirmed).partition(|(_, confirmed)| *confirmed);
         behind.iter().for_each(|(peer, _)| peer.hold_until_confirmed(first));
-        group.drop_invalidated(&drop_copies);
-        let second = self.0.peers.append(drop_copies).number;
+        let second = self.0.peers.append(drop_copies, |what| group.drop_invalidated(what)).number;
         let confirmed = confirmations(current.iter().map(|(peer, _)| *peer), second).await;
 
         let reached = confirmed.iter().filter(|confirmed| **confirmed).count();

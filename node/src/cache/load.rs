@@ -156,6 +156,11 @@ async fn run(
     if let Some(answer) = cache.just_loaded(&group, &key, store_as) {
         return Ok(answer);
     }
+    if store_as == StoreAs::Owned
+        && let Some(answer) = cache.take_over_key(&group, &key).await
+    {
+        return Ok(answer);
+    }
     let store = match (store_as, &group.hot) {
         (StoreAs::StandIn, Some(hot)) => hot,
         (StoreAs::Owned | StoreAs::EarlyRefresh, _) | (StoreAs::StandIn, None) => &group.main,

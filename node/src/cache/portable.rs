@@ -31,17 +31,21 @@ impl Cache {
 }
 
 impl Import {
+    /// Only entries of this origin may be stored.
+    pub(super) fn origin_id(&self) -> u64 {
+        self.group.origin_id
+    }
+
     /// Stores an entry, unless its life is over, or the group holds an entry of the same or a later
     /// load. True if it is stored.
     pub(crate) fn store(&self, entry: &StoredEntry) -> bool {
         let now_ms = self.cache.0.clock.now_ms();
-        let now = Tick::from_millis(now_ms);
+        let limits = &self.cache.0.limits;
+        let is_allowed =
+            self.cache.check_key(&entry.key).is_ok() && entry.value.len() <= limits.max_value_bytes;
+        let Some(new) = to_new(entry, now_ms).filter(|_| is_allowed) else { return false };
         self.cache.0.versions.saw(entry.version);
-        let held = self.group.main.peek(&entry.key, now);
-        if held.is_some_and(|held| held.version >= entry.version) {
-            return false;
-        }
-        let Some(new) = to_new(entry, now_ms) else { return false };
+        let now = Tick::from_millis(now_ms);
         let stored = self.group.main.insert(&entry.key, &new, Some(self.fence), now);
         stored.inspect_err(|refused| self.log(*refused)).is_ok()
     }
@@ -82,7 +86,7 @@ fn to_new(entry: &StoredEntry, now_ms: u64) -> Option<NewEntry> {
     let fresh_until = Tick::from_millis(fresh_until_ms.min(keep_until_ms));
     let tags = Tags::from_slots(entry.tag_slots.iter().copied());
     let new = NewEntry::new(value, fresh_until, Tick::from_millis(keep_until_ms), entry.version);
-    Some(new.tagged(tags).stored_at(Tick::from_millis(stored_at_ms)))
+    Some(new.tagged(tags).stored_at(Tick::from_millis(stored_at_ms)).unless_outdated())
 }
 
 /// Times beyond 292 million years are as good as that.
@@ -123,7 +127,8 @@ mod tests {
             7,
         )
         .tagged(Tags::from_iter(["t"]))
-        .stored_at(Tick::from_millis(49_000));
+        .stored_at(Tick::from_millis(49_000))
+        .unless_outdated();
         assert_eq!(format!("{new:?}"), format!("{expected:?}"));
     }
 

@@ -11,11 +11,14 @@ use larder_proto::v1::Explanation;
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::error::Error;
 use super::group::Group;
+use super::hand_over::Offers;
+use super::take_over::MAX_ASKING;
 use super::version::Versions;
 use super::waiting::WaitingRequests;
 use crate::config;
@@ -44,6 +47,9 @@ pub(super) struct Shared {
     pub(super) peers: Peers,
     pub(super) waiting: Arc<WaitingRequests>,
     pub(super) versions: Versions,
+    pub(super) offers: Offers,
+    /// Places of reads that ask the previous owner of their key.
+    pub(super) asking_previous: Semaphore,
     pub(super) metrics: CacheMetrics,
 }
 
@@ -79,6 +85,8 @@ impl Cache {
             groups: ArcSwap::default(),
             joined: AtomicBool::new(false),
             versions: Versions::new(unix_time_us().saturating_sub(clock.now_ms() * 1_000)),
+            offers: Offers::default(),
+            asking_previous: Semaphore::new(MAX_ASKING),
             member,
             limits,
             clock,

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use larder_proto::v1::peer_server::Peer;
-use larder_proto::v1::{FetchRequest, FetchResponse, FetchResult, SyncRequest, SyncResponse};
+use larder_proto::v1::{
+    FetchRequest, FetchResponse, FetchResult, SyncRequest, SyncResponse, TakeOverRequest,
+    TakeOverResponse,
+};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
@@ -62,6 +65,18 @@ impl PeerService {
         self.cache.peers().sync(request)
     }
 
+    /// Answers [`Peer::take_over`] without a transport. The work runs with the peers, because it may
+    /// take longer than a serving thread can spare.
+    ///
+    /// # Errors
+    /// The member stops.
+    pub async fn hand_over(&self, request: TakeOverRequest) -> Result<TakeOverResponse, Error> {
+        let cache = self.cache.clone();
+        let work = async move { cache.hand_over(request).await };
+        let answer = self.cache.peers().tasks().spawn("hand over", work);
+        answer.await.map_err(|_| Error::Stopping)
+    }
+
     fn deadline(&self, load_time_ms: u32) -> Instant {
         match load_time_ms {
             0 => self.cache.default_deadline(),
@@ -100,5 +115,14 @@ impl Peer for PeerService {
     async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {
         let timer = self.metrics.begin(Method::Sync);
         timer.end(Ok(Response::new(self.exchange(request.into_inner()))))
+    }
+
+    async fn take_over(
+        &self,
+        request: Request<TakeOverRequest>,
+    ) -> Result<Response<TakeOverResponse>, Status> {
+        let timer = self.metrics.begin(Method::TakeOver);
+        let answer = self.hand_over(request.into_inner()).await;
+        timer.end(answer.map(Response::new).map_err(|error| ErrorReply::from(error).into()))
     }
 }

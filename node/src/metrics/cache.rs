@@ -6,6 +6,7 @@ use prometheus::{
 };
 
 use super::register::{opts, register};
+use super::take_over::TakeOverMetrics;
 
 /// Upper bounds of the origin's response times, seconds. Few, because each group has as many
 /// series.
@@ -123,6 +124,8 @@ pub struct CacheMetrics {
     pub view_mismatch: IntCounter,
     /// Keys loaded here because neither the owner nor its stand-in answered.
     pub fallbacks: IntCounter,
+    /// Entries taken over from other members.
+    pub take_over: TakeOverMetrics,
 }
 
 /// Metrics of one group, with its label resolved.
@@ -205,6 +208,7 @@ impl CacheMetrics {
                 "owner_fallbacks_total",
                 "Keys loaded here because neither the owner nor its stand-in answered.",
             ),
+            take_over: TakeOverMetrics::register(registry),
         }
     }
 

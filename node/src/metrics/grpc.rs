@@ -29,13 +29,22 @@ pub enum Method {
     Fetch,
     /// `larder.v1.Peer/Sync`.
     Sync,
+    /// `larder.v1.Peer/TakeOver`.
+    TakeOver,
     /// `groupcachepb.GroupCache/Get`.
     GroupcacheGet,
 }
 
 impl Method {
-    const ALL: [Self; 6] =
-        [Self::Get, Self::GetMany, Self::Invalidate, Self::Fetch, Self::Sync, Self::GroupcacheGet];
+    const ALL: [Self; 7] = [
+        Self::Get,
+        Self::GetMany,
+        Self::Invalidate,
+        Self::Fetch,
+        Self::Sync,
+        Self::TakeOver,
+        Self::GroupcacheGet,
+    ];
 
     fn labels(self) -> [&'static str; 2] {
         match self {
@@ -44,6 +53,7 @@ impl Method {
             Self::Invalidate => ["larder.v1.Cache", "Invalidate"],
             Self::Fetch => ["larder.v1.Peer", "Fetch"],
             Self::Sync => ["larder.v1.Peer", "Sync"],
+            Self::TakeOver => ["larder.v1.Peer", "TakeOver"],
             Self::GroupcacheGet => ["groupcachepb.GroupCache", "Get"],
         }
     }
@@ -51,7 +61,7 @@ impl Method {
 
 /// The area's metrics. Clones share them.
 #[derive(Clone)]
-pub struct GrpcMetrics(Arc<[MethodMetrics; 6]>);
+pub struct GrpcMetrics(Arc<[MethodMetrics; Method::ALL.len()]>);
 
 struct MethodMetrics {
     method: Method,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_proto::v1::peer_client::PeerClient;
-use larder_proto::v1::{FetchRequest, FetchResponse, SyncRequest, SyncResponse};
+use larder_proto::v1::{
+    FetchRequest, FetchResponse, SyncRequest, SyncResponse, TakeOverRequest, TakeOverResponse,
+};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
@@ -51,6 +53,14 @@ impl PeerConnection for PeerClient<Channel> {
     fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>> {
         let mut client = self.clone();
         async move { outcome(PeerClient::sync(&mut client, request).await) }.boxed()
+    }
+
+    fn take_over(
+        &self,
+        request: TakeOverRequest,
+    ) -> BoxFuture<'_, Result<TakeOverResponse, CallError>> {
+        let mut client = self.clone();
+        async move { outcome(PeerClient::take_over(&mut client, request).await) }.boxed()
     }
 }
 

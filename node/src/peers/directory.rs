@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use futures::future::join_all;
 use larder_proto::config::Placement;
 use larder_proto::registry::Registration;
-use larder_proto::v1::{LogPosition, SyncMember, SyncRequest, SyncResponse};
+use larder_proto::v1::{LogPosition, MemberPosition, SyncMember, SyncRequest, SyncResponse};
 use larder_runtime::tasks::Tasks;
+use tokio::sync::watch;
 
+use super::applied::Applied;
 use super::context::{HealthListener, PeerContext};
 use super::deps::PeerDeps;
 use super::journal::{Appended, Applier, Saved};
 use super::log::Invalidation;
 use super::past::RestoreVerdict;
 use super::peer::Peer;
+use super::previous::PreviousRing;
 use super::recorder::{Recorder, Ticket};
 use super::ring::RingView;
-use super::stamp::RingStamp;
 use super::state::ANSWER_TIMEOUT_MS;
 
 /// The other members. Clones share them.
@@ -28,6 +31,10 @@ pub struct Peers(Arc<Shared>);
 struct Shared {
     placement: Placement,
     view: ArcSwap<RingView>,
+    /// `None` unless the ring changed lately.
+    previous: ArcSwapOption<PreviousRing>,
+    /// Number of changes of the ring.
+    changes: watch::Sender<u64>,
     context: Arc<PeerContext>,
 }
 
@@ -36,7 +43,9 @@ impl Peers {
     pub(crate) fn new(placement: Placement, deps: PeerDeps) -> Self {
         let view = RingView::new(0, &deps.member, &placement, BTreeMap::new(), Vec::new());
         let context = Arc::new(PeerContext::new(deps));
-        Self(Arc::new(Shared { placement, view: ArcSwap::from_pointee(view), context }))
+        let (previous, changes) = (ArcSwapOption::empty(), watch::Sender::new(0));
+        let view = ArcSwap::from_pointee(view);
+        Self(Arc::new(Shared { placement, view, previous, changes, context }))
     }
 
     /// The view in force.
@@ -79,10 +88,51 @@ impl Peers {
         self.0.context.journal.set_applier(applier);
     }
 
-    /// Numbers an invalidation of this member and starts to send it to every peer.
-    pub(crate) fn append(&self, what: Invalidation) -> Appended {
+    /// Applies an invalidation of this member here with `apply`, numbers it, and starts to send it
+    /// to every peer.
+    pub(crate) fn append(&self, what: Invalidation, apply: impl FnOnce(&Invalidation)) -> Appended {
         self.0.context.deps.metrics.invalidations.inc();
-        self.0.context.journal.append(what)
+        self.0.context.journal.append(what, apply)
+    }
+
+    /// How much of each member's log has been applied here.
+    pub(crate) fn applied(&self) -> Applied {
+        let view = self.view();
+        self.0.context.journal.applied(view.registrations().keys().map(String::as_str))
+    }
+
+    /// [`Peers::applied`] for another member.
+    pub(crate) fn positions(&self) -> Vec<MemberPosition> {
+        self.0.context.journal.positions()
+    }
+
+    /// Waits until every peer that answers has synced for the first time.
+    pub(crate) async fn wait_until_synced(&self) {
+        let peers = self.view().peers();
+        join_all(peers.iter().map(|peer| peer.link.wait_until_synced())).await;
+    }
+
+    /// Changes whenever the ring changes. See [`Peers::previous`].
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// The ring before the latest change, for a while after it.
+    pub(crate) fn previous(&self) -> Option<Arc<PreviousRing>> {
+        self.0.previous.load_full()
+    }
+
+    /// Forgets `previous`, unless another one has replaced it.
+    pub(crate) fn forget_previous(&self, previous: &Arc<PreviousRing>) {
+        _ = self.0.previous.compare_and_swap(previous, None);
+    }
+
+    /// The member that owned a key before the latest change of the ring, if this one owns it now,
+    /// the change was lately, and the other one answers.
+    pub(crate) fn previous_owner(&self, group: &str, key: &[u8]) -> Option<Arc<Peer>> {
+        let previous = self.0.previous.load();
+        let peer = previous.as_ref()?.owner(group, key)?;
+        (self.view().placed(group, key) == &*self.0.context.deps.member).then(|| peer.clone())
     }
 
     /// Waits until a record is kept over a restart. False if that takes too long.
@@ -163,7 +213,7 @@ impl Peers {
     /// Adopts the members of a registry revision. A peer keeps its connection unless its address
     /// or its pod changed.
     pub(crate) fn update(&self, revision: u64, registrations: &BTreeMap<String, Registration>) {
-        let Shared { placement, view, context } = &*self.0;
+        let Shared { placement, view, previous, changes, context } = &*self.0;
         let PeerDeps { member, metrics, .. } = &context.deps;
         let old = view.load_full();
         let others = registrations.iter().filter(|(name, _)| ***name != **member);
@@ -171,7 +221,7 @@ impl Peers {
             registrations.get(name).is_some_and(|now| unchanged_peer(&old, name, now).is_some())
         };
         context.ejections.lock().set_peers(others.clone().count(), kept);
-        let peers = others
+        let peers: Vec<_> = others
             .map(|(name, registration)| {
                 unchanged_peer(&old, name, registration).unwrap_or_else(|| {
                     let address = &registration.metadata.peer_address;
@@ -180,14 +230,27 @@ impl Peers {
             })
             .collect();
         for gone in old.peers() {
+            if !peers.iter().any(|peer| Arc::ptr_eq(peer, &gone)) {
+                gone.link.retire();
+            }
             if !registrations.contains_key(&**gone.name()) {
                 metrics.forget_peer(gone.name());
             }
         }
         metrics.set_ring(registrations.len(), revision);
-        let next = old.next(revision, placement, registrations.clone(), peers);
-        view.store(Arc::new(next));
-        context.set_ring(RingStamp::of(revision, registrations));
+        let next = Arc::new(old.next(revision, placement, registrations.clone(), peers));
+        let ring_changed = !old.has_ring_of(registrations);
+        if ring_changed {
+            let last = previous.load();
+            let before = PreviousRing::new((&old, &next), last.as_deref(), placement, member);
+            // Before the view: a read that finds this member an owner finds the previous one too.
+            previous.store(before.map(Arc::new));
+        }
+        context.set_ring(next.stamp());
+        view.store(next);
+        if ring_changed {
+            changes.send_modify(|changes| *changes += 1);
+        }
     }
 }
 

@@ -85,7 +85,7 @@ impl RemoteState {
     }
 
     /// The position to save.
-    pub(super) fn position(&self, member: &str) -> AppliedLog {
+    pub(super) fn saved_position(&self, member: &str) -> AppliedLog {
         let (member, incarnation) = (member.to_owned(), self.incarnation);
         AppliedLog { member, incarnation, number: self.applied }
     }
@@ -100,6 +100,12 @@ impl RemoteState {
 
     pub(super) fn applied(&self) -> u64 {
         self.applied.unwrap_or(0)
+    }
+
+    /// How much of the peer's log has been applied here. Without an incarnation before the first
+    /// contact.
+    pub(super) fn position(&self) -> LogPosition {
+        LogPosition { incarnation: self.incarnation, number: self.applied() }
     }
 
     pub(super) fn confirmed(&self) -> u64 {

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_proto::v1::{self, AppliedLog, LogPosition, SyncMember, SyncState};
+use larder_proto::v1::{self, AppliedLog, LogPosition, MemberPosition, SyncMember, SyncState};
 use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::applied::{Applied, AppliedUpTo};
 use super::deps::PeerDeps;
 use super::exchange::{Arrival, OwnLogs, RemoteState, margin_ms, run_for_response};
 use super::log::{Invalidation, InvalidationLog, LogImage, LogLimits};
@@ -166,9 +167,12 @@ impl Journal {
         assert!(set.is_ok(), "a member has one snapshot");
     }
 
-    /// Numbers an invalidation. The syncs with all peers start at once.
-    pub(super) fn append(&self, what: Invalidation) -> Appended {
+    /// Applies an invalidation here, then numbers it, as one step: the end of the log covers what has
+    /// been applied, for this member ([`Journal::applied`]) as well as for a peer
+    /// ([`Journal::positions`]). The syncs with all peers start at once.
+    pub(super) fn append(&self, what: Invalidation, apply: impl FnOnce(&Invalidation)) -> Appended {
         let mut log = self.log.lock();
+        apply(&what);
         let next = log.end() + 1;
         let record = self.record(LogEvent::Own { number: next, what: &what });
         // Read under the lock, so that the log's times do not decrease.
@@ -207,7 +211,7 @@ impl Journal {
             let inner = remote.inner.lock();
             let heard = inner.heard_ms > 0 && now_ms - inner.heard_ms.min(now_ms) < SAVED_MS;
             if inner.exchange.incarnation() != 0 && (heard || ring.contains(&**name)) {
-                applied.push(inner.exchange.position(name));
+                applied.push(inner.exchange.saved_position(name));
             }
         }
         let end = LogPosition { incarnation: self.own.incarnation, number: log.end };
@@ -235,6 +239,57 @@ impl Journal {
 
     pub(super) fn end(&self) -> u64 {
         *self.end.borrow()
+    }
+
+    /// How much of each log has been applied here. `ring` names the members of the ring.
+    pub(super) fn applied<'n>(&self, ring: impl Iterator<Item = &'n str>) -> Applied {
+        let now_ms = self.clock.now_ms();
+        let mut logs: BTreeMap<Arc<str>, AppliedUpTo> = ring
+            .map(|name| {
+                let member: Arc<str> = name.into();
+                let position = LogPosition::default();
+                (member.clone(), AppliedUpTo { member, position, is_present: true })
+            })
+            .collect();
+        for (member, remote) in self.known_remotes() {
+            let inner = remote.inner.lock();
+            let was_heard = inner.heard_ms > 0;
+            let is_present = logs.contains_key(&member)
+                || (was_heard && now_ms.saturating_sub(inner.heard_ms) < PRESENCE_MS);
+            let position = inner.exchange.position();
+            logs.insert(member.clone(), AppliedUpTo { member, position, is_present });
+        }
+        let (member, position) = (self.member.clone(), self.locked_end());
+        logs.insert(member.clone(), AppliedUpTo { member, position, is_present: true });
+        Applied(logs.into_values().collect())
+    }
+
+    /// [`Journal::applied`] for a peer. What is read from the cache afterwards is at least as new.
+    pub(super) fn positions(&self) -> Vec<MemberPosition> {
+        let named = |member: &str, position| MemberPosition {
+            member: member.to_owned(),
+            position: Some(position),
+        };
+        let remotes = self.known_remotes().into_iter();
+        let applied = remotes.map(|(name, remote)| {
+            // Locked while a run is applied.
+            named(&name, remote.inner.lock().exchange.position())
+        });
+        let own = std::iter::once_with(|| named(&self.member, self.locked_end()));
+        applied
+            .chain(own)
+            .filter(|known| known.position.unwrap_or_default().incarnation > 0)
+            .collect()
+    }
+
+    fn known_remotes(&self) -> Vec<(Arc<str>, Arc<Remote>)> {
+        let remotes = self.remotes.lock();
+        remotes.iter().map(|(name, remote)| (name.clone(), remote.clone())).collect()
+    }
+
+    /// The end of the log once an [`Journal::append`] that runs has finished.
+    fn locked_end(&self) -> LogPosition {
+        LogPosition { incarnation: self.own.incarnation, number: self.log.lock().end() }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
@@ -384,7 +439,9 @@ impl Journal {
     fn drop_copies_again(&self, from: u64, to: u64) {
         let groups = self.log.lock().groups(from, to);
         for group in groups {
-            self.append(Invalidation { copies_only: true, ..Invalidation::whole(group) });
+            let copies = Invalidation { copies_only: true, ..Invalidation::whole(group) };
+            // This member keeps no copies of a peer that it bypasses.
+            self.append(copies, |_| ());
         }
     }
 

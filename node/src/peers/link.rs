@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use larder_proto::v1::{FetchKey, FetchRequest, FetchResult, LogPosition, SyncRequest};
+use larder_proto::v1::{
+    FetchKey, FetchRequest, FetchResult, LogPosition, SyncRequest, TakeOverRequest,
+    TakeOverResponse,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -29,6 +32,8 @@ pub(super) struct Link {
     pub(super) remote: Arc<Remote>,
     /// Cancelled when the peer is dropped.
     pub(super) gone: CancellationToken,
+    /// It left the ring, and still answers for a while. That it ends is not worth a report.
+    retired: AtomicBool,
     /// `None` if the registered address is invalid.
     connection: Option<Arc<dyn PeerConnection>>,
     state: Mutex<PeerState>,
@@ -64,6 +69,7 @@ impl Link {
             metrics: context.deps.metrics.peer(name),
             remote: context.journal.remote(name),
             gone: CancellationToken::new(),
+            retired: AtomicBool::new(false),
             connection: connection.ok(),
             state: Mutex::new(PeerState::new(context.deps.clock.now_ms())),
             usable: AtomicBool::new(true),
@@ -77,6 +83,14 @@ impl Link {
         self.usable.load(Ordering::Relaxed)
     }
 
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed) || self.gone.is_cancelled()
+    }
+
     /// Applies an event and carries out its effects. Returns the state after it.
     pub(super) fn event(&self, event: Event) -> PeerState {
         let deps = &self.context.deps;
@@ -88,7 +102,7 @@ impl Link {
             ratio: deps.random.ratio(),
         };
         let (next, effects) = apply(*state, event, &at);
-        ejections.record(&self.name, next.is_down_by_timeout() && !self.gone.is_cancelled());
+        ejections.record(&self.name, next.is_down_by_timeout() && !self.is_retired());
         drop(ejections);
         let earlier = next.sync_due_ms() < state.sync_due_ms();
         *state = next;
@@ -108,6 +122,9 @@ impl Link {
     }
 
     fn report_turn(&self, effects: Effects) {
+        if self.is_retired() {
+            return;
+        }
         match effects.turned {
             Some(true) => tracing::info!(peer = %self.name, "peer answers again"),
             Some(false) => {
@@ -224,6 +241,23 @@ impl Link {
             sleep(Duration::from_millis(1)).await;
         }
         Err(NoAnswer)
+    }
+
+    /// One `TakeOver`. Its failure says nothing about the peer: it may be large.
+    pub(super) async fn take_over(
+        &self,
+        request: TakeOverRequest,
+        limit: Duration,
+    ) -> Result<TakeOverResponse, NoAnswer> {
+        let connection = self.connection.as_ref().ok_or(NoAnswer)?;
+        match timeout(limit, connection.take_over(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.name, %error, "entries not taken over");
+                Err(NoAnswer)
+            }
+            Err(_) => Err(NoAnswer),
+        }
     }
 
     /// Never returns.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_proto::v1::FetchResult;
+use larder_proto::v1::{FetchResult, TakeOverRequest, TakeOverResponse};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
@@ -100,6 +100,15 @@ impl Peer {
             Ok(answer) => answer.unwrap_or(Err(Unanswered::Failed)),
             Err(_) => Err(Unanswered::Deadline),
         }
+    }
+
+    /// Asks for entries that this member should hold. `None` if there is no response within `limit`.
+    pub(crate) async fn take_over(
+        &self,
+        request: TakeOverRequest,
+        limit: Duration,
+    ) -> Option<TakeOverResponse> {
+        self.link.take_over(request, limit).await.ok()
     }
 
     /// Waits until the peer has confirmed an invalidation. False if it does not answer in time.

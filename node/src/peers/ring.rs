@@ -8,13 +8,14 @@ use larder_proto::registry::Registration;
 use larder_ring::Ring;
 
 use super::peer::Peer;
+use super::stamp::RingStamp;
 
 /// Members considered for a key: its owner and the stand-ins after it.
 const CANDIDATES: usize = 3;
 
 /// A ring with a client for each of its members. Immutable: a change of members makes another.
 pub struct RingView {
-    revision: u64,
+    stamp: RingStamp,
     /// Name of this member.
     member: Arc<str>,
     ring: Ring,
@@ -55,7 +56,8 @@ impl RingView {
         let mut by_name: BTreeMap<_, _> =
             peers.into_iter().map(|peer| (peer.name().clone(), peer)).collect();
         let routes = ring.members().iter().map(|m| by_name.remove(m.name.as_str())).collect();
-        Self { revision, member: member.clone(), ring, routes, registrations }
+        let stamp = RingStamp::of(revision, &registrations);
+        Self { stamp, member: member.clone(), ring, routes, registrations }
     }
 
     /// The view of a later revision. The ring is computed again only if a member, a weight or a
@@ -67,16 +69,20 @@ impl RingView {
         registrations: BTreeMap<String, Registration>,
         peers: Vec<Arc<Peer>>,
     ) -> Self {
-        let same_ring = self.registrations.len() == registrations.len()
-            && registrations.iter().all(|(name, registration)| {
-                let before = self.registrations.get(name);
-                before.is_some_and(|b| b.ring_member(name) == registration.ring_member(name))
-            });
-        if same_ring && revision != 0 {
+        if self.has_ring_of(&registrations) && revision != 0 {
             Self::with_ring(revision, &self.member, self.ring.clone(), registrations, peers)
         } else {
             Self::new(revision, &self.member, placement, registrations, peers)
         }
+    }
+
+    /// True if a ring of these members would be the same.
+    pub(super) fn has_ring_of(&self, registrations: &BTreeMap<String, Registration>) -> bool {
+        self.registrations.len() == registrations.len()
+            && registrations.iter().all(|(name, registration)| {
+                let before = self.registrations.get(name);
+                before.is_some_and(|b| b.ring_member(name) == registration.ring_member(name))
+            })
     }
 
     /// The member that answers for a key: its owner or, while the owner does not answer, the next
@@ -108,10 +114,38 @@ impl RingView {
         self.ring.owner(group, key).map_or(&self.member, |member| &member.name)
     }
 
+    /// Index into [`RingView::members`] of the member that the ring places a key on.
+    pub(crate) fn placed_index(&self, group: &str, key: &[u8]) -> Option<usize> {
+        self.ring.owner_index(group, key)
+    }
+
+    /// The members of the ring, sorted by name.
+    pub(crate) fn members(&self) -> &[larder_ring::Member] {
+        self.ring.members()
+    }
+
+    /// The other member that the ring places a key on; `None` if it is this one.
+    pub(super) fn placed_peer(&self, group: &str, key: &[u8]) -> Option<&Arc<Peer>> {
+        self.routes[self.ring.owner_index(group, key)?].as_ref()
+    }
+
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    pub(super) fn stamp(&self) -> RingStamp {
+        self.stamp
+    }
+
+    /// Equal for rings with the same names and uids.
+    pub(crate) fn digest(&self) -> u64 {
+        self.stamp.digest
+    }
+
     /// Registry revision from which the ring was built; 0 before the first.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        self.revision
+        self.stamp.revision
     }
 
     /// Every member with its registration, this one included once it is registered.
@@ -134,7 +168,7 @@ impl RingView {
 impl std::fmt::Debug for RingView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RingView")
-            .field("revision", &self.revision)
+            .field("revision", &self.stamp.revision)
             .field("members", &self.registrations.keys())
             .finish_non_exhaustive()
     }

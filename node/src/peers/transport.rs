@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use larder_proto::v1::{FetchRequest, FetchResponse, SyncRequest, SyncResponse};
+use larder_proto::v1::{
+    FetchRequest, FetchResponse, SyncRequest, SyncResponse, TakeOverRequest, TakeOverResponse,
+};
 use tonic::Status;
 
 /// Opens connections to other members.
@@ -28,6 +30,12 @@ pub trait PeerConnection: Send + Sync {
 
     /// Calls `larder.v1.Peer/Sync`.
     fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>>;
+
+    /// Calls `larder.v1.Peer/TakeOver`.
+    fn take_over(
+        &self,
+        request: TakeOverRequest,
+    ) -> BoxFuture<'_, Result<TakeOverResponse, CallError>>;
 }
 
 /// A peer's address cannot be used.

@@ -9,7 +9,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_node::peers::{CallError, Grpc, InvalidAddress, PeerConnection, Transport};
-use larder_proto::v1::{FetchRequest, FetchResponse, SyncRequest, SyncResponse};
+use larder_proto::v1::{
+    FetchRequest, FetchResponse, StoredEntry, SyncRequest, SyncResponse, TakeOverCursor,
+    TakeOverRequest, TakeOverResponse,
+};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
@@ -24,6 +27,21 @@ pub(crate) enum Fault {
     SlowSync(Duration),
     /// Requests of syncs arrive this much later.
     LateSync(Duration),
+    /// Responses with entries to take over arrive this much later.
+    SlowTakeOver(Duration),
+    /// Responses with entries to take over are not those of the called member.
+    Lie(Lie),
+}
+
+/// What a member that lies puts into its responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Keys of any member, with a wrong value, and keys that nobody can have.
+    Keys,
+    /// A list that never ends.
+    Endless,
+    /// More than fits into one message.
+    TooMuch,
 }
 
 /// The faults of every link, by the calling member and the called address.
@@ -93,7 +111,7 @@ impl PeerConnection for FaultyConnection {
     fn fetch(&self, request: FetchRequest) -> BoxFuture<'_, Result<FetchResponse, CallError>> {
         let delay = |fault| match fault {
             Fault::SlowFetch(delay) => Some(delay),
-            Fault::SlowSync(_) | Fault::LateSync(_) | Fault::Silent => None,
+            _ => None,
         };
         self.pass(self.real.fetch(request), delay).boxed()
     }
@@ -101,7 +119,7 @@ impl PeerConnection for FaultyConnection {
     fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>> {
         let delay = |fault| match fault {
             Fault::SlowSync(delay) => Some(delay),
-            Fault::SlowFetch(_) | Fault::LateSync(_) | Fault::Silent => None,
+            _ => None,
         };
         let late = match self.fault() {
             Some(Fault::LateSync(delay)) => delay,
@@ -112,5 +130,51 @@ impl PeerConnection for FaultyConnection {
             self.real.sync(request).await
         };
         self.pass(call.boxed(), delay).boxed()
+    }
+
+    fn take_over(
+        &self,
+        request: TakeOverRequest,
+    ) -> BoxFuture<'_, Result<TakeOverResponse, CallError>> {
+        let delay = |fault| match fault {
+            Fault::SlowTakeOver(delay) => Some(delay),
+            _ => None,
+        };
+        async move {
+            let response = self.pass(self.real.take_over(request.clone()), delay).await?;
+            Ok(match self.fault() {
+                Some(Fault::Lie(lie)) => lie.told(&request, response),
+                _ => response,
+            })
+        }
+        .boxed()
+    }
+}
+
+impl Lie {
+    fn told(self, request: &TakeOverRequest, mut honest: TakeOverResponse) -> TakeOverResponse {
+        let entry = |key: String, len: usize| StoredEntry {
+            key: key.into(),
+            value: vec![b'x'; len].into(),
+            fresh_ms: 60_000,
+            keep_ms: 60_000,
+            version: u64::MAX / 2,
+            ..StoredEntry::default()
+        };
+        let cursor = request.cursor.unwrap_or_default();
+        let next = TakeOverCursor { list: 1, next: cursor.next + 1 };
+        for group in &mut honest.groups {
+            group.entries = match self {
+                Self::Keys => {
+                    let keys = (0..50).map(|n| format!("other{n}"));
+                    let impossible = [String::new(), "k".repeat(10_000)];
+                    keys.chain(impossible).map(|key| entry(key, 10)).collect()
+                }
+                Self::Endless => Vec::new(),
+                Self::TooMuch => (0..100).map(|n| entry(format!("k{n}"), 1 << 20)).collect(),
+            };
+        }
+        honest.next = (self == Self::Endless).then_some(next);
+        honest
     }
 }

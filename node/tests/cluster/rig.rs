@@ -279,8 +279,8 @@ impl Cluster {
         self.add_pod(name, &format!("uid of {name}"), capacity_bytes);
     }
 
-    /// Adds a member whose pod has this uid.
-    pub(crate) fn add_pod(&mut self, name: &str, uid: &str, capacity_bytes: u64) {
+    /// Adds a member whose pod has this uid, and returns its index.
+    pub(crate) fn add_pod(&mut self, name: &str, uid: &str, capacity_bytes: u64) -> usize {
         let mode = Mode::Member(MemberMode {
             registry: RegistryConfig {
                 endpoints: vec![self.registry.endpoint()],
@@ -301,6 +301,11 @@ impl Cluster {
         let running = self.run(name, uid, mode);
         self.channels.push(self.channel_to(running.addresses().grpc));
         self.members.push(Some(running));
+        self.members.len() - 1
+    }
+
+    pub(crate) fn is_ready(&self, member: usize) -> bool {
+        self.members[member].as_ref().is_some_and(|member| member.ready().is_ready())
     }
 
     fn run(&self, name: &str, uid: &str, mode: Mode) -> Running {

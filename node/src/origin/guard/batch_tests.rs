@@ -88,7 +88,9 @@ impl Rig {
     async fn start(&self, keys: &[&'static str]) -> Vec<JoinHandle<Result<Loaded, Arc<Error>>>> {
         let start = |key: &&'static str| {
             let (rig, key) = (self.clone(), *key);
-            tokio::spawn(async move { rig.guard.load(key.as_bytes()).await })
+            tokio::spawn(
+                async move { rig.guard.load(key.as_bytes(), Requester::Application).await },
+            )
         };
         let loads = keys.iter().map(start).collect();
         tokio::task::yield_now().await;
@@ -132,7 +134,9 @@ async fn the_keys_of_one_request_share_one_call() {
     let starts = gathering.key();
     let loads = keys.map(|key| {
         let (rig, gathered) = (rig.clone(), Some(gathering.key()));
-        tokio::spawn(async move { rig.guard.load_gathered(key.as_bytes(), gathered).await })
+        tokio::spawn(async move {
+            rig.guard.load_gathered(key.as_bytes(), Requester::Application, gathered).await
+        })
     });
     tokio::task::yield_now().await;
     assert!(rig.calls().is_empty(), "the request still starts its reads");

@@ -8,6 +8,7 @@ use larder_proto::config::Placement;
 use larder_proto::registry::{Metadata, Registration};
 use larder_proto::v1::{
     FetchRequest, FetchResponse, LogPosition, SyncRequest, SyncResponse, SyncState,
+    TakeOverRequest, TakeOverResponse,
 };
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
@@ -97,6 +98,10 @@ impl PeerConnection for Arc<Scripted> {
             Ok(SyncResponse { state: Some(state), members: Vec::new() })
         }
         .boxed()
+    }
+
+    fn take_over(&self, _: TakeOverRequest) -> BoxFuture<'_, Result<TakeOverResponse, CallError>> {
+        std::future::ready(Ok(TakeOverResponse::default())).boxed()
     }
 }
 

@@ -172,7 +172,7 @@ fn continued(before: &End, incarnation: u64, kept: u64, positions: RemoteState) 
 }
 
 fn saved(end: &End) -> RemoteState {
-    RemoteState::saved(&end.remote.position("a peer"))
+    RemoteState::saved(&end.remote.saved_position("a peer"))
 }
 
 #[test]

@@ -1,0 +1,45 @@
+//! Entries that this member took over from others.
+
+use prometheus::{Gauge, IntCounter, Registry};
+
+use super::register::{opts, register};
+
+/// The area's metrics. Clones share them.
+#[derive(Clone)]
+pub struct TakeOverMetrics {
+    /// Entries stored.
+    pub entries: IntCounter,
+    /// Their bytes.
+    pub bytes: IntCounter,
+    /// Entries that were offered and not stored.
+    pub refused: IntCounter,
+    /// Duration of the last take-over after a change of the ring.
+    pub seconds: Gauge,
+}
+
+impl TakeOverMetrics {
+    /// Registers the area.
+    #[must_use]
+    pub fn register(registry: &Registry) -> Self {
+        let counter = |name, help| {
+            register(registry, IntCounter::with_opts(opts(name, help)).expect("valid names"))
+        };
+        let seconds = opts(
+            "take_over_duration_seconds",
+            "Duration of the last take-over of entries after a change of the ring.",
+        );
+        Self {
+            entries: counter(
+                "taken_over_entries_total",
+                "Entries taken over from the members that held them before.",
+            ),
+            bytes: counter("taken_over_bytes_total", "Bytes of the entries taken over."),
+            refused: counter(
+                "take_over_refused_total",
+                "Entries that another member offered and that were not stored: invalidated, expired, \
+                 outdated, or not of this member.",
+            ),
+            seconds: register(registry, Gauge::with_opts(seconds).expect("valid names")),
+        }
+    }
+}
