@@ -4,6 +4,7 @@
 //! registry, members and origin.
 
 mod cluster {
+    mod batch;
     mod cold;
     mod drain;
     mod errors;

@@ -67,6 +67,16 @@ fn http_with_tags(header: &str) -> Value {
     json!({"http": {"urlTemplate": "http://a/{key}", "tagsHeader": header}})
 }
 
+fn sql_batch(object: &mut Value, query: &str, max_keys: i32) {
+    object["spec"]["origin"]["sql"]["batch"] =
+        json!({"query": query, "keyColumn": "name", "maxKeys": max_keys});
+}
+
+fn http_batch(url: &str, max_keys: i32) -> Value {
+    let batch = json!({"url": url, "maxKeys": max_keys});
+    json!({"http": {"urlTemplate": "http://a/{key}", "batch": batch}})
+}
+
 fn limits(object: &mut Value, limits: &Value) {
     object["spec"]["originLimits"] = limits.clone();
 }
@@ -213,6 +223,37 @@ fn group_cases() -> Vec<Case> {
             "tagsHeader must be the name of a header: letters, digits and !#$%&*+-.^_`|~",
             |o| o["spec"]["origin"] = http_with_tags("Cache Tag"),
             |o| o["spec"]["origin"] = http_with_tags("Cache-Tag"),
+            None,
+        ),
+        case(
+            "batch.query must have one placeholder for the keys: = ANY($1) (PostgreSQL), IN ($1) \
+             (MySQL, SQLite) or IN (?)",
+            |o| sql_batch(o, "SELECT score, name FROM students", 100),
+            |o| sql_batch(o, "SELECT score, name FROM students WHERE name IN (?)", 100),
+            None,
+        ),
+        case(
+            "batch.query must have no placeholder but $1: the keys are the only parameter",
+            |o| sql_batch(o, "SELECT v, k FROM t WHERE k = ANY($1) AND a = $2", 100),
+            |o| sql_batch(o, "SELECT v, k FROM t WHERE k = ANY($1)", 100),
+            None,
+        ),
+        case(
+            "maxKeys must be at least 1; leave out batch to load keys one by one",
+            |o| sql_batch(o, "SELECT v, k FROM t WHERE k = ANY($1)", 0),
+            |o| o["spec"]["origin"] = http_batch("http://a/many", 1),
+            None,
+        ),
+        case(
+            "batch.url must not contain {key}: the keys are in the body",
+            |o| o["spec"]["origin"] = http_batch("http://a/{key}", 1),
+            |o| o["spec"]["origin"] = http_batch("http://a/many", 1),
+            None,
+        ),
+        case(
+            "batch.url must not contain a user or a password",
+            |o| o["spec"]["origin"] = http_batch("http://me:secret@a/many", 1),
+            |o| o["spec"]["origin"] = http_batch("http://a/@many", 1),
             None,
         ),
         case(

@@ -193,6 +193,26 @@ fn a_bad_field_is_named_with_its_line() {
 }
 
 #[test]
+fn an_unusable_batch_is_named_with_its_line() {
+    let query = "query: SELECT score FROM students WHERE name = $1";
+    let batch = |fields: &str| format!("{query}\n      batch: {{{fields}}}");
+    let sql = "query: SELECT score, name FROM students WHERE name IN ($1)";
+    for (fields, text) in [
+        ("query: SELECT 1, keyColumn: name", "batch.query must have one placeholder for the keys"),
+        (sql, "missing field `keyColumn`"),
+        (&format!("{sql}, keyColumn: name, maxKeys: 0"), "maxKeys must be at least 1"),
+    ] {
+        let fields = fields.replace(sql, &format!("query: '{}'", &sql["query: ".len()..]));
+        let output = fed(&["check", "-f", "-"], &sample().replace(query, &batch(&fields)));
+        assert_eq!(code(&output), 1, "{}", out(&output));
+        assert!(out(&output).contains(text), "{}", out(&output));
+    }
+    let good = format!("query: '{}', keyColumn: name", &sql["query: ".len()..]);
+    let output = fed(&["check", "-f", "-"], &sample().replace(query, &batch(&good)));
+    assert_eq!(code(&output), 0, "{}", out(&output));
+}
+
+#[test]
 fn check_and_up_read_standard_input() {
     let output = fed(&["check", "-f", "-"], &sample());
     assert_eq!((code(&output), out(&output).lines().count()), (0, 3), "{}", out(&output));

@@ -38,6 +38,7 @@ mod http;
 
 pub(crate) use self::http::{http_get, raw_get};
 
+use super::batch;
 use super::links::Links;
 
 /// Memory of a member.
@@ -52,6 +53,8 @@ pub(crate) struct Origin {
     pub(crate) delay_ms: AtomicU64,
     running: AtomicUsize,
     most_running: AtomicUsize,
+    /// Calls for the group that can load several keys.
+    pub(super) calls: AtomicUsize,
 }
 
 /// Counts a load among the running ones until it is dropped.
@@ -126,6 +129,7 @@ impl Origin {
             delay_ms: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
         })
     }
 
@@ -144,7 +148,7 @@ impl Origin {
         self.loads.lock().get(key.as_bytes()).copied().unwrap_or(0)
     }
 
-    async fn load(self: Arc<Self>, key: Bytes) -> Result<Loaded, origin::Error> {
+    pub(super) async fn load(self: Arc<Self>, key: Bytes) -> Result<Loaded, origin::Error> {
         let _running = self.run();
         let number = {
             let mut loads = self.loads.lock();
@@ -329,6 +333,7 @@ impl Cluster {
         let loader = origin::from_fn(move |key| origin.clone().load(key));
         let transport = self.links.transport(name);
         let options = Options::default().group("students", loader).transport(transport);
+        let options = options.group(batch::GROUP, batch::Batched(self.origin.clone()));
         App::build(config, options).expect("free ports").spawn().expect("threads")
     }
 

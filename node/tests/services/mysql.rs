@@ -141,6 +141,38 @@ async fn an_error_says_what_is_wrong_with_a_mysql_database_without_its_password(
 }
 
 #[tokio::test]
+async fn one_mysql_query_loads_several_keys() {
+    let setup = [
+        "CREATE TABLE t (name VARCHAR(99), id BIGINT UNIQUE, score INT)",
+        "INSERT INTO t VALUES ('Zoë', 42, 1), ('Tom', 7, 2), ('Eve', 8, NULL)",
+    ];
+    let Some(database) = Database::new("batch", &setup).await else { return };
+    let load = async |query: &str, keys: &[&[u8]]| {
+        database.credential.load_batch(query, keys).await.expect(query)
+    };
+    for list in ["$1", "?"] {
+        let query = format!("SELECT score, name AS `key` FROM t WHERE name IN ({list}) -- end");
+        let keys = [&b"Tom"[..], b"nobody", b"Eve", "Zoë".as_bytes(), b"\xff"];
+        let expected = ["2", "absent", "absent", "1", "alone"];
+        assert_eq!(load(&query, &keys).await, expected, "{query}");
+    }
+    let by_id = "SELECT name, 'a' AS tags, id AS `key` FROM t WHERE id IN ($1) OR score IN ($1)";
+    let expected = [r#"b"Tom" [b"a"]"#, "absent", r#"b"Zo\xc3\xab" [b"a"]"#];
+    assert_eq!(load(by_id, &[b"7", b"9", b"42"]).await, expected);
+    // The collation ignores case, so the row's key is not the requested one.
+    let by_name = "SELECT score, name AS `key` FROM t WHERE name IN ($1)";
+    assert_eq!(load(by_name, &[b"tom", "Zoë".as_bytes()]).await, ["alone", "1"]);
+    for unknown in ["x') OR ('a' = 'a", "') OR 1=1 -- "] {
+        assert_eq!(load(by_name, &[unknown.as_bytes(), b"Tom"]).await, ["absent", "2"]);
+    }
+    let error = database
+        .credential
+        .load_batch("SELECT score, name FROM t WHERE name IN ($1)", &[b"Tom", b"Eve"]);
+    assert_eq!(error.await.expect_err("no such column").kind(), "key_column");
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn the_mysql_tags_column_is_a_text() {
     let setup =
         ["CREATE TABLE t (k VARCHAR(9), course INT)", "INSERT INTO t VALUES ('k', 7), ('k', 9)"];

@@ -180,6 +180,71 @@ async fn keys_of_every_type_find_their_row() {
 }
 
 #[tokio::test]
+async fn one_query_loads_keys_of_every_type() {
+    let setup = "CREATE TYPE mood AS ENUM ('fine', 'low');
+        CREATE TABLE t (name text, id int4 UNIQUE, short varchar(9), raw bytea, uid uuid, mood mood);
+        INSERT INTO t VALUES
+            ('Zoë', 42, 'z', '\\xff00', '6ba7b810-9dad-11d1-80b4-00c04fd430c8', 'fine'),
+            ('Tom', 7, 't', '\\x00', '6ba7b811-9dad-11d1-80b4-00c04fd430c8', 'low'),
+            (NULL, 8, 'n', '\\x01', '6ba7b812-9dad-11d1-80b4-00c04fd430c8', NULL)";
+    let Some(schema) = Schema::new("batch", setup).await else { return };
+    let load = async |query: &str, keys: &[&[u8]]| {
+        schema.credential.load_batch(query, keys).await.expect(query)
+    };
+    for (column, keys) in [
+        ("name", [&b"Tom"[..], b"nobody", "Zoë".as_bytes()]),
+        ("id", [b"7", b"0", b"42"]),
+        ("short", [b"t", b"x", b"z"]),
+        ("raw", [b"\x00", b"\xff", b"\xff\x00"]),
+        (
+            "uid",
+            [
+                b"6ba7b811-9dad-11d1-80b4-00c04fd430c8",
+                b"6ba7b819-9dad-11d1-80b4-00c04fd430c8",
+                b"6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+            ],
+        ),
+    ] {
+        let query = format!("SELECT name, {column} AS key FROM t WHERE {column} = ANY($1) -- end");
+        assert_eq!(load(&query, &keys).await, ["Tom", "absent", "Zoë"], "{column}");
+    }
+    let by_mood = "SELECT name, mood AS \"Key\" FROM t WHERE mood = ANY($1)";
+    assert_eq!(load(by_mood, &[b"low", b"fine"]).await, ["Tom", "Zoë"]);
+    let tagged = "SELECT name, ARRAY['a', 'b'] AS tags, id AS key FROM t WHERE id = ANY($1)";
+    let expected = [r#"b"Tom" [b"a", b"b"]"#, "absent"];
+    assert_eq!(load(tagged, &[b"7", b"8"]).await, expected, "NULL is absent");
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_bad_key_of_a_batch_leaves_keys_without_a_row_to_loads_of_their_own() {
+    let setup = "CREATE TABLE t (name text, id int4); INSERT INTO t VALUES ('Tom', 7), ('Zoë', 0)";
+    let Some(schema) = Schema::new("bad", setup).await else { return };
+    let load = |query: &'static str, keys: &'static [&'static [u8]]| {
+        schema.credential.load_batch(query, keys)
+    };
+    let by_id = "SELECT name, id AS key FROM t WHERE id = ANY($1)";
+    let by_name = "SELECT name, name AS key FROM t WHERE name = ANY($1)";
+    assert_eq!(load(by_id, &[b"7", b"seven"]).await.expect("alone"), ["alone", "alone"]);
+    let other = load(by_id, &[b"07", b"1"]).await.expect("a row");
+    assert_eq!(other, ["alone", "alone"], "the row's key is 7");
+    assert_eq!(load(by_name, &[b"Tom", b"\xff"]).await.expect("a row"), ["Tom", "absent"]);
+    let divided = "SELECT 7 / id, name AS key FROM t WHERE name = ANY($1)";
+    let keys: &[&[u8]] = &[b"Tom", "Zoë".as_bytes()];
+    let loads = schema.credential.load_batch(divided, keys).await.expect("a row");
+    assert_eq!(loads, ["1", "alone"], "the server sent the first row before the second one failed");
+    for (query, kind, text) in [
+        ("SELECT name, id AS key FROM t WHERE id = $1", "batch_statement", "write = ANY($1)"),
+        ("SELECT name, id FROM t WHERE id = ANY($1)", "key_column", "no column \"key\""),
+        ("SELECT name, id AS key FROM nowhere WHERE id = ANY($1)", "query", "does not exist"),
+    ] {
+        let error = load(query, &[b"7", b"8"]).await.expect_err(query);
+        assert!(error.kind() == kind && error.to_string().contains(text), "{query}: {error}");
+    }
+    schema.drop().await;
+}
+
+#[tokio::test]
 async fn an_origin_can_only_read() {
     let setup = "CREATE TABLE t (k text); INSERT INTO t VALUES ('a')";
     let Some(schema) = Schema::new("reads", setup).await else { return };

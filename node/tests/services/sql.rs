@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use larder_node::origin::{Credentials, Error, Guard, Loaded, Loader, build};
-use larder_proto::contract::{Origin, OriginLimits, SqlOrigin};
+use larder_node::origin::{BatchedLoad, Credentials, Error, Guard, Loaded, Loader, build};
+use larder_proto::contract::{Origin, OriginLimits, SqlBatch, SqlOrigin};
 use larder_runtime::clock::Clock;
 
 /// A credentials folder that names one database.
@@ -38,6 +38,24 @@ impl Credential {
         loader.load(b"k").await
     }
 
+    /// Loads keys with one query, whose column `key` has the key and whose column `tags` the tags.
+    /// A word or the value for each key.
+    pub(super) async fn load_batch(
+        &self,
+        query: &str,
+        keys: &[&[u8]],
+    ) -> Result<Vec<String>, Error> {
+        let batch = Some(SqlBatch { query: query.to_owned(), key_column: "key".to_owned() });
+        let tags_column = query.contains("tags").then(|| "tags".to_owned());
+        let single = SqlOrigin::new("db.url", "SELECT 1 WHERE $1 = 'k'");
+        let origin = Origin::Sql(SqlOrigin { batch, tags_column, ..single });
+        let limits = OriginLimits::new(1, 5_000);
+        let loader = build(&origin, &limits, &self.folder(), 1_000).expect("a good query");
+        let keys: Vec<_> = keys.iter().map(|key| bytes::Bytes::copy_from_slice(key)).collect();
+        let loads = loader.batch().expect("a batch").load_batch(&keys).await?;
+        Ok(loads.into_iter().map(word).collect())
+    }
+
     pub(super) fn folder(&self) -> Credentials {
         Credentials::new(self.0.path())
     }
@@ -46,6 +64,16 @@ impl Credential {
     pub(super) async fn failure(&self, query: &str) -> (&'static str, String) {
         let error = self.loader(query, 1, 2_000).load(b"k").await.expect_err(query);
         (error.kind(), error.to_string())
+    }
+}
+
+fn word(load: BatchedLoad) -> String {
+    match load {
+        BatchedLoad::Done(Loaded::Absent) => "absent".to_owned(),
+        BatchedLoad::Done(Loaded::Value(value)) => String::from_utf8_lossy(&value).into_owned(),
+        BatchedLoad::Done(Loaded::Tagged { value, tags }) => format!("{value:?} {tags:?}"),
+        BatchedLoad::Failed(error) => error.kind().to_owned(),
+        BatchedLoad::LoadAlone => "alone".to_owned(),
     }
 }
 

@@ -25,6 +25,8 @@ pub const NEGATIVE_TTL_SECONDS: i64 = 5;
 pub const CONCURRENCY: i32 = 32;
 /// Deadline of one load, milliseconds.
 pub const TIMEOUT_MILLISECONDS: i64 = 1_000;
+/// Largest number of keys in one call of an origin.
+pub const MAX_KEYS: i32 = 100;
 /// Key of a referenced Secret.
 pub const SECRET_KEY: &str = "url";
 
@@ -74,6 +76,10 @@ pub(crate) fn concurrency() -> i32 {
 
 pub(crate) fn timeout_milliseconds() -> i64 {
     TIMEOUT_MILLISECONDS
+}
+
+pub(crate) fn max_keys() -> i32 {
+    MAX_KEYS
 }
 
 pub(crate) fn secret_key() -> String {

@@ -148,6 +148,32 @@ pub struct SqlOriginSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub tags_column: Option<String>,
+    /// Loads keys that are wanted at nearly the same time with one query. A change of its query or
+    /// key column empties the group. Default: none, one query per key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<SqlBatchSpec>,
+}
+
+/// A query for several keys.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SqlBatchSpec {
+    /// Query with one row per key, and the value in the first column. The keys are bound to the one
+    /// placeholder: in PostgreSQL $1 is an array, as in = ANY($1); in MySQL and SQLite $1 or ?
+    /// becomes a list, as in IN ($1). A key without a row is absent. Required, no default.
+    #[schemars(length(min = 1, max = 4096))]
+    #[x_kube(validation = rules::BATCH_PLACEHOLDER)]
+    #[x_kube(validation = rules::BATCH_ONE_PARAMETER)]
+    pub query: String,
+    /// Name of a further column of this query with the key, spelled as it was requested. Required,
+    /// no default.
+    #[schemars(length(min = 1, max = 63))]
+    pub key_column: String,
+    /// Keys of one query. Unit: keys, 1 to 1000. Default: 100.
+    #[serde(default = "defaults::max_keys")]
+    #[schemars(range(min = 1, max = 1_000))]
+    #[x_kube(validation = rules::MAX_KEYS_MINIMUM)]
+    pub max_keys: i32,
 }
 
 /// The body of an HTTP response.
@@ -168,6 +194,29 @@ pub struct HttpOriginSpec {
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::TAGS_HEADER_NAME)]
     pub tags_header: Option<String>,
+    /// Loads keys that are wanted at nearly the same time with one request. A change of its URL
+    /// empties the group. Default: none, one request per key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<HttpBatchSpec>,
+}
+
+/// A request for several keys.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpBatchSpec {
+    /// URL to which {"keys": ["Tom", ...]} is posted as JSON. The response is an object with an
+    /// item per key, such as {"Tom": {"value": "630"}}: value is a text, base64 the base64 form of
+    /// bytes, tags an optional list of tags. A key without an item, or with null, is absent.
+    /// Required, no default.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://"))]
+    #[x_kube(validation = rules::BATCH_URL_WITHOUT_KEY)]
+    #[x_kube(validation = rules::BATCH_URL_NO_CREDENTIALS)]
+    pub url: String,
+    /// Keys of one request. Unit: keys, 1 to 1000. Default: 100.
+    #[serde(default = "defaults::max_keys")]
+    #[schemars(range(min = 1, max = 1_000))]
+    #[x_kube(validation = rules::MAX_KEYS_MINIMUM)]
+    pub max_keys: i32,
 }
 
 /// An eviction policy. A new one is a variant here and a file in the engine.
@@ -263,7 +312,8 @@ impl Default for FreshnessSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::BURST_NEEDS_RATE)]
 pub struct OriginLimitsSpec {
-    /// Concurrent loads of one member. Unit: loads, 1 to 10000. Default: 32.
+    /// Concurrent loads of one member. Loads that share a call of the origin count as one, here and
+    /// in loadsPerSecond and burst. Unit: loads, 1 to 10000. Default: 32.
     #[serde(default = "defaults::concurrency")]
     #[schemars(range(min = 1, max = 10_000))]
     pub concurrency: i32,

@@ -87,6 +87,26 @@ pub(super) const QUERY_ONE_PARAMETER: Rule = (
     "query must have no placeholder but $1: the key is the only parameter",
 );
 
+pub(super) const BATCH_PLACEHOLDER: Rule = (
+    "self.matches('[$]1([^0-9]|$)') || self.split('?').size() == 2",
+    "batch.query must have one placeholder for the keys: = ANY($1) (PostgreSQL), IN ($1) (MySQL, \
+     SQLite) or IN (?)",
+);
+
+pub(super) const BATCH_ONE_PARAMETER: Rule = (
+    "!self.matches('[$]([2-9]|1[0-9])')",
+    "batch.query must have no placeholder but $1: the keys are the only parameter",
+);
+
+pub(super) const MAX_KEYS_MINIMUM: Rule =
+    ("self >= 1", "maxKeys must be at least 1; leave out batch to load keys one by one");
+
+pub(super) const BATCH_URL_WITHOUT_KEY: Rule =
+    ("!self.contains('{key}')", "batch.url must not contain {key}: the keys are in the body");
+
+pub(super) const BATCH_URL_NO_CREDENTIALS: Rule =
+    ("!self.matches('^https?://[^/]*@')", "batch.url must not contain a user or a password");
+
 pub(super) const URL_HAS_KEY: Rule = ("self.contains('{key}')", "urlTemplate must contain {key}");
 
 pub(super) const URL_NO_CREDENTIALS: Rule =

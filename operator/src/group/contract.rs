@@ -2,10 +2,11 @@
 //! a credential: the contract names the file into which the operator writes it.
 
 use larder_proto::contract::{
-    Freshness, GroupContract, HttpOrigin, LoadRate, Origin, OriginLimits, SqlOrigin,
+    Freshness, GroupContract, HttpBatch, HttpOrigin, LoadRate, MAX_KEYS, Origin, OriginLimits,
+    SqlBatch, SqlOrigin,
 };
 
-use crate::api::group::{CacheGroup, FreshnessSpec, OriginLimitsSpec, OriginSpec};
+use crate::api::group::{CacheGroup, CacheGroupSpec, FreshnessSpec, OriginLimitsSpec, OriginSpec};
 use crate::cluster::names;
 
 /// Why a CacheGroup cannot be used. The API server refuses what its schema and rules cover, so what
@@ -32,7 +33,7 @@ pub fn contract(group: &CacheGroup) -> Result<GroupContract, Error> {
         policy: spec.policy.name().into(),
         origin: origin(name, &spec.origin)?,
         freshness: freshness(&spec.freshness)?,
-        origin_limits: limits(&spec.origin_limits)?,
+        origin_limits: limits(spec)?,
         generation: group.metadata.generation.unwrap_or_default(),
     })
 }
@@ -43,10 +44,15 @@ fn origin(group: &str, spec: &OriginSpec) -> Result<Origin, Error> {
             url_file: names::credential_file(group),
             query: sql.query.clone(),
             tags_column: sql.tags_column.clone(),
+            batch: sql.batch.as_ref().map(|batch| SqlBatch {
+                query: batch.query.clone(),
+                key_column: batch.key_column.clone(),
+            }),
         })),
         (None, Some(http)) => Ok(Origin::Http(HttpOrigin {
             url_template: http.url_template.clone(),
             tags_header: http.tags_header.clone(),
+            batch: http.batch.as_ref().map(|batch| HttpBatch { url: batch.url.clone() }),
         })),
         (Some(_), Some(_)) | (None, None) => Err(Error::Origin),
     }
@@ -70,7 +76,8 @@ fn freshness(spec: &FreshnessSpec) -> Result<Freshness, Error> {
     })
 }
 
-fn limits(spec: &OriginLimitsSpec) -> Result<OriginLimits, Error> {
+fn limits(group: &CacheGroupSpec) -> Result<OriginLimits, Error> {
+    let spec = &group.origin_limits;
     Ok(OriginLimits {
         concurrency: count("spec.originLimits.concurrency", spec.concurrency)?,
         timeout_ms: milliseconds(
@@ -79,7 +86,21 @@ fn limits(spec: &OriginLimitsSpec) -> Result<OriginLimits, Error> {
             1,
         )?,
         rate: rate(spec)?,
+        max_keys: max_keys(&group.origin)?,
     })
+}
+
+/// A limit and not part of the origin, so that a change keeps the entries.
+fn max_keys(origin: &OriginSpec) -> Result<u32, Error> {
+    let sql = origin.sql.as_ref().and_then(|sql| sql.batch.as_ref());
+    let http = origin.http.as_ref().and_then(|http| http.batch.as_ref());
+    if let Some(batch) = sql {
+        positive("spec.origin.sql.batch.maxKeys", batch.max_keys)
+    } else if let Some(batch) = http {
+        positive("spec.origin.http.batch.maxKeys", batch.max_keys)
+    } else {
+        Ok(MAX_KEYS)
+    }
 }
 
 fn rate(spec: &OriginLimitsSpec) -> Result<Option<LoadRate>, Error> {
@@ -182,6 +203,28 @@ mod tests {
             panic!("http")
         };
         assert_eq!(http.tags_header.as_deref(), Some("Cache-Tag"));
+    }
+
+    #[test]
+    fn a_batch_is_part_of_the_origin_and_its_number_of_keys_a_limit() {
+        let spec = |batch: &str| SQL.replace("$1'", &format!("$1', batch: {{{batch}}}"));
+        let query = "query: 'SELECT v, k FROM t WHERE k = ANY($1)', keyColumn: k";
+        let with = contract(&group(&spec(query))).expect("valid");
+        let Origin::Sql(sql) = with.origin else { panic!("sql") };
+        assert_eq!(sql.batch.expect("a batch").key_column, "k");
+        assert_eq!(with.origin_limits.max_keys, MAX_KEYS);
+        let other = contract(&group(&spec(&format!("{query}, maxKeys: 20")))).expect("valid");
+        assert_eq!(other.origin_limits.max_keys, 20);
+        let none = contract(&group(&spec(&format!("{query}, maxKeys: 0"))));
+        let text = none.expect_err("no keys").to_string();
+        assert_eq!(text, "spec.origin.sql.batch.maxKeys: 0 is out of range");
+
+        let http = "{clusterRef: {name: shop}, origin: {http: {urlTemplate: 'http://a/{key}', \
+                    batch: {url: 'http://a/many', maxKeys: 50}}}}";
+        let http = contract(&group(http)).expect("valid");
+        assert_eq!(http.origin_limits.max_keys, 50);
+        let Origin::Http(http) = http.origin else { panic!("http") };
+        assert_eq!(http.batch, Some(HttpBatch { url: "http://a/many".into() }));
     }
 
     #[test]

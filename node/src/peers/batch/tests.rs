@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use larder_proto::config::Placement;
 use larder_proto::registry::{Metadata, Registration};
 use larder_proto::v1::{
@@ -24,6 +24,7 @@ use super::super::peer::Peer;
 use super::super::ring::Owner;
 use super::super::transport::{CallError, InvalidAddress, PeerConnection, Transport};
 use super::*;
+use crate::gather::Gathering;
 use crate::metrics::RingMetrics;
 use crate::peers::Past;
 
@@ -201,4 +202,27 @@ async fn a_new_peer_that_does_not_sync_is_bypassed_without_a_call() {
     assert_eq!(rig.fetch(Duration::from_secs(5)).await, Err(Unanswered::Failed));
     assert!(began.elapsed() <= Duration::from_millis(510), "{:?}", began.elapsed());
     assert!(!peer.is_up() && rig.fetches().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_of_one_request_travel_in_one_call_which_gives_the_owner_the_time_of_a_load() {
+    for behaviour in [PROMPT, LOADING] {
+        let rig = Rig::new(behaviour);
+        let (peer, group, gathering) = (rig.peer(), "g".into(), Gathering::new());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let starts = gathering.key();
+        let keys = ["a", "b", "c"].map(Bytes::from);
+        let fetches = keys.each_ref().map(|key| {
+            let gathered = Some(gathering.key());
+            peer.fetch(&group, key, deadline, gathered)
+        });
+        let end_of_starts = async {
+            sleep(Duration::from_millis(20)).await;
+            drop(starts);
+        };
+        let (answers, ()) = tokio::join!(join_all(fetches), end_of_starts);
+        let codes: Vec<_> = answers.into_iter().map(|answer| answer.expect("one").code).collect();
+        assert_eq!(codes, [i32::from(behaviour.batch); 3], "final, also if the time was too short");
+        assert_eq!(rig.fetches(), [(20, 5_000)]);
+    }
 }
