@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use larder_node::origin::{Error, Loaded, Loader, build};
+use larder_node::origin::{Error, Loaded, Loader, Requester, build};
 use larder_proto::contract::{Origin, OriginLimits, SqlOrigin};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::io::copy_bidirectional;
@@ -287,13 +287,13 @@ async fn a_slowly_opening_connection_outlives_the_loads_that_wait_for_it() {
     let credential = Credential::new(&replace_part(&schema.url, place, &proxy.address));
     let loader = credential.guarded("SELECT 'v' WHERE $1 = 'k'", 1, 50);
     for _ in 0..5 {
-        let error = loader.load(b"k").await.expect_err("not connected yet");
+        let error = loader.load(b"k", Requester::Application).await.expect_err("not connected yet");
         let text = format!("no connection to {} was made within 50 ms", proxy.address);
         assert_eq!(error.to_string(), text);
     }
     proxy.permits.add_permits(1);
     let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = loader.load(b"k").await {
+    while let Err(error) = loader.load(b"k", Requester::Application).await {
         assert!(Instant::now() < deadline, "{error}");
     }
     assert_eq!(proxy.connections.load(Ordering::SeqCst), 1, "all loads waited for one connection");
@@ -325,13 +325,13 @@ async fn an_abandoned_query_keeps_its_connection_until_the_server_has_finished()
     let query = "SELECT 'v' FROM (SELECT pg_sleep(CASE $1 WHEN 'slow' THEN 1 ELSE 0 END)) AS s";
     let loader = schema.credential.guarded(query, 1, 300);
     let deadline = Instant::now() + PATIENCE;
-    while loader.load(b"k").await.is_err() {
+    while loader.load(b"k", Requester::Application).await.is_err() {
         assert!(Instant::now() < deadline, "never connected");
     }
-    loader.load(b"slow").await.expect_err("takes a second");
+    loader.load(b"slow", Requester::Application).await.expect_err("takes a second");
     let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
     let mut refused = 0;
-    while loader.load(b"k").await.is_err() {
+    while loader.load(b"k", Requester::Application).await.is_err() {
         let counted = sqlx::query_scalar::<_, i64>(busy).bind(&schema.name);
         let connections = counted.fetch_one(&schema.pool).await.expect("a count");
         assert!(connections <= 1, "the server runs one query at most");
