@@ -109,13 +109,14 @@ impl Bulkhead {
         (mean_us > 0).then(|| Duration::from_micros(mean_us))
     }
 
-    /// Updates the mean, with a weight of one eighth. Concurrent updates may get lost, which only
-    /// makes the mean a little older.
+    /// Updates the mean, with a weight of one eighth. A load counts as twice the mean at most: when
+    /// this member stalls, all running loads are slow at once, and the next ones are not.
+    /// Concurrent updates may get lost, which only makes the mean a little older.
     fn record(&self, time: Duration) {
         let time_us = micros(time).max(1);
         let mean_us = match self.mean_us.load(Ordering::Relaxed) {
             0 => time_us,
-            mean_us => (mean_us - mean_us / 8 + time_us / 8).max(1),
+            mean_us => (mean_us - mean_us / 8 + time_us.min(2 * mean_us) / 8).max(1),
         };
         self.mean_us.store(mean_us, Ordering::Relaxed);
     }

@@ -178,3 +178,21 @@ async fn a_load_that_would_wait_longer_than_a_load_may_take_is_refused_at_once()
     }
     assert_eq!(refused, 6, "two run, two wait for at most 500 ms");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_of_all_running_loads_is_not_taken_for_a_slow_origin() {
+    let slow = from_fn(|key: bytes::Bytes| async move {
+        sleep(Duration::from_millis(if key == "stalled" { 400 } else { 30 })).await;
+        Ok(Loaded::Absent)
+    });
+    let guard = guard(slow, &limits(4));
+    for _ in 0..50 {
+        load(&guard, b"k").await.expect("a slot");
+    }
+    join_all((0..4).map(|_| load(&guard, b"stalled"))).await;
+    assert!((30..60).contains(&guard.mean_load_ms()), "{} ms", guard.mean_load_ms());
+    for _ in 0..50 {
+        load(&guard, b"stalled").await.expect("a slot");
+    }
+    assert!(guard.mean_load_ms() > 350, "a lasting change counts: {} ms", guard.mean_load_ms());
+}
