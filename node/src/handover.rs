@@ -126,6 +126,10 @@ impl Receiver {
         let ends = stream::iter(all).map(|source| async move {
             let (end, progress) = self.take_over_from(&source).await;
             let (entries, left) = (progress.entries, progress.bytes_left);
+            // A member whose part of the memory is full has more. Reads ask it for single keys.
+            if end != End::Full {
+                source.mark_done();
+            }
             tracing::info!(peer = %source.peer.name(), ?end, entries, left, "entries taken over");
             source.peer.name().clone()
         });
@@ -161,8 +165,7 @@ impl Receiver {
         let take_over = self.cache.begin_take_over();
         let request = take_over.request(progress.cursor);
         let Some(response) = source.peer.take_over(request, CALL_LIMIT).await else {
-            let is_up = source.peer.is_up();
-            return if is_up { Step::Retry(RETRY_PAUSE) } else { Step::End(End::GivenUp) };
+            return Step::Retry(RETRY_PAUSE);
         };
         if !take_over.has_ring_of(&response) {
             return Step::Retry(RETRY_PAUSE);

@@ -117,15 +117,15 @@ impl Cache {
         }
     }
 
-    /// True if all other members that answer have read their part, and when one asked last.
+    /// True if all other members have read their part, and when one asked last.
     fn hand_over_state(&self) -> (bool, Option<Instant>) {
         let view = self.0.peers.view();
         let kept = self.0.offers.kept.lock();
         let offer = kept.iter().find(|offer| offer.ring_digest == view.digest());
         let has_finished =
             |name: &str| offer.is_some_and(|offer| offer.finished.lock().contains(name));
-        let mut others = view.peers().into_iter().filter(|peer| peer.is_up());
-        (others.all(|peer| has_finished(peer.name())), offer.map(|offer| *offer.asked.lock()))
+        let finished = view.peers().iter().all(|peer| has_finished(peer.name()));
+        (finished, offer.map(|offer| *offer.asked.lock()))
     }
 
     /// The entries of given keys.

@@ -2,6 +2,7 @@
 //! has gained.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder_proto::config::Placement;
@@ -29,6 +30,14 @@ pub(crate) struct Source {
     pub(crate) peer: Arc<Peer>,
     /// Its part of this member's keys, 0 to 1.
     pub(crate) share: f64,
+    is_done: Arc<AtomicBool>,
+}
+
+impl Source {
+    /// It has nothing more for this member, or is not asked any more.
+    pub(crate) fn mark_done(&self) {
+        self.is_done.store(true, Ordering::Relaxed);
+    }
 }
 
 impl PreviousRing {
@@ -70,9 +79,12 @@ impl PreviousRing {
         self.until
     }
 
-    /// The previous owner of a key that this member owns now, if another one was it and answers.
+    /// The previous owner of a key that this member owns now, if another one was it, answers, and
+    /// may still have something for this member.
     pub(super) fn owner(&self, group: &str, key: &[u8]) -> Option<&Arc<Peer>> {
-        self.view.placed_peer(group, key).filter(|peer| peer.is_up())
+        let peer = self.view.placed_peer(group, key).filter(|peer| peer.is_up())?;
+        let source = self.sources.iter().find(|source| Arc::ptr_eq(&source.peer, peer))?;
+        (!source.is_done.load(Ordering::Relaxed)).then_some(peer)
     }
 }
 
@@ -84,7 +96,7 @@ fn sources(before: &RingView, after: &RingView, member: &str) -> Vec<Source> {
     gained
         .filter_map(|part| {
             let peer = before.peer(&part.from?)?.clone();
-            Some(Source { peer, share: (part.share / own).min(1.0) })
+            Some(Source { peer, share: (part.share / own).min(1.0), is_done: Arc::default() })
         })
         .collect()
 }
