@@ -293,7 +293,7 @@ async fn there_are_no_more_connections_than_concurrent_loads() {
 async fn loads_continue_after_the_server_dropped_its_connections() {
     let Some(schema) = Schema::new("drops", "").await else { return };
     let loader = schema.loader("SELECT 'v' WHERE $1 = 'k'", 2);
-    assert_eq!(loader.load(b"k", Requester::Application).await.expect("a row"), value("v"));
+    assert_eq!(loader.load(b"k").await.expect("a row"), value("v"));
     let kill = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{}'",
         schema.name
@@ -301,7 +301,7 @@ async fn loads_continue_after_the_server_dropped_its_connections() {
     sqlx::raw_sql(AssertSqlSafe(kill)).execute(&schema.pool).await.expect("killed");
     let deadline = Instant::now() + PATIENCE;
     let mut failed = 0;
-    while let Err(error) = loader.load(b"k", Requester::Application).await {
+    while let Err(error) = loader.load(b"k").await {
         failed += 1;
         assert!(Instant::now() < deadline, "{error}");
         assert!(failed <= 2, "each broken connection fails one load at most: {error}");
@@ -380,7 +380,7 @@ async fn a_warm_loader_has_its_connection_before_the_first_load() {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(loader.load(b"k", Requester::Application).await.expect("a row"), value("v"));
+    assert_eq!(loader.load(b"k").await.expect("a row"), value("v"));
     schema.drop().await;
 }
 
