@@ -155,6 +155,14 @@ pub(crate) fn published_images(filters: &[String]) -> Result<()> {
     }
 }
 
+/// Runs one ignored test of the Kubernetes tier, with variables that tell it what to measure.
+///
+/// # Errors
+/// When the test fails or the tier cannot run.
+pub(crate) fn on_kubernetes(test: &str, keep: bool, variables: &[(&str, String)]) -> Result<()> {
+    kubernetes::measure(test, keep, variables)
+}
+
 fn wanted(args: &Args, tier: Tier) -> bool {
     let asked = if args.only.is_empty() {
         !(args.quick && tier == Tier::Kubernetes)
@@ -257,7 +265,7 @@ impl<'a> Steps<'a> {
         lint::imports()
     }
 
-    /// The workspace's own test programs; those of `e2e/` need a Kubernetes and run in their own tier.
+    /// The workspace's own test programs; those of `e2e/tests` need a Kubernetes and run in their own tier.
     fn tests(&mut self) -> Vec<(&'static str, TierResult)> {
         let mut results = Vec::new();
         let mut variables = Vec::new();
@@ -287,7 +295,7 @@ impl<'a> Steps<'a> {
         }
         let filters = self.filters;
         let ran = self.workspace().and_then(|built| {
-            let here = built.tests.iter().filter(|test| !test.source.starts_with("e2e/"));
+            let here = built.tests.iter().filter(|test| !test.source.starts_with("e2e/tests/"));
             let (alone, mut others): (Vec<_>, Vec<_>) =
                 here.cloned().partition(|test| ALONE.contains(&test.source.as_str()));
             others.sort_by_key(|test| {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use self::access::folder;
 use super::ahead::Ahead;
@@ -95,19 +95,7 @@ fn run_all(
     if tests == 0 && !with_readme {
         return Ok(Count::default());
     }
-    packages::ensure(&NEEDED)?;
-    building.time(|| tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl]))?;
-    let begin = Instant::now();
-    let mut cluster = ahead.map_or_else(|| Cluster::find_or_start(options.keep), Ok)?;
-    let images = building
-        .time(|| if options.release { image::build(None) } else { image::build_for_tests() })?;
-    image::show(&images)?;
-    cluster.wait()?;
-    println!("the cluster is ready after {:.0} s", begin.elapsed().as_secs_f64());
-    let archives: Vec<PathBuf> = images.into_iter().map(|image| image.file).collect();
-    let loaded = kube::load(&archives)?;
-    println!("loaded after {:.0} s: {}", begin.elapsed().as_secs_f64(), loaded.join(", "));
-
+    let cluster = prepare(building, options.keep, options.release, ahead)?;
     let mut count = Count::default();
     if with_readme {
         count = count.plus(readme::run(cluster.is_new())?);
@@ -119,6 +107,50 @@ fn run_all(
         logs::show();
     }
     Ok(count)
+}
+
+/// Runs one ignored test with variables that tell it what to measure.
+///
+/// # Errors
+/// When the tier cannot run here and now, or the test fails.
+pub(super) fn measure(test: &str, keep: bool, variables: &[(&str, String)]) -> Result<()> {
+    if let Some(why) = obstacle() {
+        bail!("{why}");
+    }
+    let _lock = lock()?;
+    let program = build_tests()?;
+    let _cluster = prepare(&mut BuildClock::default(), keep, false, None)?;
+    let mut command = tests(&program);
+    command.args(["--exact", "--ignored", test]);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let count = cargo_test::run(&mut command)?;
+    if count.failed > 0 {
+        logs::show();
+    }
+    ensure!(count.failed == 0 && count.passed == 1, "{test} failed");
+    Ok(())
+}
+
+/// Finds or starts the cluster, and loads the images.
+fn prepare(
+    building: &mut BuildClock,
+    keep: bool,
+    release: bool,
+    ahead: Option<Cluster>,
+) -> Result<Cluster> {
+    packages::ensure(&NEEDED)?;
+    building.time(|| tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl]))?;
+    let begin = Instant::now();
+    let mut cluster = ahead.map_or_else(|| Cluster::find_or_start(keep), Ok)?;
+    let images =
+        building.time(|| if release { image::build(None) } else { image::build_for_tests() })?;
+    image::show(&images)?;
+    cluster.wait()?;
+    println!("the cluster is ready after {:.0} s", begin.elapsed().as_secs_f64());
+    let archives: Vec<PathBuf> = images.into_iter().map(|image| image.file).collect();
+    let loaded = kube::load(&archives)?;
+    println!("loaded after {:.0} s: {}", begin.elapsed().as_secs_f64(), loaded.join(", "));
+    Ok(cluster)
 }
 
 /// Keeps a second run from using the same cluster.
@@ -148,16 +180,25 @@ fn list(program: &TestProgram, filters: &[String]) -> Result<usize> {
 }
 
 fn run_tests(program: &TestProgram, options: &Options<'_>) -> Result<Count> {
-    let mut tests = kube(&["exec", "--"]);
-    // The tests print the figures that the change's description quotes.
-    tests.arg(&program.file).args(["--test-threads", THREADS, "--nocapture"]);
+    let mut tests = tests(program);
+    tests.args(["--test-threads", THREADS]);
     if options.release {
         tests.arg("--include-ignored");
     }
     tests.args(options.filters);
+    cargo_test::run(&mut tests)
+}
+
+/// The test program in the cluster's network.
+fn tests(program: &TestProgram) -> Command {
+    let mut tests = kube(&["exec", "--"]);
+    // The tests print the figures that the change's description quotes.
+    tests.arg(&program.file).arg("--nocapture");
     tests.env("LARDER_E2E_ENV", folder().join("env.json"));
     tests.env("LARDER_E2E_TOOLS", folder().join("bin"));
-    cargo_test::run(&mut tests)
+    // By /proc, as in `this`, and for as long as this process runs.
+    tests.env("LARDER_E2E_XTASK", format!("/proc/{}/exe", std::process::id()));
+    tests
 }
 
 /// The cluster of this run.
