@@ -155,12 +155,12 @@ pub(crate) fn published_images(filters: &[String]) -> Result<()> {
     }
 }
 
-/// Runs one ignored test of the Kubernetes tier, with variables that tell it what to measure.
+/// Measures warmth on a real Kubernetes, with variables that say what and where to.
 ///
 /// # Errors
-/// When the test fails or the tier cannot run.
-pub(crate) fn on_kubernetes(test: &str, keep: bool, variables: &[(&str, String)]) -> Result<()> {
-    kubernetes::measure(test, keep, variables)
+/// When there can be none on this machine, or the measurement fails.
+pub(crate) fn warmth(keep: bool, variables: &[(&str, String)]) -> Result<()> {
+    kubernetes::warmth(keep, variables)
 }
 
 fn wanted(args: &Args, tier: Tier) -> bool {

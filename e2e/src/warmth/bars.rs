@@ -150,13 +150,18 @@ impl Bar {
     /// The row of [`HEAD`]. `load` is the machine's load average.
     #[must_use]
     pub fn row(&self, trace: &Trace, figures: &Figures, load: &str) -> String {
-        let misses = self.misses(trace, figures);
+        let misses = self.misses(trace, figures).join(", ");
+        let verdict = match misses.as_str() {
+            _ if figures.is_busy() => "not judged: the machine was too busy".to_owned(),
+            "" => "met".to_owned(),
+            misses => format!("**missed**: {misses}"),
+        };
         let mut row = String::new();
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let _ = writeln!(
             row,
             "| {} | {} | {} | {:.1} → {:.1} | {:.1} | {:.1} | {} | {:.0} → {:.0} ({:.1} x) | \
-             {:.0} | {} of {} | {:.0} → {:.0} ({:.1} x) | {load} | {} |",
+             {:.0} | {} of {} | {:.0} → {:.0} ({:.1} x) | {load} | {verdict} |",
             self.name,
             self.change,
             self.first_landing,
@@ -174,11 +179,6 @@ impl Bar {
             ms(figures.p99_before),
             ms(figures.p99_during),
             figures.p99_during.as_secs_f64() / figures.p99_before.as_secs_f64().max(1e-6),
-            if misses.is_empty() {
-                "met".into()
-            } else {
-                format!("**missed**: {}", misses.join(", "))
-            },
         );
         row
     }
@@ -235,6 +235,17 @@ mod tests {
         assert!(misses("W6", &[&[0; 10][..], &[95; 20]].concat()).is_empty());
         assert_eq!(misses("W6", &[&[0; 11][..], &[95; 20]].concat()).len(), 1);
         assert_eq!(misses("W7", &[&[0; 3][..], &[100; 20]].concat()).len(), 1);
+    }
+
+    #[test]
+    fn a_change_on_a_busy_machine_is_not_judged() {
+        let mut trace = trace(&[&[100; 10][..], &[60; 10]].concat());
+        let verdict = |trace: &Trace| BARS[0].row(trace, &Figures::of(trace), "30");
+        assert!(verdict(&trace).contains("missed"));
+        for second in &mut trace.seconds {
+            second.times.fill(Duration::from_millis(300));
+        }
+        assert!(verdict(&trace).contains("not judged"), "{}", verdict(&trace));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use super::trace::{Second, Trace, percent};
 const STEADY: RangeInclusive<i32> = -11..=-2;
 /// Length of the means that judge a change: one second of 500 reads is noisy.
 const MEAN: usize = 5;
+/// With a p99 above this before the change, the machine is too busy to judge it.
+const BUSY: Duration = Duration::from_millis(250);
 /// Shortest time after the change whose reads count as "during" it.
 const LEAST_DURING: f64 = 10.0;
 
@@ -75,6 +77,13 @@ impl Figures {
         }
     }
 
+    /// Whether the machine was too busy before the change: reads then fail for want of processor
+    /// time.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.p99_before > BUSY
+    }
+
     /// How far the hit ratio falls, in points: the mean of five seconds counts.
     #[must_use]
     pub fn dip(&self) -> f64 {
@@ -100,7 +109,7 @@ impl Figures {
 pub fn recovered_after(trace: &Trace, floor: f64) -> Option<f64> {
     let after: Vec<&Second> = trace.seconds.iter().filter(|second| second.at >= 0).collect();
     let low = |window: &&[&Second]| hit_percent(window) < floor;
-    let last_low = after.windows(MEAN).filter(low).last();
+    let last_low = after.windows(MEAN).rfind(low);
     match last_low {
         None => (after.len() >= MEAN).then_some(0.0),
         Some(window) if window.last() == after.last() => None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_client::{Client, Source};
+use larder_client::{Client, Explanation, Source};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::keys::{Sequence, Shape, is_new, working};
 use super::origin::Origin;
 use super::runtime;
+use crate::poll;
 
 /// Deadline of a read: half of the client's default, so that its second round of tries cannot hide
 /// a member that does not answer.
@@ -83,6 +84,16 @@ impl Load {
         Self { runtime, task, shared }
     }
 
+    /// Reads for some time.
+    ///
+    /// # Panics
+    /// When the load has ended by itself.
+    pub fn run_for(&self, time: Duration) {
+        poll::always("the load reads", time, || {
+            if self.task.is_finished() { Err("it has ended".into()) } else { Ok(()) }
+        });
+    }
+
     /// The reads that have ended.
     #[must_use]
     pub fn reads(&self) -> Vec<Read> {
@@ -97,11 +108,12 @@ impl Load {
     pub fn stop(self) -> Vec<Read> {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.runtime.block_on(self.task).expect("the load does not panic");
-        let end = Instant::now() + 2 * DEADLINE;
-        while self.shared.in_flight.load(Ordering::Acquire) > 0 {
-            assert!(Instant::now() < end, "a read hangs past its deadline");
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
+        poll::until("the last reads end", 2 * DEADLINE, || {
+            match self.shared.in_flight.load(Ordering::Acquire) {
+                0 => Ok(()),
+                reads => Err(format!("{reads} reads are in flight")),
+            }
+        });
         std::mem::take(&mut self.shared.reads.lock())
     }
 }
@@ -150,7 +162,7 @@ async fn read(client: Client, group: Arc<str>, shape: Shape, shared: Arc<Shared>
 
 async fn get(client: &Client, group: &str, key: &str) -> End {
     match client.explain(group, key.as_bytes()).await {
-        Ok(answer) => match answer.explanation().map(|explanation| explanation.source()) {
+        Ok(answer) => match answer.explanation().map(Explanation::source) {
             Some(Source::Local | Source::Owner | Source::Hot) => End::Hit,
             Some(Source::Loaded) => End::Loaded,
             other => End::Failed(format!("an answer from {other:?}")),

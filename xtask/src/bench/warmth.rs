@@ -9,8 +9,6 @@ use anyhow::{Context as _, Result};
 use super::page::{self, Page};
 use crate::{test, workspace};
 
-/// The test that measures.
-const TEST: &str = "warmth::measure";
 /// The page that holds the table.
 pub(super) const PAGE: Page = Page { file: "docs/benchmarks/warmth.md", block: "warmth" };
 /// Folder of the plots, relative to the project's folder.
@@ -61,7 +59,7 @@ pub(crate) fn run(args: &Warmth) -> Result<()> {
         fs::create_dir_all(&plots).with_context(|| format!("make {}", plots.display()))?;
         variables.push(("LARDER_WARMTH_PLOTS", plots.display().to_string()));
     }
-    test::on_kubernetes(TEST, args.keep, &variables)?;
+    test::warmth(args.keep, &variables)?;
     let table = fs::read_to_string(&table).context("read the table")?;
     let plots: String = NAMES.iter().map(|name| format!("\n{}\n", plot(name))).collect();
     let block = format!("{}\n\n{table}", page::circumstances()?);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use larder_e2e::cluster::{Cluster, Pod};
 use larder_e2e::prometheus::http_get;
+use larder_e2e::warmth::load::Load;
 use larder_e2e::warmth::trace::Change;
 use larder_e2e::{poll, process};
 
@@ -22,15 +23,15 @@ const PACE: Duration = Duration::from_secs(1);
 const READY_PACE: Duration = Duration::from_millis(50);
 /// How long four members serve before one of them leaves.
 const FOUR_MEMBERS: Duration = Duration::from_secs(15);
-/// The program that stops and starts nodes, `cargo xtask`.
+/// Process id of the `cargo xtask` that runs the tests.
 const XTASK: &str = "LARDER_E2E_XTASK";
 
 /// Makes the change of a promise and waits until it has ended. What is returned in addition undoes
 /// it when dropped.
-pub(super) fn make(world: &World, shop: &Shop, name: &str) -> (Change, Option<Undo>) {
+pub(super) fn make(world: &World, shop: &Shop, load: &Load, name: &str) -> (Change, Option<Undo>) {
     match name {
         "W1" => (roll(world, shop), None),
-        "W2" => (scale(world, shop), None),
+        "W2" => (scale(world, shop, load), None),
         "W3" => drain(world, shop),
         "W4" => (kill(shop), None),
         "W5" => stop_node(shop),
@@ -81,7 +82,7 @@ fn roll(world: &World, shop: &Shop) -> Change {
 }
 
 /// W2: a fourth member joins, serves for a while and leaves.
-fn scale(world: &World, shop: &Shop) -> Change {
+fn scale(world: &World, shop: &Shop, load: &Load) -> Change {
     let begin = Instant::now();
     let to = |count: usize| {
         let replicas = format!("--replicas={count}");
@@ -90,7 +91,7 @@ fn scale(world: &World, shop: &Shop) -> Change {
         shop.wait_members(count);
     };
     to(4);
-    std::thread::sleep(FOUR_MEMBERS);
+    load.run_for(FOUR_MEMBERS);
     to(3);
     since(begin)
 }
@@ -191,7 +192,10 @@ fn number(node: &str) -> &str {
     node.strip_prefix("node").expect("nodes are called node1 to node9")
 }
 
+/// Runs the same xtask in the network of that process: it reaches the API server from there only.
 fn xtask(arguments: &[&str]) -> Result<String, String> {
-    let program = std::env::var_os(XTASK).ok_or_else(|| format!("{XTASK} is not set"))?;
-    process::output(Command::new(program).args(arguments))
+    let id = std::env::var(XTASK).map_err(|e| format!("{XTASK}: {e}"))?;
+    let mut nsenter = Command::new("nsenter");
+    nsenter.args(["--target", &id, "--net", "--", &format!("/proc/{id}/exe")]);
+    process::output(nsenter.args(arguments))
 }

@@ -20,8 +20,6 @@ use crate::world::World;
 /// The CacheGroup that is read. Its values outlive every measurement, so that nothing but the
 /// change makes a key of the working set cold.
 const GROUP: &str = "warm";
-/// A change is observed for at least so long after its end, to see that it has recovered.
-const SETTLE: Duration = Duration::from_secs(10);
 
 /// How a change is measured.
 pub(super) struct Plan {
@@ -30,6 +28,8 @@ pub(super) struct Plan {
     pub(super) before: Duration,
     /// Reads after the change's begin, at most, unless the change itself takes longer.
     pub(super) after: Duration,
+    /// Reads after the change's end, at least, to see that the hit ratio is back and stays.
+    pub(super) settle: Duration,
     /// Folder for the plot.
     pub(super) plots: Option<PathBuf>,
 }
@@ -58,8 +58,8 @@ pub(super) fn measure(world: &World, shop: &Shop, bar: &Bar, plan: &Plan) -> Mea
         filling.elapsed().as_secs_f64(),
         load_average()
     );
-    std::thread::sleep(plan.before);
-    let (change, undo) = changes::make(world, shop, bar.name);
+    load.run_for(plan.before);
+    let (change, undo) = changes::make(world, shop, &load, bar.name);
     println!(
         "{}: {} took {:.1} s",
         bar.name,
@@ -96,12 +96,12 @@ fn observe(load: &Load, origin: &Origin, bar: &Bar, change: &Change, plan: &Plan
         let before = Figures::of(&trace).before;
         bar.recovered_after(&trace, before).is_some()
     };
-    std::thread::sleep(SETTLE);
+    load.run_for(plan.settle);
     while change.begin.elapsed() < plan.after && !recovered() {
-        std::thread::sleep(Duration::from_secs(2));
+        load.run_for(Duration::from_secs(2));
     }
     // The second in which it was seen is not whole.
-    std::thread::sleep(Duration::from_secs(2));
+    load.run_for(Duration::from_secs(2));
 }
 
 fn report(reads: &[Read], bar: &Bar, trace: &Trace, plan: &Plan) -> Measured {
@@ -129,7 +129,11 @@ fn report(reads: &[Read], bar: &Bar, trace: &Trace, plan: &Plan) -> Measured {
         let file = folder.join(format!("{}.svg", bar.name.to_lowercase()));
         plot::draw(bar, trace, &file).expect("the plot can be written");
     }
-    Measured { misses: bar.misses(trace, &figures), row: bar.row(trace, &figures, &load) }
+    let mut misses = bar.misses(trace, &figures);
+    if figures.is_busy() && !misses.is_empty() {
+        misses.push(format!("the machine was too busy to judge: load average {load}"));
+    }
+    Measured { misses, row: bar.row(trace, &figures, &load) }
 }
 
 /// Waits until nothing of the CacheCluster is left, so that it takes no processor time from the
