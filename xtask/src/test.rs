@@ -155,7 +155,7 @@ pub(crate) fn published_images(filters: &[String]) -> Result<()> {
     }
 }
 
-/// Measures warmth on a real Kubernetes, with variables that say what and where to.
+/// Measures warmth on a real Kubernetes. The variables select the changes and name the output.
 ///
 /// # Errors
 /// When there can be none on this machine, or the measurement fails.

@@ -186,9 +186,9 @@ impl Bar {
 
 /// The head of the table.
 pub const HEAD: &str = "\
-| # | Change | First landing | Hit %, before → lowest 5 s | Lowest second | Lowest 5 s at the origin | \
-Back after | Origin calls/s, steady → highest 5 s | Extra calls | Failed reads | \
-p99 ms, before → during | Load average | Bar |
+| # | Change | First landing | Hit %, before → lowest 5 s | Lowest second | \
+Lowest 5 s at the origin | Back after | Origin calls/s, steady → highest 5 s | Extra calls | \
+Failed reads | p99 ms, before → during | Load average | Bar |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ";
 

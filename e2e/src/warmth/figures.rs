@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::trace::{Second, Trace, percent};
 
-/// Seconds before the change that tell the steady state.
-/// Reads of the last second may end after the change began, so it does not count.
+/// The seconds before the change that give the steady state. Reads of the last one may end after
+/// the change began, so it does not count.
 const STEADY: RangeInclusive<i32> = -11..=-2;
 /// Length of the means that judge a change: one second of 500 reads is noisy.
 const MEAN: usize = 5;

@@ -56,7 +56,7 @@ fn measure() {
 }
 
 #[test]
-#[ignore = "dips of 13 and 27 points, the origin at 4.0 times its steady load: no hand-over, no replicas"]
+#[ignore = "dips 13 and 27 points, the origin takes 4 times its steady load: no hand-over yet"]
 fn a_killed_member_and_a_rolling_change_keep_the_cluster_warm() {
     let world = together();
     let shop = world.own_shop("warmth", &small_sample());

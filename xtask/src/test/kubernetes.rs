@@ -111,7 +111,7 @@ fn run_all(
     Ok(count)
 }
 
-/// Runs the test that measures warmth, with variables that say what and where to.
+/// Runs the test that measures warmth. The variables select the changes and name the output.
 ///
 /// # Errors
 /// When the tier cannot run here and now, or the test fails.

@@ -19,7 +19,7 @@ const PROGRAM: &str = "larder-node";
 const LIMIT: Duration = Duration::from_secs(180);
 /// Pause between two calls of kubectl, each of which takes a tenth of a second of a processor.
 const PACE: Duration = Duration::from_secs(1);
-/// Pause between two looks at a starting member.
+/// Pause between two checks of a starting member.
 const READY_PACE: Duration = Duration::from_millis(50);
 /// How long four members serve before one of them leaves.
 const FOUR_MEMBERS: Duration = Duration::from_secs(15);

@@ -1,5 +1,5 @@
-//! Drives one change: fills the cache, reads at a constant rate before, during and after the change,
-//! and judges the trace.
+//! Drives one change: fills the cache, reads at a constant rate before, during and after the
+//! change, and judges the trace.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
