@@ -12,6 +12,19 @@ const PACE: Duration = Duration::from_millis(200);
 pub fn until<T>(
     what: &str,
     limit: Duration,
+    attempt: impl FnMut() -> Result<T, String>,
+) -> (T, Duration) {
+    until_at(PACE, what, limit, attempt)
+}
+
+/// As [`until`], with a pause of `pace` between two attempts.
+///
+/// # Panics
+/// As [`until`].
+pub fn until_at<T>(
+    pace: Duration,
+    what: &str,
+    limit: Duration,
     mut attempt: impl FnMut() -> Result<T, String>,
 ) -> (T, Duration) {
     let begin = Instant::now();
@@ -21,7 +34,7 @@ pub fn until<T>(
             Err(why) if begin.elapsed() > limit => {
                 panic!("{what}: not within {limit:?}; last error: {why}")
             }
-            Err(_) => std::thread::park_timeout(PACE),
+            Err(_) => std::thread::park_timeout(pace),
         }
     }
 }

@@ -98,3 +98,28 @@ pub fn find(name: &str, folders: &[PathBuf], package: &str) -> PathBuf {
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("{name} is missing: apt-get install {package}"))
 }
+
+/// Ids of the processes of a pod that run a program. Pods run on this machine, in control groups
+/// that are named after their uids.
+#[must_use]
+pub fn of_pod(uid: &str, program: &str) -> Vec<u32> {
+    let is_one = |folder: &Path| {
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        read("comm").trim_end() == program && read("cgroup").contains(uid)
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+        .filter(|(_, folder)| is_one(folder))
+        .map(|(id, _)| id)
+        .collect()
+}
+
+/// Sends a signal to a process, by its name without `SIG`.
+///
+/// # Panics
+/// When there is no such process.
+pub fn signal(id: u32, name: &str) {
+    let mut kill = Command::new("kill");
+    output(kill.args(["-s", name, &id.to_string()])).unwrap_or_else(|e| panic!("kill {id}: {e}"));
+}

@@ -6,6 +6,7 @@ mod figures;
 mod get;
 mod page;
 mod servers;
+mod warmth;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -32,6 +33,9 @@ enum Comparison {
     HitRatio(engine::HitRatio),
     /// Throughput, latency and memory compared with other libraries; rewrites docs/benchmarks/engine.md.
     Engine(engine::Engine),
+    /// Hit ratio and load of the origin through rollout, scaling, drain and failures on a real
+    /// Kubernetes; rewrites docs/benchmarks/warmth.md and its plots.
+    Warmth(warmth::Warmth),
 }
 
 /// Measures, prints the tables and writes them into their page. A page keeps its tables when other
@@ -45,5 +49,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(Comparison::Get(args)) => get::run(args),
         Some(Comparison::HitRatio(args)) => engine::hit_ratio(args),
         Some(Comparison::Engine(args)) => engine::engine(args),
+        Some(Comparison::Warmth(args)) => warmth::run(args),
     }
 }

@@ -155,6 +155,14 @@ pub(crate) fn published_images(filters: &[String]) -> Result<()> {
     }
 }
 
+/// Measures warmth on a real Kubernetes. The variables select the changes and name the output.
+///
+/// # Errors
+/// When there can be none on this machine, or the measurement fails.
+pub(crate) fn warmth(keep: bool, variables: &[(&str, String)]) -> Result<()> {
+    kubernetes::warmth(keep, variables)
+}
+
 fn wanted(args: &Args, tier: Tier) -> bool {
     let asked = if args.only.is_empty() {
         !(args.quick && tier == Tier::Kubernetes)
@@ -260,8 +268,8 @@ impl<'a> Steps<'a> {
         lint::imports()
     }
 
-    /// The workspace's own test programs; those of `e2e/` need a Kubernetes, and those of `lab/` both cores:
-    /// they run in their own tiers.
+    /// The workspace's own test programs; those of `e2e/tests` need a Kubernetes, and those of `lab/` both
+    /// cores: they run in their own tiers.
     fn tests(&mut self) -> Vec<(&'static str, TierResult)> {
         let mut results = Vec::new();
         let mut variables = Vec::new();
@@ -291,7 +299,7 @@ impl<'a> Steps<'a> {
         }
         let filters = self.filters;
         let ran = self.workspace().and_then(|built| {
-            let elsewhere = ["e2e/", LABORATORY];
+            let elsewhere = ["e2e/tests/", LABORATORY];
             let here = built.tests.iter();
             let here = here.filter(|test| !elsewhere.iter().any(|at| test.source.starts_with(at)));
             let (alone, mut others): (Vec<_>, Vec<_>) =

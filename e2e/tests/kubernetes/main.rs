@@ -14,4 +14,5 @@ mod grpc;
 mod helm;
 mod shop;
 mod together;
+mod warmth;
 mod world;

@@ -13,7 +13,7 @@ use crate::helm::{self, SYSTEM};
 use crate::shop::Shop;
 
 /// The namespaces that the operator watches, without the run's suffix.
-const WATCHED: [&str; 10] = [
+const WATCHED: [&str; 11] = [
     "shop",
     "outage",
     "twodisks",
@@ -24,6 +24,7 @@ const WATCHED: [&str; 10] = [
     "scaled",
     "idle",
     "mistakes",
+    "warmth",
 ];
 /// Marks the namespaces of the tests; its value is the run's suffix.
 const LABEL: &str = "larder.dev/e2e-run";

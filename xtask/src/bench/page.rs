@@ -144,9 +144,12 @@ mod tests {
 
     #[test]
     fn every_page_has_its_marks() {
-        for page in
-            [crate::bench::get::PAGE, crate::bench::engine::HIT_RATIO, crate::bench::engine::ENGINE]
-        {
+        for page in [
+            crate::bench::get::PAGE,
+            crate::bench::engine::HIT_RATIO,
+            crate::bench::engine::ENGINE,
+            crate::bench::warmth::PAGE,
+        ] {
             let text = fs::read_to_string(workspace::root().join(page.file)).expect("the page");
             assert!(page.replace_block(&text, "").is_some(), "{}", page.file);
         }

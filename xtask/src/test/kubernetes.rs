@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use self::access::folder;
 use super::ahead::Ahead;
@@ -27,6 +27,8 @@ use crate::{command, image, kube, packages, workspace};
 const NODES: u8 = 3;
 /// Tests that run at the same time; the control plane shares the machine's cores with them.
 const THREADS: &str = "5";
+/// The test that `cargo xtask bench warmth` runs.
+const WARMTH: &str = "warmth::measure";
 /// Debian packages of servers that the tests start.
 const NEEDED: [packages::Needed; 2] = [
     packages::Needed { file: "prometheus", package: "prometheus" },
@@ -95,19 +97,7 @@ fn run_all(
     if tests == 0 && !with_readme {
         return Ok(Count::default());
     }
-    packages::ensure(&NEEDED)?;
-    building.time(|| tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl]))?;
-    let begin = Instant::now();
-    let mut cluster = ahead.map_or_else(|| Cluster::find_or_start(options.keep), Ok)?;
-    let images = building
-        .time(|| if options.release { image::build(None) } else { image::build_for_tests() })?;
-    image::show(&images)?;
-    cluster.wait()?;
-    println!("the cluster is ready after {:.0} s", begin.elapsed().as_secs_f64());
-    let archives: Vec<PathBuf> = images.into_iter().map(|image| image.file).collect();
-    let loaded = kube::load(&archives)?;
-    println!("loaded after {:.0} s: {}", begin.elapsed().as_secs_f64(), loaded.join(", "));
-
+    let cluster = prepare(building, options.keep, options.release, ahead)?;
     let mut count = Count::default();
     if with_readme {
         count = count.plus(readme::run(cluster.is_new())?);
@@ -119,6 +109,50 @@ fn run_all(
         logs::show();
     }
     Ok(count)
+}
+
+/// Runs the test that measures warmth. The variables select the changes and name the output.
+///
+/// # Errors
+/// When the tier cannot run here and now, or the test fails.
+pub(super) fn warmth(keep: bool, variables: &[(&str, String)]) -> Result<()> {
+    if let Some(why) = obstacle() {
+        bail!("{why}");
+    }
+    let _lock = lock()?;
+    let program = build_tests()?;
+    let _cluster = prepare(&mut BuildClock::default(), keep, false, None)?;
+    let mut command = tests(&program);
+    command.args(["--exact", "--ignored", WARMTH]);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let count = cargo_test::run(&mut command)?;
+    if count.failed > 0 {
+        logs::show();
+    }
+    ensure!(count.failed == 0 && count.passed == 1, "{WARMTH} failed");
+    Ok(())
+}
+
+/// Finds or starts the cluster, and loads the images.
+fn prepare(
+    building: &mut BuildClock,
+    keep: bool,
+    release: bool,
+    ahead: Option<Cluster>,
+) -> Result<Cluster> {
+    packages::ensure(&NEEDED)?;
+    building.time(|| tools::ensure(&[Tool::Kubectl, Tool::Helm, Tool::Grpcurl, Tool::Etcdctl]))?;
+    let begin = Instant::now();
+    let mut cluster = ahead.map_or_else(|| Cluster::find_or_start(keep), Ok)?;
+    let images =
+        building.time(|| if release { image::build(None) } else { image::build_for_tests() })?;
+    image::show(&images)?;
+    cluster.wait()?;
+    println!("the cluster is ready after {:.0} s", begin.elapsed().as_secs_f64());
+    let archives: Vec<PathBuf> = images.into_iter().map(|image| image.file).collect();
+    let loaded = kube::load(&archives)?;
+    println!("loaded after {:.0} s: {}", begin.elapsed().as_secs_f64(), loaded.join(", "));
+    Ok(cluster)
 }
 
 /// Keeps a second run from using the same cluster.
@@ -148,16 +182,26 @@ fn list(program: &TestProgram, filters: &[String]) -> Result<usize> {
 }
 
 fn run_tests(program: &TestProgram, options: &Options<'_>) -> Result<Count> {
-    let mut tests = kube(&["exec", "--"]);
-    // The tests print the figures that the change's description quotes.
-    tests.arg(&program.file).args(["--test-threads", THREADS, "--nocapture"]);
+    let mut tests = tests(program);
+    tests.args(["--test-threads", THREADS]);
     if options.release {
-        tests.arg("--include-ignored");
+        // It takes too long and has no bar: `cargo xtask bench warmth`.
+        tests.args(["--include-ignored", "--skip", WARMTH]);
     }
     tests.args(options.filters);
+    cargo_test::run(&mut tests)
+}
+
+/// The test program in the cluster's network.
+fn tests(program: &TestProgram) -> Command {
+    let mut tests = kube(&["exec", "--"]);
+    // The tests print the figures that the change's description quotes.
+    tests.arg(&program.file).arg("--nocapture");
     tests.env("LARDER_E2E_ENV", folder().join("env.json"));
     tests.env("LARDER_E2E_TOOLS", folder().join("bin"));
-    cargo_test::run(&mut tests)
+    // To stop and start nodes, which works only outside the cluster's network.
+    tests.env("LARDER_E2E_XTASK", std::process::id().to_string());
+    tests
 }
 
 /// The cluster of this run.
