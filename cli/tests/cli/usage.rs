@@ -195,21 +195,21 @@ fn a_bad_field_is_named_with_its_line() {
 #[test]
 fn an_unusable_batch_is_named_with_its_line() {
     let query = "query: SELECT score FROM students WHERE name = $1";
-    let batch = |fields: &str| format!("{query}\n      batch: {{{fields}}}");
-    let sql = "query: SELECT score, name FROM students WHERE name IN ($1)";
-    for (fields, text) in [
+    let check = |batch: &str| {
+        let with_batch = format!("{query}\n      batch: {{{batch}}}");
+        let output = fed(&["check", "-f", "-"], &sample().replace(query, &with_batch));
+        (code(&output), out(&output))
+    };
+    let good = "query: 'SELECT score, name FROM students WHERE name IN ($1)'";
+    assert_eq!(check(&format!("{good}, keyColumn: name")).0, 0);
+    for (batch, text) in [
         ("query: SELECT 1, keyColumn: name", "batch.query must have one placeholder for the keys"),
-        (sql, "missing field `keyColumn`"),
-        (&format!("{sql}, keyColumn: name, maxKeys: 0"), "maxKeys must be at least 1"),
+        (good, "spec.origin.sql.batch: keyColumn is required"),
+        (&format!("{good}, keyColumn: name, maxKeys: 0"), "maxKeys must be at least 1"),
     ] {
-        let fields = fields.replace(sql, &format!("query: '{}'", &sql["query: ".len()..]));
-        let output = fed(&["check", "-f", "-"], &sample().replace(query, &batch(&fields)));
-        assert_eq!(code(&output), 1, "{}", out(&output));
-        assert!(out(&output).contains(text), "{}", out(&output));
+        let (code, out) = check(batch);
+        assert!(code == 1 && out.contains("standard input:3") && out.contains(text), "{out}");
     }
-    let good = format!("query: '{}', keyColumn: name", &sql["query: ".len()..]);
-    let output = fed(&["check", "-f", "-"], &sample().replace(query, &batch(&good)));
-    assert_eq!(code(&output), 0, "{}", out(&output));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The read path of one member, on a paused clock, with a scripted origin.
 
+mod batch;
 mod deadlines;
 mod guard;
 mod origin_change;
