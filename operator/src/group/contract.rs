@@ -1,12 +1,14 @@
 //! Owns the translation of a CacheGroup into the contract that members follow. Pure. It never sees
 //! a credential: the contract names the file into which the operator writes it.
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use larder_proto::contract::{
     Freshness, GroupContract, HttpOrigin, LoadRate, Origin, OriginLimits, SqlOrigin,
 };
 
 use crate::api::group::{CacheGroup, FreshnessSpec, OriginLimitsSpec, OriginSpec};
 use crate::cluster::names;
+use crate::cluster::validate::parse_bytes;
 
 /// Why a CacheGroup cannot be used. The API server refuses what its schema and rules cover, so what
 /// fails here was stored before they existed.
@@ -19,6 +21,8 @@ pub enum Error {
     Origin,
     #[error("{field}: {value} is out of range")]
     Range { field: &'static str, value: i64 },
+    #[error("{field}: {text:?} is not a quantity")]
+    Quantity { field: &'static str, text: String },
 }
 
 /// The contract of `group`.
@@ -33,6 +37,7 @@ pub fn contract(group: &CacheGroup) -> Result<GroupContract, Error> {
         origin: origin(name, &spec.origin)?,
         freshness: freshness(&spec.freshness)?,
         origin_limits: limits(&spec.origin_limits)?,
+        guaranteed_bytes: spec.guaranteed_memory.as_ref().map_or(Ok(0), guaranteed_bytes)?,
         generation: group.metadata.generation.unwrap_or_default(),
     })
 }
@@ -95,6 +100,11 @@ fn rate(spec: &OriginLimitsSpec) -> Result<Option<LoadRate>, Error> {
     }
 }
 
+fn guaranteed_bytes(memory: &Quantity) -> Result<u64, Error> {
+    let invalid = || Error::Quantity { field: "spec.guaranteedMemory", text: memory.0.clone() };
+    parse_bytes(&memory.0).ok_or_else(invalid)
+}
+
 fn milliseconds(field: &'static str, value: i64, factor: u64) -> Result<u64, Error> {
     let whole = u64::try_from(value).ok().and_then(|value| value.checked_mul(factor));
     whole.ok_or(Error::Range { field, value })
@@ -154,6 +164,18 @@ mod tests {
             "spec.originLimits.loadsPerSecond: 0 is out of range"
         );
         assert_eq!(refused("burst: 5"), "spec.originLimits.burst: 5 is out of range");
+    }
+
+    #[test]
+    fn a_guarantee_is_in_bytes() {
+        let guaranteed = |memory: &str| {
+            let spec = SQL.replace("}}}", &format!("}}}}, guaranteedMemory: {memory}}}"));
+            contract(&group(&spec)).map(|contract| contract.guaranteed_bytes)
+        };
+        assert_eq!(contract(&group(SQL)).expect("valid").guaranteed_bytes, 0);
+        assert_eq!(guaranteed("64Mi"), Ok(64 << 20));
+        let error = guaranteed("much").expect_err("not a quantity");
+        assert_eq!(error.to_string(), "spec.guaranteedMemory: \"much\" is not a quantity");
     }
 
     #[test]
