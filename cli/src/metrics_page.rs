@@ -111,7 +111,7 @@ async fn member() -> Families {
 
     let registry = Registry::new();
     let (reads, ring) = (CacheMetrics::register(&registry), RingMetrics::register(&registry));
-    reads.refused("overloaded");
+    reads.refused("overloaded", "peer");
     let _peer = ring.peer("shop-1");
     let calls = GrpcMetrics::register(&registry);
     calls.begin(Method::Get).end(Ok(())).expect("as given");

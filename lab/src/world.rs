@@ -103,6 +103,7 @@ impl World {
                 origin: OriginContract::Http(HttpOrigin::new("http://origin/{key}")),
                 freshness: group.freshness.clone(),
                 origin_limits: OriginLimits::new(group.concurrency, group.timeout_ms),
+                guaranteed_bytes: 0,
                 generation: 1,
             };
             let value = serde_json::to_vec(&contract).expect("strings and numbers only");

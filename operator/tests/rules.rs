@@ -183,6 +183,18 @@ fn group_cases() -> Vec<Case> {
             None,
         ),
         case(
+            "guaranteedMemory must be at least 1Mi; leave it out for no guarantee",
+            |o| o["spec"]["guaranteedMemory"] = "0".into(),
+            |o| o["spec"]["guaranteedMemory"] = "1Mi".into(),
+            None,
+        ),
+        case(
+            "guaranteedMemory must be at most 1Ti",
+            |o| o["spec"]["guaranteedMemory"] = "1025Gi".into(),
+            |o| o["spec"]["guaranteedMemory"] = 64_000_000.into(),
+            None,
+        ),
+        case(
             "clusterRef cannot be changed; create a new CacheGroup",
             |o| o["spec"]["clusterRef"]["name"] = "other".into(),
             |o| o["spec"]["policy"] = "Lru".into(),

@@ -18,6 +18,9 @@ pub struct GroupContract {
     pub freshness: Freshness,
     /// Limits on one member's use of the origin.
     pub origin_limits: OriginLimits,
+    /// Bytes of each member's entries that no other group may use; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub guaranteed_bytes: u64,
     /// Generation of the CacheGroup that this contract represents, for status and logs.
     #[serde(default)]
     pub generation: i64,
@@ -122,9 +125,8 @@ pub struct Freshness {
     pub early_refresh_percent: u32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(percent: &u32) -> bool {
-    *percent == 0
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 /// Limits on one member's use of the origin.
@@ -195,6 +197,7 @@ mod tests {
                 early_refresh_percent: 0,
             },
             origin_limits: OriginLimits::new(32, 500),
+            guaranteed_bytes: 0,
             generation: 1,
         };
         let text = serde_json::to_string(&contract).expect("plain data");
@@ -208,6 +211,11 @@ mod tests {
                 r#""originLimits":{"concurrency":32,"timeoutMs":500},"generation":1}"#
             )
         );
+        assert_eq!(serde_json::from_str::<GroupContract>(&text).expect("own text"), contract);
+        let contract = GroupContract { guaranteed_bytes: 1_048_576, ..contract };
+        let text = serde_json::to_string(&contract).expect("plain data");
+        let end = r#""guaranteedBytes":1048576,"generation":1}"#;
+        assert!(text.ends_with(end), "{text}");
         assert_eq!(serde_json::from_str::<GroupContract>(&text).expect("own text"), contract);
     }
 

@@ -111,6 +111,7 @@ fn plan(name: &str, contract: &GroupContract, origin: OriginSource) -> GroupPlan
         policy,
         freshness: contract.freshness.clone(),
         limits: contract.origin_limits.clone(),
+        guaranteed_bytes: contract.guaranteed_bytes,
         origin,
     }
 }

@@ -49,7 +49,9 @@ impl Options {
         limits: OriginLimits,
     ) -> Self {
         let (policy, origin) = (PolicyKind::default(), OriginSource::Given(Arc::new(loader)));
-        self.groups.insert(name.into(), GroupPlan { policy, freshness, limits, origin });
+        let guaranteed_bytes = 0;
+        let plan = GroupPlan { policy, freshness, limits, guaranteed_bytes, origin };
+        self.groups.insert(name.into(), plan);
         self
     }
 

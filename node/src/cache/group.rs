@@ -40,6 +40,8 @@ pub struct GroupPlan {
     pub freshness: Freshness,
     /// Concurrency and time limits of loads.
     pub limits: OriginLimits,
+    /// Bytes of own entries that no other group may use.
+    pub guaranteed_bytes: u64,
     /// Where values come from.
     pub origin: OriginSource,
 }
@@ -232,6 +234,11 @@ impl Group {
 impl GroupPlan {
     /// The part of the plan that the engine implements.
     pub(super) fn engine_options(&self) -> GroupOptions {
+        GroupOptions { min_bytes: self.guaranteed_bytes, ..self.hot_options() }
+    }
+
+    /// [`GroupPlan::engine_options`] of the copies, for which nothing is guaranteed.
+    pub(super) fn hot_options(&self) -> GroupOptions {
         GroupOptions { policy: self.policy, ..GroupOptions::default() }
     }
 
@@ -257,6 +264,7 @@ impl GroupPlan {
         self.policy == other.policy
             && self.freshness == other.freshness
             && self.limits == other.limits
+            && self.guaranteed_bytes == other.guaranteed_bytes
             && self.has_same_origin(other)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_backoff::{Backoff, BackoffPolicy};
+use larder_engine::GroupOptions;
 
 use super::group::{Broken, Group, GroupPlan, GroupState, Seal};
 use super::shared::Cache;
@@ -63,13 +64,13 @@ impl Cache {
     }
 
     fn new_group(&self, name: &str, plan: &GroupPlan, build: BuildLoader<'_>) -> Arc<Group> {
-        let add = |engine: &larder_engine::Cache| {
-            let added = engine.add_group(name, plan.engine_options());
+        let add = |engine: &larder_engine::Cache, options: GroupOptions| {
+            let added = engine.add_group(name, options);
             added.expect("the engine's group was removed together with the last one of this name")
         };
         let state = GroupState {
-            main: add(&self.0.main),
-            hot: self.0.hot.as_ref().map(add),
+            main: add(&self.0.main, plan.engine_options()),
+            hot: self.0.hot.as_ref().map(|hot| add(hot, plan.hot_options())),
             loads: self.flights(),
             forwards: self.flights(),
             metrics: Arc::new(self.0.metrics.group(name)),
@@ -91,7 +92,7 @@ impl Cache {
         }
         let mut state = group.state();
         let name = group.name.clone();
-        if group.plan.policy != plan.policy {
+        if group.plan.engine_options() != plan.engine_options() {
             state.main.update(plan.engine_options());
         }
         if !group.plan.has_same_origin(plan) {

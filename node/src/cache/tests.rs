@@ -126,7 +126,8 @@ impl Rig {
 
     fn apply(&self, freshness: Freshness, limits: OriginLimits, loader: Arc<dyn origin::Loader>) {
         let origin = OriginSource::Given(loader);
-        let plan = GroupPlan { policy: PolicyKind::default(), freshness, limits, origin };
+        let (policy, guaranteed_bytes) = (PolicyKind::default(), 0);
+        let plan = GroupPlan { policy, freshness, limits, guaranteed_bytes, origin };
         self.cache.set_groups(&[("g".to_owned(), plan)].into(), &|plan| match &plan.origin {
             OriginSource::Given(loader) => Ok(loader.clone()),
             OriginSource::Described(_) => Err("no described origin in this test".into()),

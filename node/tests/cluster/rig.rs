@@ -466,6 +466,7 @@ impl Cluster {
                 early_refresh_percent: 0,
             },
             origin_limits: OriginLimits::new(4, 1_000),
+            guaranteed_bytes: 0,
             generation: 1,
         };
         self.put(self.keys.group(name), serde_json::to_vec(&contract).expect("data")).await;

@@ -97,6 +97,7 @@ impl Rig {
             origin: OriginContract::Http(HttpOrigin::new(origin.url_template())),
             freshness: setup.freshness.clone(),
             origin_limits: setup.origin_limits.clone(),
+            guaranteed_bytes: 0,
             generation: 1,
         };
         let contract = serde_json::to_vec(&contract).expect("data");

@@ -5,6 +5,7 @@
     reason = "KubeSchema copies each struct with its `pub` into the function that makes its schema"
 )]
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -92,6 +93,15 @@ pub struct CacheGroupSpec {
     /// Limits of one member's load on the origin. Default: 32 concurrent loads of at most 1 second.
     #[serde(default)]
     pub origin_limits: OriginLimitsSpec,
+    /// Memory of each member that the entries of other groups cannot take from this group. The rest
+    /// is shared as needed. If the guarantees of all groups exceed a member's memory for entries,
+    /// they shrink in proportion. Unit: bytes, as a quantity (64Mi), 1Mi to 1Ti. Default: no
+    /// guarantee.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::quantity_schema")]
+    #[x_kube(validation = rules::GUARANTEE_MINIMUM)]
+    #[x_kube(validation = rules::GUARANTEE_MAXIMUM)]
+    pub guaranteed_memory: Option<Quantity>,
 }
 
 impl CacheGroup {

@@ -71,6 +71,16 @@ pub(super) const GROUP_NAME_LENGTH: Rule = (
     "the name must have at most 63 characters, because every request contains it",
 );
 
+pub(super) const GUARANTEE_MINIMUM: Rule = (
+    "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1Mi')) >= 0",
+    "guaranteedMemory must be at least 1Mi; leave it out for no guarantee",
+);
+
+pub(super) const GUARANTEE_MAXIMUM: Rule = (
+    "!isQuantity(string(self)) || quantity(string(self)).compareTo(quantity('1Ti')) <= 0",
+    "guaranteedMemory must be at most 1Ti",
+);
+
 pub(super) const CLUSTER_REF_STAYS: Rule =
     ("self == oldSelf", "clusterRef cannot be changed; create a new CacheGroup");
 

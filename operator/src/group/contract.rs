@@ -1,6 +1,7 @@
 //! Owns the translation of a CacheGroup into the contract that members follow. Pure. It never sees
 //! a credential: the contract names the file into which the operator writes it.
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use larder_proto::contract::{
     Freshness, GroupContract, HttpBatch, HttpOrigin, LoadRate, MAX_KEYS, Origin, OriginLimits,
     SqlBatch, SqlOrigin,
@@ -8,6 +9,7 @@ use larder_proto::contract::{
 
 use crate::api::group::{CacheGroup, CacheGroupSpec, FreshnessSpec, OriginLimitsSpec, OriginSpec};
 use crate::cluster::names;
+use crate::cluster::validate::parse_bytes;
 
 /// Why a CacheGroup cannot be used. The API server refuses what its schema and rules cover, so what
 /// fails here was stored before they existed.
@@ -20,6 +22,8 @@ pub enum Error {
     Origin,
     #[error("{field}: {value} is out of range")]
     Range { field: &'static str, value: i64 },
+    #[error("{field}: {text:?} is not a quantity")]
+    Quantity { field: &'static str, text: String },
 }
 
 /// The contract of `group`.
@@ -34,6 +38,7 @@ pub fn contract(group: &CacheGroup) -> Result<GroupContract, Error> {
         origin: origin(name, &spec.origin)?,
         freshness: freshness(&spec.freshness)?,
         origin_limits: limits(spec)?,
+        guaranteed_bytes: spec.guaranteed_memory.as_ref().map_or(Ok(0), guaranteed_bytes)?,
         generation: group.metadata.generation.unwrap_or_default(),
     })
 }
@@ -116,6 +121,11 @@ fn rate(spec: &OriginLimitsSpec) -> Result<Option<LoadRate>, Error> {
     }
 }
 
+fn guaranteed_bytes(memory: &Quantity) -> Result<u64, Error> {
+    let invalid = || Error::Quantity { field: "spec.guaranteedMemory", text: memory.0.clone() };
+    parse_bytes(&memory.0).ok_or_else(invalid)
+}
+
 fn milliseconds(field: &'static str, value: i64, factor: u64) -> Result<u64, Error> {
     let whole = u64::try_from(value).ok().and_then(|value| value.checked_mul(factor));
     whole.ok_or(Error::Range { field, value })
@@ -175,6 +185,18 @@ mod tests {
             "spec.originLimits.loadsPerSecond: 0 is out of range"
         );
         assert_eq!(refused("burst: 5"), "spec.originLimits.burst: 5 is out of range");
+    }
+
+    #[test]
+    fn a_guarantee_is_in_bytes() {
+        let guaranteed = |memory: &str| {
+            let spec = SQL.replace("}}}", &format!("}}}}, guaranteedMemory: {memory}}}"));
+            contract(&group(&spec)).map(|contract| contract.guaranteed_bytes)
+        };
+        assert_eq!(contract(&group(SQL)).expect("valid").guaranteed_bytes, 0);
+        assert_eq!(guaranteed("64Mi"), Ok(64 << 20));
+        let error = guaranteed("much").expect_err("not a quantity");
+        assert_eq!(error.to_string(), "spec.guaranteedMemory: \"much\" is not a quantity");
     }
 
     #[test]

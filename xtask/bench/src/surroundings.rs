@@ -58,6 +58,7 @@ fn contract(url_template: String) -> GroupContract {
             early_refresh_percent: 0,
         },
         origin_limits: OriginLimits::new(32, 5_000),
+        guaranteed_bytes: 0,
         generation: 1,
     }
 }

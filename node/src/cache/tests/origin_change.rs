@@ -73,7 +73,8 @@ async fn a_copy_from_a_peer_with_another_origin_is_not_kept() {
     let rig = plain();
     let apply = |host: &str| {
         let (policy, limits) = (PolicyKind::default(), OriginLimits::new(8, 500));
-        let plan = GroupPlan { policy, freshness: FRESHNESS, limits, origin: described(host) };
+        let (freshness, guaranteed_bytes, origin) = (FRESHNESS, 0, described(host));
+        let plan = GroupPlan { policy, freshness, limits, guaranteed_bytes, origin };
         let loader = rig.loader.clone();
         rig.cache.set_groups(&[("g".to_owned(), plan)].into(), &move |_| Ok(loader.clone()));
         rig.cache.group("g").expect("applied")
@@ -106,7 +107,8 @@ async fn a_broken_origin_is_built_again_ever_more_rarely() {
     let builds = AtomicUsize::new(0);
     let origin = || OriginSource::Described(Described::Http(HttpOrigin::new("http://web/{key}")));
     let (policy, limits) = (PolicyKind::default(), OriginLimits::new(8, 500));
-    let plan = GroupPlan { policy, freshness: FRESHNESS, limits, origin: origin() };
+    let (freshness, guaranteed_bytes, origin) = (FRESHNESS, 0, origin());
+    let plan = GroupPlan { policy, freshness, limits, guaranteed_bytes, origin };
     let plans = [("g".to_owned(), plan)].into();
     let apply = |fails: bool| {
         rig.cache.set_groups(&plans, &|_| {

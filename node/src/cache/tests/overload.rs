@@ -1,4 +1,5 @@
-//! More loads than the origin can answer, and more requests than may wait.
+//! More loads than the origin can answer, more requests than may wait, and groups that compete for
+//! memory.
 
 use larder_proto::v1::StaleReason;
 
@@ -57,4 +58,30 @@ async fn a_flood_of_waiting_requests_of_one_kind_does_not_refuse_the_other() {
         assert!(others.iter().all(|lookup| matches!(lookup, Lookup::Wait(_))), "{flooding:?}");
         assert_eq!(rig.cache.waiting(), 200);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guarantee_keeps_memory_for_its_group_and_can_be_changed() {
+    const MIB: u64 = 1 << 20;
+    let rig = plain();
+    let limits_with = |guaranteed_bytes| {
+        let plan = |guaranteed_bytes| GroupPlan {
+            policy: PolicyKind::default(),
+            freshness: FRESHNESS,
+            limits: OriginLimits::new(8, 500),
+            guaranteed_bytes,
+            origin: OriginSource::Given(rig.loader.clone()),
+        };
+        let plans = [("g".to_owned(), plan(guaranteed_bytes)), ("h".to_owned(), plan(0))];
+        rig.cache.set_groups(&plans.into(), &|_| Ok(rig.loader.clone()));
+        rig.cache.sweep();
+        let report = rig.cache.report();
+        [&report[0], &report[1]].map(|group| group.main.limit_bytes)
+    };
+    rig.text("k").await;
+    let [own, other] = limits_with(6 * MIB);
+    assert!(own >= 6 * MIB && other <= 2 * MIB, "{own}, {other} of 8 MiB");
+    let [own, other] = limits_with(0);
+    assert!(own < 5 * MIB && other > 3 * MIB, "{own}, {other} of 8 MiB");
+    assert_eq!(rig.text("k").await, "1", "no entry was dropped");
 }

@@ -37,6 +37,7 @@ fn contract(generation: i64) -> GroupContract {
             early_refresh_percent: 0,
         },
         origin_limits: OriginLimits::new(1, 1),
+        guaranteed_bytes: 0,
         generation,
     }
 }
