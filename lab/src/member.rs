@@ -102,6 +102,7 @@ fn config(plan: &Plan, slot: Slot, uid: &str, host: &str) -> Config {
         capacity_bytes: CAPACITY_BYTES,
         hot_percent: 25,
         hot_ttl_ms: 60_000,
+        snapshot: None,
     });
     let limits = Limits {
         default_timeout_ms: DEFAULT_TIMEOUT_MS,
