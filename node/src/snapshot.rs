@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use larder_runtime::clock::Clock;
 use larder_runtime::ready::Gate;
-use larder_runtime::tasks::Tasks;
+use larder_runtime::tasks::{Failure, Tasks};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -85,10 +85,11 @@ impl Opening {
         cluster: &ClusterRef,
         member: &str,
         clock: Clock,
+        failure: &Failure,
     ) -> Option<Self> {
         let cluster = format!("{}/{}", cluster.namespace, cluster.name);
         let folder = Folder::new(&config.directory, cluster, member);
-        let started = JournalThread::start(folder.clone(), move || clock.now_ms());
+        let started = JournalThread::start(folder.clone(), failure, move || clock.now_ms());
         let (journal, result) = match started {
             Ok(started) => started,
             Err(error) => {

@@ -88,7 +88,8 @@ impl PortlessMember {
         let name: Arc<str> = config.identity.name.as_str().into();
         let ring_metrics = RingMetrics::register(&core.metrics);
         let opening = settings.snapshot.as_ref().and_then(|snapshot| {
-            Opening::new(snapshot, &config.cluster, &config.identity.name, core.clock)
+            let name = &config.identity.name;
+            Opening::new(snapshot, &config.cluster, name, core.clock, &core.failure)
         });
         let peers = Peers::new(
             settings.placement.clone(),

@@ -34,6 +34,9 @@ const PRESENCE_MS: u64 = 3_000;
 /// The position in the log of a member outside the ring is saved for this long after its last call.
 const SAVED_MS: u64 = 60_000;
 
+/// Longest time that a position waits for the record of the first contact, ms.
+const MET_LIMIT_MS: u64 = 1_000;
+
 /// Removes entries that were invalidated at another member.
 pub(crate) type Applier = Box<dyn Fn(&Invalidation) + Send + Sync>;
 
@@ -77,6 +80,8 @@ struct RemoteInner {
     /// The record of the first contact with its log. The position is not reported before it is
     /// kept: otherwise this member could forget that it applied something of that log.
     met: Ticket,
+    /// But not later than that, ms: a disk that hangs must not keep the peer from using this member.
+    met_limit_ms: u64,
     /// Its last response that left nothing of its log to apply.
     answer: Option<PeerAnswer>,
     uid: String,
@@ -414,6 +419,7 @@ impl Journal {
             }
             let incarnation = inner.exchange.incarnation();
             inner.met = self.record(LogEvent::Met { member: &message.member, incarnation });
+            inner.met_limit_ms = self.clock.now_ms() + MET_LIMIT_MS;
         }
         if !run.is_empty() {
             inner.applied_ms = Some(self.clock.now_ms());
@@ -468,7 +474,8 @@ impl Journal {
             ..SyncState::default()
         };
         inner.exchange.fill(&mut message);
-        message.applied = message.applied.filter(|_| self.is_recorded(inner.met));
+        let is_kept = self.is_recorded(inner.met) || now_ms >= inner.met_limit_ms;
+        message.applied = message.applied.filter(|_| is_kept);
         message
     }
 

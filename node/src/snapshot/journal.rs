@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use larder_proto::v1::journal_frame::Frame;
 use larder_proto::v1::{AppliedLog, JournalClosed, JournalFrame, LogPosition};
+use larder_runtime::tasks::Failure;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -43,7 +45,7 @@ struct Queue {
     last: Ticket,
     commands: SyncSender<(Ticket, Command)>,
     /// A command found no room.
-    overflow: std::sync::Arc<AtomicBool>,
+    overflow: Arc<AtomicBool>,
 }
 
 enum Command {
@@ -68,12 +70,13 @@ impl JournalThread {
     /// the channel; once its receiver is dropped, the files are deleted.
     pub(super) fn start(
         folder: Folder,
+        failure: &Failure,
         uptime_ms: impl Fn() -> u64 + Send + 'static,
     ) -> io::Result<(Self, Receiver<Option<Opened>>)> {
         let (commands, received) = sync_channel(QUEUE);
         let (opened, result) = sync_channel(0);
         let (keeps, kept) = watch::channel(Ticket::default());
-        let overflow = std::sync::Arc::new(AtomicBool::new(false));
+        let overflow = Arc::new(AtomicBool::new(false));
         let mut keeper = Keeper {
             folder,
             current: None,
@@ -82,7 +85,9 @@ impl JournalThread {
             overflow: overflow.clone(),
             last: Ticket::default(),
         };
+        let vital = failure.vital("journal");
         thread::Builder::new().name("larder-journal".into()).spawn(move || {
+            let _vital = vital;
             let Some(_lock) = keeper.lock() else { return };
             if opened.send(keeper.open(uptime_ms)).is_err() {
                 keeper.clear("it could not be read in time");
@@ -94,7 +99,7 @@ impl JournalThread {
     }
 
     /// For the log of this member.
-    pub(super) fn recorder(self: &std::sync::Arc<Self>) -> Recorder {
+    pub(super) fn recorder(self: &Arc<Self>) -> Recorder {
         let thread = self.clone();
         let sink = move |event: LogEvent<'_>| thread.send(Command::Record(encode(event)));
         Recorder { sink: Box::new(sink), kept: self.kept.clone() }
@@ -129,8 +134,8 @@ impl JournalThread {
         match queue.commands.try_send((queue.last, command)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => queue.overflow.store(true, Ordering::SeqCst),
-            // The thread could not use the folder: nothing there is this process's.
-            Err(TrySendError::Disconnected(_)) => return Ticket::default(),
+            // The thread panicked, so the process is about to stop.
+            Err(TrySendError::Disconnected(_)) => {}
         }
         queue.last
     }
@@ -158,7 +163,7 @@ struct Keeper {
     /// There is a snapshot without a complete journal, and it cannot be deleted.
     is_stuck: bool,
     keeps: watch::Sender<Ticket>,
-    overflow: std::sync::Arc<AtomicBool>,
+    overflow: Arc<AtomicBool>,
     last: Ticket,
 }
 

@@ -7,6 +7,9 @@ use larder_proto::v1::{SnapshotGroup, TimeOfWriting};
 use super::time;
 use crate::peers::{Invalidation, LogImage, Past, Saved, from_wire, to_wire};
 
+/// Processes whose log is continued. A peer that last synced with an earlier one starts anew.
+const MAX_PREDECESSORS: usize = 32;
+
 /// Why nothing is restored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Doubt {
@@ -96,6 +99,7 @@ pub(super) fn assemble(
         own.last_mut().expect("just added").number = log.end;
         next_journal += 1;
     }
+    own.drain(..own.len().saturating_sub(MAX_PREDECESSORS));
     if next_journal == header.journal {
         return Err(Doubt::Journal { number: next_journal });
     }
