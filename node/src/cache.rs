@@ -38,6 +38,7 @@ mod waiting;
 pub use answer::Answer;
 pub use error::{Awaited, Error};
 pub use group::{GroupPlan, OriginSource};
+pub(crate) use hand_over::Role;
 pub use invalidate::{Invalidated, Scope};
 pub use shared::Cache;
 pub(crate) use shared::CacheDeps;

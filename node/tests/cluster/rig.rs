@@ -64,6 +64,9 @@ pub(crate) struct Cluster {
     pub(super) keys: Keys,
     pub(super) links: Links,
     limits: Limits,
+    /// Of the members that are added from now on. Without replicas, the loads of a test do not depend
+    /// on its duration.
+    pub(crate) replica_percent: u8,
 }
 
 /// A member in a process of its own.
@@ -225,7 +228,9 @@ impl Cluster {
                 .expect("a registry");
         let keys = Keys::new("prod", "shop");
         let (members, channels, links) = (Vec::new(), Vec::new(), Links::default());
-        Self { origin, registry, tasks, members, channels, keys, links, limits: Limits::default() }
+        let limits = Limits::default();
+        let replica_percent = 0;
+        Self { origin, registry, tasks, members, channels, keys, links, limits, replica_percent }
     }
 
     pub(crate) fn add(&mut self, name: &str, capacity_bytes: u64) {
@@ -275,7 +280,10 @@ impl Cluster {
         let origin = self.origin.clone();
         let loader = origin::from_fn(move |key| origin.clone().load(key));
         let transport = self.links.transport(name);
-        let options = Options::default().group("students", loader).transport(transport);
+        let options = Options::default()
+            .group("students", loader)
+            .transport(transport)
+            .replica_percent(self.replica_percent);
         App::build(config, options).expect("free ports").spawn().expect("threads")
     }
 
