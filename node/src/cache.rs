@@ -41,6 +41,7 @@ pub use answer::Answer;
 pub(crate) use contents::GroupContents;
 pub use error::{Awaited, Error};
 pub use group::{GroupPlan, OriginSource};
+pub(crate) use hand_over::Role;
 pub use invalidate::{Invalidated, Scope};
 pub(crate) use portable::Import;
 pub use shared::Cache;

@@ -1,9 +1,12 @@
 //! Takes over the entries of the keys that this member gains, after each change of the ring, in the
 //! background. Reads that come earlier ask the previous owner by themselves (`cache/take_over.rs`).
 //!
-//! Every limit that a previous owner could break is kept here: the time without progress, the
-//! length of its list, and the memory that its entries may fill. The rules for one response are in
+//! `pull` takes the entries of one member, and keeps every limit that it could break. `replicas` does
+//! the same for the entries of which this member is the stand-in. The rules for one response are in
 //! the cache. Start at [`Receiver::run`].
+
+mod pull;
+mod replicas;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,28 +14,21 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use larder_proto::v1::{TakeOverCursor, TakeOverResponse};
 use larder_runtime::ready::Gate;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{BEHIND_PAUSE, Cache, NotTaken};
+use self::pull::{End, Pull};
+use crate::cache::{Cache, Role};
 use crate::peers::{PreviousRing, Source};
+
+pub(crate) use self::replicas::replicate;
 
 /// How long readiness waits for the first take-over at most.
 const READY_LIMIT: Duration = Duration::from_secs(20);
-/// Time limit of one call. The first one includes the making of the list.
-const CALL_LIMIT: Duration = Duration::from_secs(2);
-/// A member that brings nothing new for this long is given up.
-const STALL_LIMIT: Duration = Duration::from_secs(5);
-/// Wait before a member is asked again that has another ring, or did not answer.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Members that are asked at the same time.
 const MAX_SOURCES: usize = 4;
-/// After a batch the receiver pauses as long as the batch took, but no longer than this: a hand-over
-/// leaves half of the time to reads.
-const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// Takes over entries for one member.
 pub(crate) struct Receiver {
@@ -40,35 +36,6 @@ pub(crate) struct Receiver {
     stopping: CancellationToken,
     /// Cancelled once the first take-over is done.
     first_done: CancellationToken,
-}
-
-/// How a take-over from one member ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// There is nothing left.
-    Complete,
-    /// Its part of the memory is full.
-    Full,
-    /// It does not answer, lags behind, or does not come to an end.
-    GivenUp,
-}
-
-/// What the receiver does next with a source.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Step {
-    Continue(TakeOverCursor),
-    Retry(Duration),
-    End(End),
-}
-
-/// The progress of a take-over from one member: what a response may do to it. Pure.
-struct Progress {
-    cursor: Option<TakeOverCursor>,
-    /// What may still be stored.
-    bytes_left: u64,
-    entries: u64,
-    /// When the last response that moved the cursor came.
-    moved: Instant,
 }
 
 impl Receiver {
@@ -124,8 +91,11 @@ impl Receiver {
         let began = Instant::now();
         let all: Vec<_> = sources.values().cloned().collect();
         let ends = stream::iter(all).map(|source| async move {
-            let (end, progress) = self.take_over_from(&source).await;
-            let (entries, left) = (progress.entries, progress.bytes_left);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
+            let room = (self.cache.main_capacity_bytes() as f64 * source.share) as u64;
+            let mut pull = Pull::new(&self.cache, &source.peer, Role::Owner, room);
+            let end = pull.run().await;
+            let (entries, left) = (pull.entries(), pull.bytes_left());
             // A member whose part of the memory is full has more. Reads ask it for single keys.
             if end != End::Full {
                 source.mark_done();
@@ -138,67 +108,6 @@ impl Receiver {
             sources.remove(&name);
         }
         self.cache.record_take_over(began.elapsed());
-    }
-
-    async fn take_over_from(&self, source: &Source) -> (End, Progress) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
-        let room = (self.cache.main_capacity_bytes() as f64 * source.share) as u64;
-        let mut progress = Progress::new(room);
-        loop {
-            let began = Instant::now();
-            match self.step(source, &mut progress).await {
-                Step::Continue(cursor) => {
-                    progress.cursor = Some(cursor);
-                    sleep(began.elapsed().min(MAX_PAUSE)).await;
-                }
-                Step::Retry(pause) => sleep(pause).await,
-                Step::End(end) => return (end, progress),
-            }
-            if progress.moved.elapsed() >= STALL_LIMIT {
-                return (End::GivenUp, progress);
-            }
-        }
-    }
-
-    async fn step(&self, source: &Source, progress: &mut Progress) -> Step {
-        self.cache.peers().wait_until_synced().await;
-        let take_over = self.cache.begin_take_over();
-        let request = take_over.request(progress.cursor);
-        let Some(response) = source.peer.take_over(request, CALL_LIMIT).await else {
-            return Step::Retry(RETRY_PAUSE);
-        };
-        if !take_over.has_ring_of(&response) {
-            return Step::Retry(RETRY_PAUSE);
-        }
-        match take_over.store(&response) {
-            Ok(taken) => progress.after(&response, taken.entries, taken.bytes),
-            Err(NotTaken::Behind) => Step::Retry(BEHIND_PAUSE),
-            Err(NotTaken::TooLarge) => Step::End(End::GivenUp),
-        }
-    }
-}
-
-impl Progress {
-    fn new(bytes_left: u64) -> Self {
-        Self { cursor: None, bytes_left, entries: 0, moved: Instant::now() }
-    }
-
-    fn after(&mut self, response: &TakeOverResponse, entries: u64, bytes: u64) -> Step {
-        self.entries += entries;
-        self.bytes_left = self.bytes_left.saturating_sub(bytes);
-        let Some(next) = response.next else { return Step::End(End::Complete) };
-        if self.bytes_left == 0 {
-            return Step::End(End::Full);
-        }
-        let before = self.cursor.unwrap_or_default();
-        if next.list == before.list && next.next <= before.next {
-            return Step::End(End::GivenUp);
-        }
-        // A list without anything to store may be as long as it likes, but not for ever.
-        if entries > 0 {
-            self.moved = Instant::now();
-        }
-        Step::Continue(next)
     }
 }
 

@@ -17,4 +17,4 @@ pub use engine::{EngineCollector, EngineFigures, GroupFigures};
 pub use grpc::{CallTimer, GrpcMetrics, Method};
 pub use process::register_process;
 pub use ring::{PeerMetrics, RingMetrics};
-pub use take_over::TakeOverMetrics;
+pub use take_over::{StoredEntries, TakeOverMetrics};

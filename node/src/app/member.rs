@@ -25,7 +25,7 @@ use crate::grpc::cache::CacheService;
 use crate::grpc::groupcache::GroupcacheService;
 use crate::grpc::peer::PeerService;
 use crate::grpc::{PortService, common_services};
-use crate::handover::Receiver;
+use crate::handover::{self, Receiver};
 use crate::http;
 use crate::membership::{self, Membership, MembershipOptions};
 use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
@@ -187,6 +187,9 @@ fn join(
         tasks.peers.stopping().clone(),
     );
     tasks.peers.spawn_vital("take over", receiver.run());
+    let stopping = tasks.peers.stopping().clone();
+    let replicas = handover::replicate(cache.clone(), options.replica_percent, stopping);
+    tasks.peers.spawn_vital("replicas", replicas);
     let membership_options = MembershipOptions {
         endpoints: registry.endpoints.clone(),
         tls_directory: registry.tls_directory.clone(),

@@ -12,13 +12,28 @@ use crate::membership::RegistryClient;
 use crate::origin::Loader;
 use crate::peers::Transport;
 
+/// Memory that replicas of other members' hottest entries may fill: an eighth.
+const DEFAULT_REPLICA_PERCENT: u8 = 12;
+
 /// Groups and other settings of an embedding program.
-#[derive(Default)]
 pub struct Options {
     pub(super) groups: BTreeMap<String, GroupPlan>,
     pub(super) random: Option<Random>,
     pub(super) transport: Option<Arc<dyn Transport>>,
     pub(super) registry: Option<Arc<dyn RegistryClient>>,
+    pub(super) replica_percent: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            groups: BTreeMap::new(),
+            random: None,
+            transport: None,
+            registry: None,
+            replica_percent: DEFAULT_REPLICA_PERCENT,
+        }
+    }
 }
 
 impl Options {
@@ -74,6 +89,14 @@ impl Options {
     #[must_use]
     pub fn registry(mut self, registry: Arc<dyn RegistryClient>) -> Self {
         self.registry = Some(registry);
+        self
+    }
+
+    /// Sets the part of the memory for entries that replicas of other members' hottest entries may
+    /// fill. 0 keeps none; the default is an eighth.
+    #[must_use]
+    pub fn replica_percent(mut self, percent: u8) -> Self {
+        self.replica_percent = percent.min(100);
         self
     }
 }

@@ -5,6 +5,8 @@
 //! them. An offer holds places and no entries, so it takes 12 bytes an entry, and an entry that
 //! changes or goes in the meantime is read as it is then. New ones are not in the offer; the other
 //! member asks for them by key.
+//!
+//! Replicas work the same way: the stand-in of a key asks its owner, every few seconds.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -33,10 +35,13 @@ const MAX_KEYS: usize = 256;
 const STEP: usize = 256;
 /// Entries in one offer, 48 MiB of places. The least valuable ones beyond are left out.
 const MAX_PLACES: usize = 4 << 20;
-/// Offers kept: rings that follow each other shortly.
-const MAX_OFFERS: usize = 2;
+/// Entries of one offer of replicas, which is made every few seconds. To rank the members for a key
+/// takes about a microsecond.
+const MAX_REPLICAS: usize = 1 << 15;
+/// Offers kept: two rings that follow each other shortly, each for owners and for stand-ins.
+const MAX_OFFERS: usize = 4;
 /// An older offer is made anew for a member that begins, ms.
-const MAX_OFFER_AGE_MS: u64 = 5_000;
+const MAX_OFFER_AGE_MS: u64 = 4_000;
 /// How often a leaving member checks whether the others have taken over.
 const LEAVE_POLL: Duration = Duration::from_millis(20);
 /// A leaving member that nobody has asked for this long ends.
@@ -53,11 +58,23 @@ pub(super) struct Offers {
     bytes: AtomicU64,
 }
 
+/// As what the other member holds the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It owns the keys.
+    Owner,
+    /// It is the next in the ring's order after this member, which owns them.
+    StandIn,
+}
+
 /// What each member of one ring is to take over.
 struct Offer {
     id: u64,
     ring_digest: u64,
+    role: Role,
     made_ms: u64,
+    /// What is loaded after it was made has a larger version.
+    version: u64,
     groups: Vec<Arc<str>>,
     by_member: BTreeMap<String, Vec<OfferedPlace>>,
     /// Members that have read all of it.
@@ -90,15 +107,16 @@ impl Cache {
             // Before the entries are read, so that these are at least as new.
             let positions = peers.positions();
             let groups = self.held(&request).into_iter().collect();
-            return TakeOverResponse { ring_digest, positions, groups, next: None };
+            return TakeOverResponse { positions, groups, ..TakeOverResponse::default() };
         }
         if request.ring_digest != ring_digest {
             return TakeOverResponse { ring_digest, ..TakeOverResponse::default() };
         }
-        let offer = self.offer(&view, request.cursor).await;
+        let role = Role::of(&request);
+        let offer = self.offer(&view, role, request.cursor).await;
         let positions = peers.positions();
         let (groups, next) = self.batch(&offer, &view, &request);
-        TakeOverResponse { ring_digest, positions, groups, next }
+        TakeOverResponse { ring_digest, positions, groups, next, version: offer.version }
     }
 
     /// Waits until the other members have taken over the entries of this one, which has left the
@@ -121,7 +139,9 @@ impl Cache {
     fn hand_over_state(&self) -> (bool, Option<Instant>) {
         let view = self.0.peers.view();
         let kept = self.0.offers.kept.lock();
-        let offer = kept.iter().find(|offer| offer.ring_digest == view.digest());
+        let is_it =
+            |offer: &&Arc<Offer>| offer.role == Role::Owner && offer.ring_digest == view.digest();
+        let offer = kept.iter().find(is_it);
         let has_finished =
             |name: &str| offer.is_some_and(|offer| offer.finished.lock().contains(name));
         let finished = view.peers().iter().all(|peer| has_finished(peer.name()));
@@ -148,7 +168,12 @@ impl Cache {
     }
 
     /// The offer that the cursor names, a recent one for the ring, or a new one.
-    async fn offer(&self, view: &Arc<RingView>, cursor: Option<TakeOverCursor>) -> Arc<Offer> {
+    async fn offer(
+        &self,
+        view: &Arc<RingView>,
+        role: Role,
+        cursor: Option<TakeOverCursor>,
+    ) -> Arc<Offer> {
         let offers = &self.0.offers;
         let kept = || {
             let now_ms = self.0.clock.now_ms();
@@ -157,8 +182,8 @@ impl Cache {
                 _ => now_ms.saturating_sub(offer.made_ms) < MAX_OFFER_AGE_MS,
             };
             let kept = offers.kept.lock();
-            let mut of_ring = kept.iter().filter(|offer| offer.ring_digest == view.digest());
-            of_ring.find(is_wanted).cloned()
+            let mut same = kept.iter().filter(|o| o.role == role && o.ring_digest == view.digest());
+            same.find(is_wanted).cloned()
         };
         if let Some(offer) = kept() {
             return offer;
@@ -167,32 +192,32 @@ impl Cache {
         if let Some(offer) = kept() {
             return offer;
         }
-        let offer = Arc::new(self.make_offer(view).await);
+        let offer = Arc::new(self.make_offer(view, role).await);
         let mut kept = offers.kept.lock();
         kept.push_front(offer.clone());
         kept.truncate(MAX_OFFERS);
         offer
     }
 
-    async fn make_offer(&self, view: &RingView) -> Offer {
+    async fn make_offer(&self, view: &RingView, role: Role) -> Offer {
+        let made_ms = self.0.clock.now_ms();
+        let version = self.0.versions.next(made_ms);
         let mut groups: Vec<_> = self.0.groups.load().values().cloned().collect();
         groups.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         groups.truncate(usize::from(u16::MAX));
         let mut by_member: Vec<Vec<Vec<OfferedPlace>>> = vec![Vec::new(); view.members().len()];
-        let mut count = 0;
+        let mut left = role.max_places();
         for (index, group) in (0..).zip(&groups) {
             by_member.iter_mut().for_each(|lists| lists.push(Vec::new()));
             for places in group.main.places().chunks(STEP) {
-                for place in places {
-                    let owner = |key: &[u8]| view.placed_index(&group.name, key);
-                    let owner = group.main.key_at(*place, owner).flatten();
-                    let Some(owner) = owner.filter(|_| count < MAX_PLACES) else { continue };
-                    if view.members()[owner].name == *self.0.member {
+                for place in places.iter().take(left) {
+                    let member = |key: &[u8]| self.offered_to(view, role, &group.name, key);
+                    let Some(member) = group.main.key_at(*place, member).flatten() else {
                         continue;
-                    }
-                    let list = by_member[owner].last_mut().expect("one for each group");
+                    };
+                    let list = by_member[member].last_mut().expect("one for each group");
                     list.push(OfferedPlace { group: index, place: *place });
-                    count += 1;
+                    left -= 1;
                 }
                 tokio::task::yield_now().await;
             }
@@ -201,11 +226,24 @@ impl Cache {
         Offer {
             id: self.0.offers.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             ring_digest: view.digest(),
-            made_ms: self.0.clock.now_ms(),
+            role,
+            made_ms,
+            version,
             groups: groups.iter().map(|group| group.name.clone()).collect(),
             by_member: names.zip(by_member.into_iter().map(interleaved)).collect(),
             finished: Mutex::default(),
             asked: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Index of the other member of the ring that is to hold the entry of a key.
+    fn offered_to(&self, view: &RingView, role: Role, group: &str, key: &[u8]) -> Option<usize> {
+        let is_here = |index: usize| view.members()[index].name == *self.0.member;
+        let owner = view.placed_index(group, key)?;
+        match role {
+            Role::Owner => (!is_here(owner)).then_some(owner),
+            Role::StandIn if is_here(owner) => view.stand_in_index(group, key),
+            Role::StandIn => None,
         }
     }
 
@@ -231,7 +269,9 @@ impl Cache {
             let found = group.main.entry_at(offered.place, Tick::from_millis(now_ms));
             let Some((key, hit)) = found else { continue };
             // Another entry may be there by now.
-            if view.placed(&group.name, &key) == request.from {
+            let member = self.offered_to(view, offer.role, &group.name, &key);
+            let is_wanted = member.is_some_and(|m| view.members()[m].name == request.from);
+            if is_wanted && hit.version > request.after_version {
                 batch.push(offered.group, group, to_stored(&key, hit, now_ms));
             }
             if batch.bytes >= BATCH_BYTES {
@@ -245,6 +285,19 @@ impl Cache {
             return (groups, None);
         }
         (groups, Some(TakeOverCursor { list: offer.id, next: end as u64 }))
+    }
+}
+
+impl Role {
+    fn of(request: &TakeOverRequest) -> Self {
+        if request.as_stand_in { Self::StandIn } else { Self::Owner }
+    }
+
+    fn max_places(self) -> usize {
+        match self {
+            Self::Owner => MAX_PLACES,
+            Self::StandIn => MAX_REPLICAS,
+        }
     }
 }
 

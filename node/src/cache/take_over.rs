@@ -1,7 +1,7 @@
 //! Takes over entries that another member hands over, into the main store.
 //!
 //! An entry is stored only if the other member had applied every invalidation that this one has
-//! ([`Applied`]), if this member owns its key, and if it comes from the group's origin. Start at
+//! ([`Applied`]), if the ring places it here, and if it comes from the group's origin. Start at
 //! [`TakeOver::store`].
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::answer::Answer;
 use super::group::Group;
-use super::hand_over::size;
+use super::hand_over::{Role, size};
 use super::portable::Import;
 use super::shared::Cache;
 use crate::freshness::Verdict;
@@ -36,6 +36,7 @@ const MAX_BYTES: usize = 8 << 20;
 pub(crate) struct TakeOver {
     cache: Cache,
     view: Arc<RingView>,
+    role: Role,
     imports: HashMap<Arc<str>, Import>,
     applied: Applied,
 }
@@ -62,24 +63,33 @@ pub(crate) enum NotTaken {
 
 impl Cache {
     /// Begins to take over entries of all groups.
-    pub(crate) fn begin_take_over(&self) -> TakeOver {
+    pub(crate) fn begin_take_over(&self, role: Role) -> TakeOver {
         let groups = self.0.groups.load();
-        self.begin_take_over_of(groups.values())
+        self.begin_take_over_of(groups.values(), role)
     }
 
-    fn begin_take_over_of<'g>(&self, groups: impl Iterator<Item = &'g Arc<Group>>) -> TakeOver {
+    fn begin_take_over_of<'g>(
+        &self,
+        groups: impl Iterator<Item = &'g Arc<Group>>,
+        role: Role,
+    ) -> TakeOver {
         let import = |group: &Arc<Group>| {
             Some((group.name.clone(), self.begin_import(&group.name, group.origin_id)?))
         };
         let imports = groups.filter_map(import).collect();
         // After the fences: what is applied in between is covered twice, and nothing is missed.
         let applied = self.0.peers.applied();
-        TakeOver { cache: self.clone(), view: self.0.peers.view().clone(), imports, applied }
+        TakeOver { cache: self.clone(), view: self.0.peers.view().clone(), role, imports, applied }
     }
 
     /// Memory for entries of the keys that this member owns.
     pub(crate) fn main_capacity_bytes(&self) -> u64 {
         self.0.main.capacity_bytes()
+    }
+
+    /// Of these, the bytes without an entry.
+    pub(crate) fn main_free_bytes(&self) -> u64 {
+        self.main_capacity_bytes().saturating_sub(self.0.main.bytes())
     }
 
     /// Reports how long the take-over after a change of the ring took.
@@ -97,7 +107,7 @@ impl Cache {
     async fn ask_previous(&self, group: &Arc<Group>, key: &Bytes, owner: &Peer) -> Option<Answer> {
         self.0.peers.wait_until_synced().await;
         loop {
-            let take_over = self.begin_take_over_of(std::iter::once(group));
+            let take_over = self.begin_take_over_of(std::iter::once(group), Role::Owner);
             let request = TakeOverRequest {
                 group: group.name.to_string(),
                 keys: vec![key.clone()],
@@ -129,6 +139,7 @@ impl TakeOver {
             log_end: Some(self.cache.0.peers.log_end()),
             ring_digest: self.view.digest(),
             cursor,
+            as_stand_in: self.role == Role::StandIn,
             ..TakeOverRequest::default()
         }
     }
@@ -146,8 +157,12 @@ impl TakeOver {
         let mut taken = Taken::default();
         response.groups.iter().for_each(|group| self.store_group(group, &mut taken));
         let metrics = &self.cache.0.metrics.take_over;
-        metrics.entries.inc_by(taken.entries);
-        metrics.bytes.inc_by(taken.bytes);
+        let stored = match self.role {
+            Role::Owner => &metrics.taken_over,
+            Role::StandIn => &metrics.replicated,
+        };
+        stored.entries.inc_by(taken.entries);
+        stored.bytes.inc_by(taken.bytes);
         metrics.refused.inc_by(taken.refused);
         Ok(taken)
     }
@@ -161,13 +176,22 @@ impl TakeOver {
         let import = self.imports.get(&*group.group);
         let import = import.filter(|import| import.origin_id() == group.origin_id);
         for entry in &group.entries {
-            let is_owned = self.view.placed(&group.group, &entry.key) == &*self.cache.0.member;
-            if is_owned && import.is_some_and(|import| import.store(entry)) {
+            if self.is_placed_here(&group.group, &entry.key)
+                && import.is_some_and(|import| import.store(entry))
+            {
                 taken.entries += 1;
                 taken.bytes += size(entry) as u64;
             } else {
                 taken.refused += 1;
             }
         }
+    }
+
+    fn is_placed_here(&self, group: &str, key: &[u8]) -> bool {
+        let index = match self.role {
+            Role::Owner => self.view.placed_index(group, key),
+            Role::StandIn => self.view.stand_in_index(group, key),
+        };
+        index.is_some_and(|index| self.view.members()[index].name == *self.cache.0.member)
     }
 }

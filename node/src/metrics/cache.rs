@@ -348,6 +348,6 @@ mod tests {
         assert_eq!(group.gets(), [0, 0, 0, 1, 0, 0]);
         metrics.forget_group("students");
         let left = registry.gather().iter().flat_map(|f| f.get_metric().to_vec()).count();
-        assert_eq!(left, 7, "only the metrics without a group label");
+        assert_eq!(left, 9, "only the metrics without a group label");
     }
 }

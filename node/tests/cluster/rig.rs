@@ -71,6 +71,9 @@ pub(crate) struct Cluster {
     limits: Limits,
     /// Where members keep snapshots, if they do.
     pub(super) snapshots: Option<tempfile::TempDir>,
+    /// Of the members that are added from now on. Without replicas, the loads of a test do not depend
+    /// on its duration.
+    pub(crate) replica_percent: u8,
 }
 
 /// A member in a process of its own.
@@ -275,8 +278,19 @@ impl Cluster {
         let keys = Keys::new("prod", "shop");
         let (members, channels, links) = (Vec::new(), Vec::new(), Links::default());
         let limits = Limits::default();
-        let snapshots = None;
-        Self { origin, registry, tasks, members, channels, keys, links, limits, snapshots }
+        let (snapshots, replica_percent) = (None, 0);
+        Self {
+            origin,
+            registry,
+            tasks,
+            members,
+            channels,
+            keys,
+            links,
+            limits,
+            snapshots,
+            replica_percent,
+        }
     }
 
     pub(crate) fn add(&mut self, name: &str, capacity_bytes: u64) {
@@ -332,8 +346,11 @@ impl Cluster {
         let origin = self.origin.clone();
         let loader = origin::from_fn(move |key| origin.clone().load(key));
         let transport = self.links.transport(name);
-        let options = Options::default().group("students", loader).transport(transport);
-        let options = options.group(batch::GROUP, batch::Batched(self.origin.clone()));
+        let options = Options::default()
+            .group("students", loader)
+            .group(batch::GROUP, batch::Batched(self.origin.clone()))
+            .transport(transport)
+            .replica_percent(self.replica_percent);
         App::build(config, options).expect("free ports").spawn().expect("threads")
     }
 

@@ -195,3 +195,40 @@ async fn a_member_that_dies_while_it_hands_over_delays_the_new_one_shortly() {
     read_all(&cluster, &[0, 2]).await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hottest_keys_of_a_member_that_dies_are_warm_at_its_stand_in() {
+    let mut cluster = start(1).await;
+    cluster.replica_percent = 12;
+    for member in 1..4 {
+        cluster.add(&format!("shop-{member}"), CAPACITY_BYTES);
+    }
+    // The first member keeps no replicas.
+    cluster.take(0).drain().await;
+    settled(&cluster, &[1, 2, 3]).await;
+    read_all(&cluster, &[1, 2, 3]).await;
+    let replicated = || async {
+        let mut sum = 0.0;
+        for member in 1..4 {
+            let series = "larder_replicated_entries_total";
+            sum += cluster.metric(member, series).await.expect("a counter");
+        }
+        sum >= KEYS as f64
+    };
+    cluster.eventually(LONG, replicated).await;
+    let loads = cluster.origin.loads().0;
+    let invalidated = Bytes::from(key(0));
+    let request =
+        InvalidateRequest { group: GROUP.into(), keys: vec![invalidated], tags: Vec::new() };
+    let done = cluster.client(1).invalidate(request).await.expect("done").into_inner();
+    assert_eq!(done.members_reached, 3);
+    let before = cluster.origin.loads_of(&key(0));
+
+    cluster.crash(3);
+    read_all(&cluster, &[1, 2]).await;
+    let more = cluster.origin.loads().0 - loads;
+    println!("{more} loads after a third of {KEYS} keys lost their owner");
+    assert!(more <= KEYS / 20, "{more} loads");
+    assert!(cluster.origin.loads_of(&key(0)) > before, "what was invalidated is loaded again");
+    cluster.stop().await;
+}
