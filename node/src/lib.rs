@@ -16,14 +16,15 @@
 //!    unless an invalidation passed since the load started.
 //! 6. Each request waits until its own deadline. [`status`] maps an error to what the caller sees.
 //!
-//! When the ring changes, `handover` takes over the entries of the keys that this member gains, from
-//! the members that held them.
+//! When the ring changes, `handover` takes over the entries of the keys that this member gains,
+//! from the members that held them.
 //!
 //! [`membership`] publishes the members and groups of the cluster as a view. [`app`] passes the
 //! members to `peers` and the groups to `cache`. Nothing on the read path asks the registry.
 //!
 //! # Imports
-//! Imports run one way: `app` → `grpc`, `http`, `handover` → `cache` → `freshness`, `flight`, `peers`, `origin`.
+//! Imports run one way: `app` → `grpc`, `http`, `handover` → `cache` → `freshness`, `flight`,
+//! `peers`, `origin`.
 //! `metrics`, `config` and `membership` import none of these.
 
 pub mod app;

@@ -64,8 +64,8 @@ pub(crate) struct Cluster {
     pub(super) keys: Keys,
     pub(super) links: Links,
     limits: Limits,
-    /// Of the members that are added from now on. Without replicas, the loads of a test do not depend
-    /// on its duration.
+    /// Of the members that are added from now on. Without replicas, the loads of a test do not
+    /// depend on its duration.
     pub(crate) replica_percent: u8,
 }
 
