@@ -1,9 +1,9 @@
 //! Takes over the entries of the keys that this member gains, after each change of the ring, in the
 //! background. Reads that come earlier ask the previous owner by themselves (`cache/take_over.rs`).
 //!
-//! `pull` takes the entries of one member, and keeps every limit that it could break. `replicas` does
-//! the same for the entries of which this member is the stand-in. The rules for one response are in
-//! the cache. Start at [`Receiver::run`].
+//! `pull` takes the entries of one member, and keeps every limit that it could break. `replicas`
+//! does the same for the keys of which this member is the stand-in. The rules for one response are
+//! in the cache. Start at [`Receiver::run`].
 
 mod pull;
 mod replicas;
@@ -74,12 +74,13 @@ impl Receiver {
                 self.first_done.cancel();
             }
             tokio::select! {
-                _ = changes.changed() => {}
-                () = end_of(previous.as_ref()) => {
-                    previous.iter().for_each(|p| self.cache.peers().forget_previous(p));
-                    _ = changes.changed().await;
-                }
+                _ = changes.changed() => continue,
+                () = end_of(previous.as_ref()) => {}
             }
+            previous.iter().for_each(|p| self.cache.peers().forget_previous(p));
+            // It keeps the members that left reachable.
+            drop(previous);
+            _ = changes.changed().await;
         }
     }
 

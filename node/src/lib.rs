@@ -16,8 +16,8 @@
 //!    other keys, and stores the result, unless an invalidation passed since the load started.
 //! 6. Each request waits until its own deadline. [`status`] maps an error to what the caller sees.
 //!
-//! When the ring changes, `handover` takes over the entries of the keys that this member gains, from
-//! the members that held them.
+//! When the ring changes, `handover` takes over the entries of the keys that this member gains,
+//! from the members that held them.
 //!
 //! [`membership`] publishes the members and groups of the cluster as a view. [`app`] passes the
 //! members to `peers` and the groups to `cache`. Nothing on the read path asks the registry.

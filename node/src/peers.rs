@@ -5,10 +5,10 @@
 //! keys, so all members agree on the stand-in. Peers know nothing of the groups' contents, and only
 //! `peers/channel.rs` opens a connection. Start at [`Peers`].
 //!
-//! Two decisions are pure. `state`: whether a peer answers. `log` and `exchange`: which
-//! invalidations of one member another has applied; `past` extends that over a restart, and
-//! `applied` says whose entries may be stored here. `previous` is the ring before the latest change.
-//! `link` and `journal` are their shells, `batch` is the queue of keys.
+//! Three decisions are pure. `state`: whether a peer answers. `log` and `exchange`: which
+//! invalidations of one member another has applied; `past` extends that over a restart. `applied`:
+//! whose entries may be stored here. `link` and `journal` are their shells, `batch` is the queue of
+//! keys, `previous` the ring before the latest change.
 
 mod applied;
 mod batch;

@@ -65,8 +65,8 @@ impl PeerService {
         self.cache.peers().sync(request)
     }
 
-    /// Answers [`Peer::take_over`] without a transport. The work runs with the peers, because it may
-    /// take longer than a serving thread can spare.
+    /// Answers [`Peer::take_over`] without a transport. The work runs with the peers, because it
+    /// may take longer than a serving thread can spare.
     ///
     /// # Errors
     /// The member stops.

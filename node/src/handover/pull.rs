@@ -14,7 +14,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(2);
 /// A member that brings nothing new for this long is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
 /// A member that is bypassed and has not answered for this long is given up.
-const DOWN_LIMIT: Duration = Duration::from_secs(1);
+const DOWN_LIMIT: Duration = Duration::from_secs(3);
 /// Wait before a member is asked again that has another ring, or did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// After a batch comes a pause as long as the batch took, but no longer than this: half of the time

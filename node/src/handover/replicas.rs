@@ -1,5 +1,5 @@
-//! Keeps replicas of the hottest entries of other members: of the keys for which this member answers
-//! when their owner does not. So a member that dies leaves its hottest keys warm.
+//! Keeps replicas of the hottest entries of other members: of the keys for which this member
+//! answers when their owner does not. So a member that dies leaves its hottest keys warm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::cache::{Cache, Role};
 
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// One round in this many reads everything again: entries that have become hot since, and those that
-/// were evicted here. The others bring what was loaded since the round before.
+/// One round in this many reads everything again: entries that have become hot since, and those
+/// that were evicted here. The others bring what was loaded since the round before.
 const FULL_ROUND: u32 = 12;
 
 /// The part of the usual memory that a round may fill if none is free.
@@ -29,8 +29,8 @@ pub(crate) async fn replicate(cache: Cache, percent: u8, stopping: CancellationT
     }
 }
 
-/// What the replicas of one round may fill. In a full memory they take the place of other entries, so
-/// they are only the hottest.
+/// What the replicas of one round may fill. In a full memory they take the place of other entries,
+/// so they are only the hottest.
 fn room(wanted: u64, free: u64) -> u64 {
     wanted.min(free.max(wanted / WANTED_IF_FULL))
 }

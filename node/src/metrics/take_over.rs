@@ -53,8 +53,8 @@ impl TakeOverMetrics {
             },
             refused: counter(
                 "take_over_refused_total",
-                "Entries that another member offered and that were not stored: invalidated, expired, \
-                 outdated, or not of this member.",
+                "Entries that another member offered and that were not stored: invalidated, \
+                 expired, outdated, or not of this member.",
             ),
             seconds: register(registry, Gauge::with_opts(seconds).expect("valid names")),
         }

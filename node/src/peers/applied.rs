@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_lags_behind_is_not_believed() {
+    fn a_member_that_lags_behind_does_not_cover() {
         let ours = applied(7, 3, true);
         assert!(ours.is_covered_by(&[at("shop-1", 9, 0), at("shop-0", 7, 3)]));
         assert!(ours.is_covered_by(&[at("shop-0", 7, 4)]));

@@ -127,8 +127,8 @@ impl Peers {
         _ = self.0.previous.compare_and_swap(previous, None);
     }
 
-    /// The member that owned a key before the latest change of the ring, if this one owns it now and
-    /// has not taken over yet what the other one holds.
+    /// The member that owned a key before the latest change of the ring, if this one owns it now
+    /// and has not taken over yet what the other one holds.
     pub(crate) fn previous_owner(&self, group: &str, key: &[u8]) -> Option<Arc<Peer>> {
         let previous = self.0.previous.load();
         let peer = previous.as_ref()?.owner(group, key)?;

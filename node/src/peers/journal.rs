@@ -172,8 +172,8 @@ impl Journal {
         assert!(set.is_ok(), "a member has one snapshot");
     }
 
-    /// Applies an invalidation here, then numbers it, as one step: the end of the log covers what has
-    /// been applied, for this member ([`Journal::applied`]) as well as for a peer
+    /// Applies an invalidation here, then numbers it, as one step: the end of the log covers what
+    /// has been applied, for this member ([`Journal::applied`]) as well as for a peer
     /// ([`Journal::positions`]). The syncs with all peers start at once.
     pub(super) fn append(&self, what: Invalidation, apply: impl FnOnce(&Invalidation)) -> Appended {
         let mut log = self.log.lock();

@@ -102,7 +102,7 @@ impl Peer {
         }
     }
 
-    /// Asks for entries that this member should hold. `None` if there is no response within `limit`.
+    /// Asks for entries that this member should hold. `None` without a response within `limit`.
     pub(crate) async fn take_over(
         &self,
         request: TakeOverRequest,

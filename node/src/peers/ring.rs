@@ -114,7 +114,8 @@ impl RingView {
         self.ring.owner(group, key).map_or(&self.member, |member| &member.name)
     }
 
-    /// Index into [`RingView::members`] of the member that answers for a key while its owner does not.
+    /// Index into [`RingView::members`] of the member that answers for a key while its owner does
+    /// not.
     pub(crate) fn stand_in_index(&self, group: &str, key: &[u8]) -> Option<usize> {
         let name = &self.ring.owners(group, key, 2).get(1)?.name;
         self.members().binary_search_by(|member| member.name.cmp(name)).ok()

@@ -71,8 +71,8 @@ pub(crate) struct Cluster {
     limits: Limits,
     /// Where members keep snapshots, if they do.
     pub(super) snapshots: Option<tempfile::TempDir>,
-    /// Of the members that are added from now on. Without replicas, the loads of a test do not depend
-    /// on its duration.
+    /// Of the members that are added from now on. Without replicas, the loads of a test do not
+    /// depend on its duration.
     pub(crate) replica_percent: u8,
 }
 
