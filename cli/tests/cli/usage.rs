@@ -205,7 +205,7 @@ fn an_unusable_batch_is_named_with_its_line() {
     for (batch, text) in [
         ("query: SELECT 1, keyColumn: name", "batch.query must have one placeholder for the keys"),
         (good, "spec.origin.sql.batch: keyColumn is required"),
-        (&format!("{good}, keyColumn: name, maxKeys: 0"), "maxKeys must be at least 1"),
+        (&format!("{good}, keyColumn: name, maxKeys: 0"), "maxKeys: must be at least 1, is 0"),
     ] {
         let (code, out) = check(batch);
         assert!(code == 1 && out.contains("standard input:3") && out.contains(text), "{out}");

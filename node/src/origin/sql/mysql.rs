@@ -82,7 +82,7 @@ impl MySql {
         let sql = batch.statement.with(&list);
         let mut query = sqlx::query(AssertSqlSafe(sql.as_str()));
         for _ in 0..batch.statement.places() {
-            query = padded(&texts).fold(query, |query, key| query.bind(key));
+            query = padded(&texts).fold(query, sqlx::query::Query::bind);
         }
         let mut connection = self.connections.take().await?;
         let read = read_rows(query.fetch(&mut *connection), |row| {

@@ -71,7 +71,7 @@ impl Sqlite {
         let list: Vec<_> = (1..=list_length(texts.len())).map(|n| format!("?{n}")).collect();
         let sql = batch.statement.with(&list.join(", "));
         let query = sqlx::query(AssertSqlSafe(sql.as_str()));
-        let query = padded(&texts).fold(query, |query, key| query.bind(key));
+        let query = padded(&texts).fold(query, sqlx::query::Query::bind);
         let mut connection = self.connections.take().await?;
         let read = read_rows(query.fetch(&mut *connection), |row| {
             let index = key_index(row.columns(), &batch.key_column)?;
