@@ -26,11 +26,12 @@ use tokio::time::Instant;
 
 /// Loads that may wait in a burst, for each one that may run.
 pub(super) const WAITING_PER_SLOT: u32 = 16;
-/// Load times after which a queue is no burst: half of what a full queue takes to drain.
-const INTERVAL: u32 = WAITING_PER_SLOT / 2;
-/// Bounds of the interval. A shorter one would take the scheduling of tasks for overload; a longer
-/// one would let a slow origin's loads queue for many seconds.
-const INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Load times after which a queue is no burst: those in which a full queue drains. So no burst is
+/// shed that the queue could hold, however its loads are spread over time.
+const INTERVAL: u32 = WAITING_PER_SLOT;
+/// Bounds of the interval. A shorter one would take a busy processor for overload; a longer one
+/// would let a slow origin's loads queue for many seconds.
+const INTERVAL_BOUNDS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 /// Bounds of the retry delay. Below them a retry costs more than waiting; above them a caller would
 /// notice too late that the origin has recovered.
 const RETRY_BOUNDS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));

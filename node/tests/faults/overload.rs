@@ -15,7 +15,7 @@ const CONCURRENCY: u32 = 6;
 const SATURATION: u32 = 100;
 /// Load times that are left out: those after which an overload is noticed, and those in which the
 /// full queue drains.
-const SETTLING: u32 = 8 + 16 + 1;
+const SETTLING: u32 = 16 + 16 + 1;
 /// A processor that others use can spoil a measurement, never improve it.
 const MEASUREMENTS: u32 = 3;
 const MEASURED: Duration = Duration::from_secs(2);

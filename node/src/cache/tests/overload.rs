@@ -9,7 +9,7 @@ use crate::status::ErrorReply;
 const SHORT: Freshness = Freshness { stale_while_revalidate_ms: 0, ..FRESHNESS };
 const PEER: Caller = Caller::Peer { asks_once: false };
 
-/// A member whose origin answers 50 loads a second, and that is asked for 150 new keys a second
+/// A member whose origin answers 50 loads a second, and that is asked for 140 new keys a second
 /// for two seconds.
 async fn overloaded() -> Rig {
     let rig = plain();
@@ -38,7 +38,7 @@ async fn a_shed_read_answers_the_stale_entry_and_says_why() {
     let reply = ErrorReply::from(rig.read("z").await.expect_err("no entry"));
     assert_eq!((reply.code, reply.reason.as_str()), (Code::ResourceExhausted, "ORIGIN_OVERLOADED"));
     assert!(reply.message.contains("a load takes 20 ms"), "{}", reply.message);
-    assert!(reply.retry_after.expect("known") >= Duration::from_millis(160), "{reply:?}");
+    assert!(reply.retry_after.expect("known") >= Duration::from_millis(500), "{reply:?}");
     assert_eq!(began.elapsed(), Duration::ZERO, "decided at once");
     sleep(Duration::from_secs(2)).await;
     assert!(!rig.read("k").await.expect("no longer overloaded").is_stale());
