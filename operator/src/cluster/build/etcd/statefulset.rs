@@ -16,16 +16,14 @@ use k8s_openapi::api::apps::v1::{
     StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSpec,
-    PodTemplateSpec, ResourceRequirements, TopologySpreadConstraint, Volume, VolumeMount,
-    VolumeResourceRequirements,
+    Container, EmptyDirVolumeSource, PodSpec, PodTemplateSpec, ResourceRequirements,
+    TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::super::metadata::metadata;
 use super::super::{monitoring, pod};
-use crate::api::cluster::StorageSpec;
 use crate::cluster::annotations::{CONFIG_HASH, hash};
 use crate::cluster::labels::{self, Component};
 use crate::cluster::names::{self, ETCD_CLIENT_PORT, ETCD_METRICS_PORT, ETCD_PEER_PORT};
