@@ -37,13 +37,14 @@ impl Import {
     }
 
     /// Stores an entry, unless its life is over, or the group holds an entry of the same or a later
-    /// load. True if it is stored.
-    pub(crate) fn store(&self, entry: &StoredEntry) -> bool {
+    /// load. Its life counts from `read_ms` on this member's clock: before the other process read
+    /// it. True if it is stored.
+    pub(crate) fn store(&self, entry: &StoredEntry, read_ms: u64) -> bool {
         let now_ms = self.cache.0.clock.now_ms();
         let limits = &self.cache.0.limits;
         let is_allowed =
             self.cache.check_key(&entry.key).is_ok() && entry.value.len() <= limits.max_value_bytes;
-        let Some(new) = to_new(entry, now_ms).filter(|_| is_allowed) else { return false };
+        let Some(new) = to_new(entry, read_ms, now_ms).filter(|_| is_allowed) else { return false };
         self.cache.0.versions.saw(entry.version);
         let now = Tick::from_millis(now_ms);
         let stored = self.group.main.insert(&entry.key, &new, Some(self.fence), now);
@@ -75,14 +76,14 @@ pub(crate) fn to_stored(key: &[u8], mut hit: Hit, now_ms: u64) -> StoredEntry {
 
 /// `None` if its life is over, or if its freshness ended before this process's clock starts: the
 /// stale windows could not be measured from there.
-fn to_new(entry: &StoredEntry, now_ms: u64) -> Option<NewEntry> {
-    let fresh_until_ms = now_ms.checked_add_signed(entry.fresh_ms)?;
-    if entry.keep_ms == 0 {
+fn to_new(entry: &StoredEntry, read_ms: u64, now_ms: u64) -> Option<NewEntry> {
+    let fresh_until_ms = read_ms.checked_add_signed(entry.fresh_ms)?;
+    let keep_until_ms = read_ms.saturating_add(entry.keep_ms);
+    if keep_until_ms <= now_ms {
         return None;
     }
     let value = if entry.absent { Value::Absent } else { Value::Present(entry.value.clone()) };
-    let keep_until_ms = now_ms.saturating_add(entry.keep_ms);
-    let stored_at_ms = now_ms.saturating_sub(entry.age_ms);
+    let stored_at_ms = read_ms.saturating_sub(entry.age_ms);
     let fresh_until = Tick::from_millis(fresh_until_ms.min(keep_until_ms));
     let tags = Tags::from_slots(entry.tag_slots.iter().copied());
     let new = NewEntry::new(value, fresh_until, Tick::from_millis(keep_until_ms), entry.version);
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!((entry.age_ms, entry.fresh_ms, entry.keep_ms), (1_000, 1_000, 2_000));
         assert_eq!((&*entry.value, entry.version, entry.tag_slots.len()), (&b"1"[..], 7, 1));
         let later_ms = 50_000;
-        let new = to_new(&entry, later_ms).expect("alive");
+        let new = to_new(&entry, later_ms, later_ms).expect("alive");
         let expected = NewEntry::new(
             Value::Present("1".into()),
             Tick::from_millis(51_000),
@@ -136,12 +137,22 @@ mod tests {
     fn a_stale_entry_stays_as_stale_as_it_is() {
         let entry = stored(9_500);
         assert_eq!((entry.fresh_ms, entry.keep_ms), (-500, 2_000));
-        assert!(to_new(&entry, 400).is_none(), "its freshness ended before this clock started");
-        assert!(to_new(&entry, 500).is_some());
+        assert!(
+            to_new(&entry, 400, 400).is_none(),
+            "its freshness ended before this clock started"
+        );
+        assert!(to_new(&entry, 500, 500).is_some());
     }
 
     #[test]
     fn an_entry_at_its_end_is_not_stored() {
-        assert!(to_new(&StoredEntry { keep_ms: 0, ..stored(11_000) }, NOW_MS).is_none());
+        assert!(to_new(&StoredEntry { keep_ms: 0, ..stored(11_000) }, NOW_MS, NOW_MS).is_none());
+    }
+
+    #[test]
+    fn the_time_on_the_way_counts() {
+        let entry = stored(11_000);
+        assert!(to_new(&entry, 20_000, 21_999).is_some());
+        assert!(to_new(&entry, 20_000, 22_000).is_none());
     }
 }

@@ -35,6 +35,7 @@ const MAX_BYTES: usize = 8 << 20;
 /// One call to another member, from before it is asked until its entries are stored.
 pub(crate) struct TakeOver {
     cache: Cache,
+    began_ms: u64,
     view: Arc<RingView>,
     role: Role,
     imports: HashMap<Arc<str>, Import>,
@@ -79,7 +80,8 @@ impl Cache {
         let imports = groups.filter_map(import).collect();
         // After the fences: what is applied in between is covered twice, and nothing is missed.
         let applied = self.0.peers.applied();
-        TakeOver { cache: self.clone(), view: self.0.peers.view().clone(), role, imports, applied }
+        let (began_ms, view) = (self.0.clock.now_ms(), self.0.peers.view().clone());
+        TakeOver { cache: self.clone(), began_ms, view, role, imports, applied }
     }
 
     /// Memory for entries of the keys that this member owns.
@@ -177,7 +179,7 @@ impl TakeOver {
         let import = import.filter(|import| import.origin_id() == group.origin_id);
         for entry in &group.entries {
             if self.is_placed_here(&group.group, &entry.key)
-                && import.is_some_and(|import| import.store(entry))
+                && import.is_some_and(|import| import.store(entry, self.began_ms))
             {
                 taken.entries += 1;
                 taken.bytes += size(entry) as u64;

@@ -101,10 +101,11 @@ impl Restore {
     fn import_block(&self, block: SnapshotBlock, clock: Clock, restored: &mut Restored) {
         let index = usize::try_from(block.group).unwrap_or(usize::MAX);
         let import = self.imports.get(index).and_then(Option::as_ref);
-        let elapsed_ms = self.away_ms.saturating_add(clock.now_ms());
+        let now_ms = clock.now_ms();
+        let elapsed_ms = self.away_ms.saturating_add(now_ms);
         for entry in block.entries {
             let stored = aged(entry, elapsed_ms)
-                .is_some_and(|entry| import.is_some_and(|import| import.store(&entry)));
+                .is_some_and(|entry| import.is_some_and(|import| import.store(&entry, now_ms)));
             *(if stored { &mut restored.stored } else { &mut restored.dropped }) += 1;
         }
     }
