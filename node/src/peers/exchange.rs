@@ -214,15 +214,15 @@ fn earliest_start(uptime_ms: u64, read_ms: u64) -> u64 {
 }
 
 fn run_after(log: &InvalidationLog, position: u64) -> Option<v1::LogRun> {
-    (position < log.end()).then(|| run_to_wire(log.after(position), false))
+    (position < log.end()).then(|| run_to_wire(&log.after(position), false))
 }
 
 /// The run that gives a position to a receiver without one. An empty log needs none.
 fn first_run(log: &InvalidationLog, started_ms: u64) -> Option<v1::LogRun> {
-    (log.end() > 0).then(|| run_to_wire(log.after(log.position_at(started_ms)), true))
+    (log.end() > 0).then(|| run_to_wire(&log.after(log.position_at(started_ms)), true))
 }
 
-fn run_to_wire(run: Run, first_contact: bool) -> v1::LogRun {
+fn run_to_wire(run: &Run, first_contact: bool) -> v1::LogRun {
     let invalidations = run.invalidations.iter().map(|(number, what)| to_wire(*number, what));
     let invalidations = invalidations.collect();
     v1::LogRun { after: run.after, through: run.through, first_contact, invalidations }
