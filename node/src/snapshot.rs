@@ -143,10 +143,11 @@ impl Opening {
 
 impl Snapshots {
     /// Starts to restore and to write. Call it whenever the groups are known, and for the first
-    /// time before the first sync with a peer.
+    /// time before this member begins a sync. What peers send before is not applied.
     pub(crate) fn begin(self: &Arc<Self>) {
         let Some((opened, gate)) = self.start.lock().take() else { return };
         let restore = opened.map(|opened| Restore::begin(&opened, &self.cache));
+        self.cache.peers().begin_restore();
         self.tasks.spawn_vital("snapshots", self.clone().run(restore, gate));
     }
 

@@ -163,6 +163,11 @@ impl Peers {
         self.0.context.journal.restore_verdict(&ring)
     }
 
+    /// The entries of the previous process are fenced: invalidations are applied from now on.
+    pub(crate) fn begin_restore(&self) {
+        self.0.context.journal.begin_restore();
+    }
+
     /// Ends the time in which peers are asked for what [`Peers::restore_verdict`] needs.
     pub(crate) fn end_restore(&self) {
         self.0.context.journal.end_restore();

@@ -8,6 +8,7 @@
 //! restart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub(super) struct Journal {
     met: Vec<AppliedLog>,
     /// Age of this member's cache at the start of this process, ms.
     cache_age_ms: u64,
+    /// True until the entries of the previous process are fenced: nothing is applied before.
+    holds_back: AtomicBool,
     /// While entries of the previous process wait: how long before the start of this one they were
     /// saved, ms.
     away_ms: Mutex<Option<u64>>,
@@ -151,6 +154,7 @@ impl Journal {
             saved: applied,
             met,
             cache_age_ms,
+            holds_back: AtomicBool::new(away_ms.is_some()),
             away_ms: Mutex::new(away_ms),
             clock: deps.clock,
             log: Mutex::new(InvalidationLog::continued(limits, log)),
@@ -235,6 +239,11 @@ impl Journal {
         let own = self.own.predecessors.iter().map(|log| log.incarnation);
         let own: Vec<_> = own.chain([self.own.incarnation]).collect();
         judge(&self.saved, &self.met, &own, &ring)
+    }
+
+    /// The entries of the previous process are fenced.
+    pub(super) fn begin_restore(&self) {
+        self.holds_back.store(false, Ordering::SeqCst);
     }
 
     /// No entries of the previous process wait any more.
@@ -407,6 +416,10 @@ impl Journal {
         message: &mut SyncState,
         arrival: Arrival,
     ) {
+        if self.holds_back.load(Ordering::SeqCst) {
+            // It would be applied to nothing, and be missed by the entries that wait.
+            message.run = None;
+        }
         let (before, applied_ms) = (inner.exchange.clone(), inner.applied_ms);
         let run = inner.exchange.receive(message, &self.own, arrival);
         if inner.exchange.incarnation() != before.incarnation() {
