@@ -8,12 +8,12 @@
 //!
 //! Replicas work the same way: the stand-in of a key asks its owner, every few seconds.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_engine::{Place, Tick};
+use larder_engine::Tick;
 use larder_proto::v1::{
     HandedOver, StoredEntry, TakeOverCursor, TakeOverRequest, TakeOverResponse,
 };
@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::group::Group;
+use super::offers::{Offer, OfferedPlace, Role, interleaved};
 use super::portable::to_stored;
 use super::shared::Cache;
 use crate::peers::RingView;
@@ -33,11 +34,6 @@ const BATCH_PLACES: usize = 1_024;
 const MAX_KEYS: usize = 256;
 /// Places read between two yields.
 const STEP: usize = 256;
-/// Entries in one offer, 48 MiB of places. The least valuable ones beyond are left out.
-const MAX_PLACES: usize = 4 << 20;
-/// Entries of one offer of replicas, which is made every few seconds. To rank the members for a key
-/// takes about a microsecond.
-const MAX_REPLICAS: usize = 1 << 15;
 /// Offers kept: two rings that follow each other shortly, each for owners and for stand-ins.
 const MAX_OFFERS: usize = 4;
 /// An older offer is made anew for a member that begins, ms.
@@ -46,48 +42,6 @@ const MAX_OFFER_AGE_MS: u64 = 4_000;
 const LEAVE_POLL: Duration = Duration::from_millis(20);
 /// A leaving member that nobody has asked for this long ends.
 const LEAVE_QUIET: Duration = Duration::from_secs(2);
-
-/// What this member hands over.
-#[derive(Default)]
-pub(super) struct Offers {
-    kept: Mutex<VecDeque<Arc<Offer>>>,
-    /// Held while an offer is made, so that members that ask at the same time share it.
-    making: tokio::sync::Mutex<()>,
-    last_id: AtomicU64,
-    /// Bytes handed over.
-    bytes: AtomicU64,
-}
-
-/// As what the other member holds the entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// It owns the keys.
-    Owner,
-    /// It is the next in the ring's order after this member, which owns them.
-    StandIn,
-}
-
-/// What each member of one ring is to take over.
-struct Offer {
-    id: u64,
-    ring_digest: u64,
-    role: Role,
-    made_ms: u64,
-    /// What is loaded after it was made has a larger version.
-    version: u64,
-    groups: Vec<Arc<str>>,
-    by_member: BTreeMap<String, Vec<OfferedPlace>>,
-    /// Members that have read all of it.
-    finished: Mutex<BTreeSet<String>>,
-    asked: Mutex<Instant>,
-}
-
-#[derive(Clone, Copy)]
-struct OfferedPlace {
-    /// Index into the offer's groups.
-    group: u16,
-    place: Place,
-}
 
 /// Entries collected for one response.
 #[derive(Default)]
@@ -288,19 +242,6 @@ impl Cache {
     }
 }
 
-impl Role {
-    fn of(request: &TakeOverRequest) -> Self {
-        if request.as_stand_in { Self::StandIn } else { Self::Owner }
-    }
-
-    fn max_places(self) -> usize {
-        match self {
-            Self::Owner => MAX_PLACES,
-            Self::StandIn => MAX_REPLICAS,
-        }
-    }
-}
-
 impl Batch {
     fn push(&mut self, index: u16, group: &Group, entry: StoredEntry) {
         self.bytes += size(&entry);
@@ -318,19 +259,4 @@ fn of_group(group: &Group) -> HandedOver {
 pub(super) fn size(entry: &StoredEntry) -> usize {
     const EACH: usize = 48;
     entry.key.len() + entry.value.len() + entry.tag_slots.len() * 3 + EACH
-}
-
-/// The first of each list, then the second of each, and so on.
-fn interleaved<T>(lists: Vec<Vec<T>>) -> Vec<T> {
-    let mut all = Vec::with_capacity(lists.iter().map(Vec::len).sum());
-    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
-    while !lists.is_empty() {
-        lists.retain_mut(|list| {
-            let next = list.next();
-            let is_some = next.is_some();
-            all.extend(next);
-            is_some
-        });
-    }
-    all
 }

@@ -17,13 +17,15 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::error::Error;
 use super::group::Group;
-use super::hand_over::Offers;
-use super::take_over::MAX_ASKING;
+use super::offers::Offers;
 use super::version::Versions;
 use super::waiting::WaitingRequests;
 use crate::config;
 use crate::metrics::CacheMetrics;
 use crate::peers::Peers;
+
+/// Reads that ask a previous owner at the same time. Further ones load.
+const MAX_ASKING: usize = 256;
 
 /// The cache of one member. Clones share it.
 #[derive(Clone)]

@@ -15,7 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::answer::Answer;
 use super::group::Group;
-use super::hand_over::{Role, size};
+use super::hand_over::size;
+use super::offers::Role;
 use super::portable::Import;
 use super::shared::Cache;
 use crate::freshness::Verdict;
@@ -25,8 +26,6 @@ use crate::peers::{Applied, Peer, RingView};
 const ASK_TIME: Duration = Duration::from_millis(50);
 /// Wait before a member that lags behind is asked again.
 pub(crate) const BEHIND_PAUSE: Duration = Duration::from_millis(5);
-/// Reads that ask a previous owner at the same time. Further ones load.
-pub(super) const MAX_ASKING: usize = 256;
 /// A response with more entries or bytes is dropped. Above what a member hands over at once, a
 /// value of the largest size included.
 const MAX_ENTRIES: usize = 4_096;

@@ -46,6 +46,11 @@ impl Method {
         Self::GroupcacheGet,
     ];
 
+    /// False if no request waits for a call, so that its duration matters little.
+    fn is_timed(self) -> bool {
+        self != Self::TakeOver
+    }
+
     fn labels(self) -> [&'static str; 2] {
         match self {
             Self::Get => ["larder.v1.Cache", "Get"],
@@ -71,7 +76,8 @@ struct MethodMetrics {
     /// as frequent as a hit.
     handled: [OnceLock<IntCounter>; CODES],
     vec: IntCounterVec,
-    seconds: Histogram,
+    /// `None` if [`Method::is_timed`] is false.
+    seconds: Option<Histogram>,
 }
 
 /// Measures one call from its start until it is dropped.
@@ -108,7 +114,7 @@ impl GrpcMetrics {
                 handled_ok: handled.with_label_values(&[service, name, "OK"]),
                 handled: array::from_fn(|_| OnceLock::new()),
                 vec: handled.clone(),
-                seconds: seconds.with_label_values(&[service, name]),
+                seconds: method.is_timed().then(|| seconds.with_label_values(&[service, name])),
             }
         })))
     }
@@ -132,7 +138,9 @@ impl CallTimer<'_> {
 
 impl Drop for CallTimer<'_> {
     fn drop(&mut self) {
-        self.metrics.seconds.observe(self.began.elapsed().as_secs_f64());
+        if let Some(seconds) = &self.metrics.seconds {
+            seconds.observe(self.began.elapsed().as_secs_f64());
+        }
         self.metrics.count(self.code);
     }
 }
