@@ -22,6 +22,8 @@ const START: Duration = Duration::from_secs(8);
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// Time in which everything that the traffic started has to end.
 const QUIET: Duration = Duration::from_secs(10);
+/// As long as members keep the connection to one that left the ring, and a little longer.
+const LONGEST_REST: Duration = Duration::from_secs(70);
 
 /// A world's end.
 #[derive(Debug, Clone)]
@@ -85,7 +87,12 @@ async fn play(world: &Arc<World>) -> Ended {
     if timeout(QUIET, async { while traffic.join_next().await.is_some() {} }).await.is_err() {
         world.judge.violate(Check::Hang, world.timeline.now_ms(), "a client does not end");
     }
-    sleep(QUIET).await;
+    for _ in 0..LONGEST_REST.as_secs() / QUIET.as_secs() {
+        sleep(QUIET).await;
+        if world.has_at_most(tasks_before) {
+            break;
+        }
+    }
     world.check_rest(tasks_before);
     for text in panics::taken() {
         world.judge.violate(Check::Panic, world.timeline.now_ms(), text);

@@ -280,6 +280,11 @@ impl World {
         }
     }
 
+    /// True if no member runs more than `tasks`.
+    pub(crate) fn has_at_most(&self, tasks: usize) -> bool {
+        self.running().iter().all(|running| running.tasks.running() <= tasks)
+    }
+
     /// What has to hold when nothing is asked any more.
     pub(crate) fn check_rest(&self, tasks_before: usize) {
         let now_ms = self.timeline.now_ms();

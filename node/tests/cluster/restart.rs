@@ -75,6 +75,16 @@ impl Cluster {
     }
 }
 
+/// Checks that the values were loaded once, and those of the invalidated keys twice. A key that shares
+/// a slot of the fences with an invalidated one may have been loaded again.
+fn assert_restored(values: &[String], invalidated: &[&String]) {
+    let again: Vec<_> = values.iter().filter(|value| !value.ends_with(" 1")).collect();
+    for key in invalidated {
+        assert!(again.contains(&&format!("{key} 2")), "{key}: {values:?}");
+    }
+    assert!(again.len() <= 2 * invalidated.len(), "not restored: {again:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_crashed_serves_its_entries_again() {
     let mut cluster = Cluster::start_with_snapshots(3).await;
@@ -92,15 +102,14 @@ async fn a_member_that_crashed_serves_its_entries_again() {
 async fn what_was_invalidated_while_a_member_was_away_does_not_come_back() {
     let mut cluster = Cluster::start_with_snapshots(3).await;
     let keys = cluster.loaded_and_written(3).await;
-    let (own, other, kept) = (&keys[1][0], &keys[1][1], &keys[1][2]);
+    let (own, other) = (&keys[1][0], &keys[1][1]);
     // Confirmed by all, and in no snapshot.
     assert_eq!(cluster.invalidate(1, own).await, (3, 3));
     cluster.crash(1);
     cluster.invalidate(0, other).await;
     cluster.restart(1);
     cluster.whole().await;
-    let values = cluster.read(1, &[own.clone(), other.clone(), kept.clone()]).await;
-    assert_eq!(values, [format!("{own} 2"), format!("{other} 2"), format!("{kept} 1")]);
+    assert_restored(&cluster.read(1, &keys[1]).await, &[own, other]);
     cluster.stop().await;
 }
 
@@ -128,10 +137,7 @@ async fn all_members_down_and_up_again_serve_what_they_had() {
     (0..3).for_each(|member| cluster.crash(member));
     (0..3).for_each(|member| cluster.restart(member));
     cluster.whole().await;
-    let all = keys.concat();
-    let values = cluster.read(0, &all).await;
-    let loaded: Vec<_> = values.iter().filter(|value| !value.ends_with(" 1")).collect();
-    assert_eq!(loaded, [&format!("{} 2", keys[0][0])]);
+    assert_restored(&cluster.read(0, &keys.concat()).await, &[&keys[0][0]]);
     cluster.stop().await;
 }
 
