@@ -5,7 +5,8 @@
 //! a part of a token, each retry takes a whole one, and a small rate is always allowed. A retry
 //! counts if a living member may have worked on the try before it. After a broken connection, or a
 //! refusal by a member that is starting or stopping, the next member is tried without a count: the
-//! load on the members that serve does not exceed the calls.
+//! load on the members that serve does not exceed the calls. The same holds for a member that falls
+//! silent while another one answers.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 

@@ -253,7 +253,7 @@ impl Dispatcher {
                 Err(FailedTry::Another { failure, reached }) => {
                     tracing::debug!(member = member.address(), %failure, "try failed");
                     only_not_grpc &= matches!(failure, Failure::NotGrpc { .. });
-                    progress.is_charged = failure.is_costly();
+                    progress.is_charged = self.is_charged(&failure);
                     progress.record(failure);
                     unavailable += u32::from(reached);
                 }
@@ -273,6 +273,13 @@ impl Dispatcher {
         } else {
             FailedRound::NoAnswer
         })
+    }
+
+    /// Whether a retry after this failure counts. Not after the silence of a member, which may have
+    /// worked, while another member answers: only that one member's calls move.
+    fn is_charged(&self, failure: &Failure) -> bool {
+        let is_silent = matches!(failure, Failure::Silent { .. });
+        failure.is_costly() && !(is_silent && self.directory.has_answering_member())
     }
 
     /// False if the next try is a retry beyond the budget.

@@ -160,6 +160,11 @@ impl Directory {
         self.known.load().members()
     }
 
+    /// True unless every known member is down.
+    pub(crate) fn has_answering_member(&self) -> bool {
+        self.members().iter().any(|member| !member.is_down())
+    }
+
     /// Waits until at least one member is known.
     ///
     /// # Errors

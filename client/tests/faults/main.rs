@@ -204,6 +204,33 @@ async fn a_dead_member_costs_no_retry_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_silent_member_costs_no_retry_budget_while_another_one_answers() {
+    let lab = Lab::with_members(2);
+    let client = lab.builder().max_in_flight(5_000).build().expect("valid");
+    with_ring(&client).await;
+    lab.set(0, Mode::Hang);
+    let calls = (0..3_000).map(|i| client.get("students", format!("key-{i}")));
+    for ended in futures::future::join_all(calls).await {
+        ended.expect("the other member answers");
+    }
+    assert_eq!(client.stats().denied_retries, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_stay_within_their_budget_when_every_member_is_silent() {
+    let lab = Lab::with_members(3);
+    let client = lab.builder().max_in_flight(5_000).build().expect("valid");
+    with_ring(&client).await;
+    (0..3).for_each(|i| lab.set(i, Mode::Hang));
+    let calls = (0..3_000).map(|i| client.get("students", format!("key-{i}")));
+    for ended in futures::future::join_all(calls).await {
+        ended.expect_err("nobody answers");
+    }
+    let retries = client.stats().tries - 3_000;
+    assert!(retries <= 300 + 100 + 100, "{retries}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_that_did_not_fit_in_a_response_are_asked_again() {
     let lab = Lab::with_members(1);
     let client = lab.builder().build().expect("valid");
