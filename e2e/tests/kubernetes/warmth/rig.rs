@@ -36,8 +36,8 @@ pub(super) struct Plan {
 
 /// The result.
 pub(super) struct Measured {
-    /// What misses the bar.
-    pub(super) misses: Vec<String>,
+    /// How far the hit ratio fell, points.
+    pub(super) dip: f64,
     /// The row of the table.
     pub(super) row: String,
 }
@@ -129,11 +129,7 @@ fn report(reads: &[Read], bar: &Bar, trace: &Trace, plan: &Plan) -> Measured {
         let file = folder.join(format!("{}.svg", bar.name.to_lowercase()));
         plot::draw(bar, trace, &file).expect("the plot can be written");
     }
-    let mut misses = bar.misses(trace, &figures);
-    if figures.is_busy() && !misses.is_empty() {
-        misses.push(format!("the machine was too busy to judge: load average {load}"));
-    }
-    Measured { misses, row: bar.row(trace, &figures, &load) }
+    Measured { dip: figures.dip(), row: bar.row(trace, &figures, &load) }
 }
 
 /// Waits until nothing of the CacheCluster is left, so that it takes no processor time from the
