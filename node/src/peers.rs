@@ -24,6 +24,7 @@ mod past;
 mod peer;
 mod previous;
 mod recorder;
+mod remote;
 mod ring;
 mod stamp;
 mod state;

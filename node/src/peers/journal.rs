@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use larder_proto::v1::{self, AppliedLog, LogPosition, MemberPosition, SyncMember, SyncState};
+use larder_proto::v1::{self, AppliedLog, LogPosition, MemberPosition, SyncState};
 use larder_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use super::exchange::{Arrival, OwnLogs, RemoteState, margin_ms, run_for_response
 use super::log::{Invalidation, InvalidationLog, LogImage, LogLimits};
 use super::past::{FormerLogs, Past, PeerAnswer, RestoreVerdict, RingPeer, UNKNOWN_NUMBER, judge};
 use super::recorder::{LogEvent, Recorder, Ticket};
+use super::remote::{Remote, RemoteInner};
 use super::stamp::RingStamp;
 use super::wire::from_wire;
 
@@ -65,45 +66,6 @@ pub(super) struct Journal {
     recorder: OnceLock<Recorder>,
     /// Set once, by the cache. Without it nothing is held that could be invalidated.
     applier: OnceLock<Applier>,
-}
-
-/// Another member, in the ring or not.
-#[derive(Default)]
-pub(super) struct Remote {
-    inner: Mutex<RemoteInner>,
-    /// Never decreases.
-    progress: watch::Sender<Progress>,
-}
-
-#[derive(Default)]
-struct RemoteInner {
-    exchange: RemoteState,
-    /// When something of its log was last applied here, ms.
-    applied_ms: Option<u64>,
-    /// The record of the first contact with its log. The position is not reported before it is
-    /// kept: otherwise this member could forget that it applied something of that log.
-    met: Ticket,
-    /// But not later than that, ms: a disk that hangs must not keep the peer from using this member.
-    met_limit_ms: u64,
-    /// Its last response that left nothing of its log to apply.
-    answer: Option<PeerAnswer>,
-    uid: String,
-    /// When it sent the last request, ms, and its ring revision then.
-    heard_ms: u64,
-    revision: u64,
-    /// The first and the last invalidation that it did not confirm in time and has not yet.
-    late: Option<(u64, u64)>,
-    /// The members of its ring at `named_revision`, if they differ from this member's.
-    named: Vec<SyncMember>,
-    named_revision: u64,
-}
-
-/// How far a peer has confirmed this member's log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) confirmed: u64,
-    /// The log up to here was offered to it without a response.
-    pub(super) failed: u64,
 }
 
 /// An invalidation in this member's log.
@@ -218,8 +180,8 @@ impl Journal {
         let mut applied = Vec::new();
         for (name, remote) in &*self.remotes.lock() {
             let inner = remote.inner.lock();
-            let heard = inner.heard_ms > 0 && now_ms - inner.heard_ms.min(now_ms) < SAVED_MS;
-            if inner.exchange.incarnation() != 0 && (heard || ring.contains(&**name)) {
+            let is_saved = ring.contains(&**name) || inner.called_within(SAVED_MS, now_ms);
+            if inner.exchange.incarnation() != 0 && is_saved {
                 applied.push(inner.exchange.saved_position(name));
             }
         }
@@ -267,9 +229,7 @@ impl Journal {
             .collect();
         for (member, remote) in self.known_remotes() {
             let inner = remote.inner.lock();
-            let was_heard = inner.heard_ms > 0;
-            let is_present = logs.contains_key(&member)
-                || (was_heard && now_ms.saturating_sub(inner.heard_ms) < PRESENCE_MS);
+            let is_present = logs.contains_key(&member) || inner.called_within(PRESENCE_MS, now_ms);
             let position = inner.exchange.position();
             logs.insert(member.clone(), AppliedUpTo { member, position, is_present });
         }
@@ -391,9 +351,7 @@ impl Journal {
         for remote in self.remotes.lock().values() {
             let inner = remote.inner.lock();
             if inner.applied_ms.is_some_and(|at_ms| at_ms >= since_ms) {
-                let (incarnation, number) =
-                    (inner.exchange.incarnation(), inner.exchange.applied());
-                logs.push(LogPosition { incarnation, number });
+                logs.push(inner.exchange.position());
             }
         }
         logs
@@ -402,8 +360,7 @@ impl Journal {
     /// The log of that process is not continued, or its position is forgotten.
     fn note_former(&self, exchange: &RemoteState, applied_ms: Option<u64>) {
         if let Some(applied_ms) = applied_ms {
-            let (incarnation, number) = (exchange.incarnation(), exchange.applied());
-            self.former.lock().add(LogPosition { incarnation, number }, applied_ms);
+            self.former.lock().add(exchange.position(), applied_ms);
         }
     }
 
@@ -510,46 +467,10 @@ impl Journal {
             let inner = remote.inner.lock();
             let is_newer = inner.named_revision > revision;
             inner.named.iter().for_each(|member| note(&member.name, &member.uid, is_newer));
-            if inner.heard_ms > 0 && now_ms.saturating_sub(inner.heard_ms) < PRESENCE_MS {
+            if inner.called_within(PRESENCE_MS, now_ms) {
                 note(name, &inner.uid, inner.revision > revision);
             }
         }
         unknown.len()
-    }
-}
-
-impl Remote {
-    /// Takes the end of the peer's log from a call. True if this member is behind it.
-    pub(super) fn observe(&self, position: &LogPosition) -> bool {
-        self.inner.lock().exchange.observe(position)
-    }
-
-    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
-    }
-
-    pub(super) fn confirmed(&self) -> u64 {
-        self.progress.borrow().confirmed
-    }
-
-    /// How much of the peer's log has been applied here.
-    pub(super) fn applied(&self) -> u64 {
-        self.inner.lock().exchange.applied()
-    }
-
-    /// The peer did not confirm an invalidation in time.
-    pub(super) fn record_late(&self, number: u64) {
-        let mut inner = self.inner.lock();
-        let (from, to) = inner.late.unwrap_or((number, number));
-        inner.late = Some((from.min(number), to.max(number)));
-    }
-
-    /// A sync that offered the log up to `end` got no response.
-    pub(super) fn record_failure(&self, end: u64) {
-        self.progress.send_if_modified(|progress| {
-            let grew = end > progress.failed;
-            progress.failed = progress.failed.max(end);
-            grew
-        });
     }
 }

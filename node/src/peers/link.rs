@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::context::PeerContext;
-use super::journal::{Remote, SyncOutcome};
+use super::journal::SyncOutcome;
+use super::remote::Remote;
 use super::state::{ANSWER_TIMEOUT_MS, Conditions, Effects, Event, PeerState, apply, is_late};
 use super::transport::{CallError, PeerConnection};
 use crate::metrics::PeerMetrics;
