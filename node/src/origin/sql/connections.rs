@@ -184,6 +184,15 @@ impl<C: Connection + 'static> Lease<C> {
         pooled.broken = used.as_ref().is_err_and(problem::breaks);
         used.map_err(|error| problem::asking(&self.place, &error))
     }
+
+    /// [`Lease::settle`] for a query of several keys. `None` if it failed because of a value, of a
+    /// row or of one of the keys.
+    pub(super) fn settle_batch<T>(self, used: Result<T, sqlx::Error>) -> Result<Option<T>, Error> {
+        match used {
+            Err(error) if problem::is_about_data(&error) => self.settle(Ok(None)),
+            used => self.settle(used.map(Some)),
+        }
+    }
 }
 
 impl<C: Connection + 'static> Drop for Lease<C> {

@@ -7,7 +7,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr, TypeInfo, ValueRef};
 
 use super::connections::Connections;
-use super::problem::{is_about_data, unreadable};
+use super::problem::unreadable;
 use super::row::{
     BatchQuery, Found, Query, found, key_index, list_length, loaded, padded, read_rows,
 };
@@ -90,15 +90,10 @@ impl MySql {
             let key = column(&row, index, self.connections.place())?.unwrap_or_default();
             loads.add(&key, self.found(&row).and_then(|row| loaded(row, self.max_value_bytes)))
         });
-        match read.await {
-            Err(error) if is_about_data(&error) => {
-                connection.settle(Ok(()))?;
-                Ok(loads.all_alone())
-            }
-            read => {
-                connection.settle(read)??;
-                Ok(loads.finish())
-            }
+        let read = read.await;
+        match connection.settle_batch(read)? {
+            None => Ok(loads.all_alone()),
+            Some(read) => read.map(|()| loads.finish()),
         }
     }
 

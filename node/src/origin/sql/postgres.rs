@@ -12,7 +12,7 @@ use sqlx::{
 use tokio::sync::OnceCell;
 
 use super::connections::Connections;
-use super::problem::{is_about_data, unreadable};
+use super::problem::unreadable;
 use super::row::{BatchQuery, Found, Query, key_index, loaded, read_rows, tags_index};
 use super::statement::Statement;
 use crate::origin::error::Error;
@@ -119,16 +119,11 @@ impl Postgres {
             let found = found(&row, plan.tags).map_err(|error| unreadable(place, error))?;
             loads.add(&key.unwrap_or_default(), loaded(found, self.max_value_bytes))
         });
-        match read.await {
+        let read = read.await;
+        match connection.settle_batch(read)? {
             // One key that is no value of the type fails the whole array.
-            Err(error) if is_about_data(&error) => {
-                connection.settle(Ok(()))?;
-                Ok(loads.all_alone())
-            }
-            read => {
-                connection.settle(read)??;
-                Ok(loads.finish())
-            }
+            None => Ok(loads.all_alone()),
+            Some(read) => read.map(|()| loads.finish()),
         }
     }
 
