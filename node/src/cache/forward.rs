@@ -21,7 +21,7 @@ use crate::origin::Requester;
 use crate::peers::{Owner, Peer, Refusal, Unanswered};
 
 /// Times that one owner is asked while its answers are too late to be used.
-const ASKED_AGAIN: usize = 2;
+const TRIES_PER_OWNER: usize = 2;
 /// Owners asked before the key is loaded here: the first one and, if that does not answer, its
 /// stand-in.
 const OWNERS_ASKED: usize = 2;
@@ -119,7 +119,7 @@ async fn ask(
     waiters: &Waiters,
     mut gathered: Option<GatheredKey>,
 ) -> Option<LoadOutcome> {
-    for _ in 0..ASKED_AGAIN {
+    for _ in 0..TRIES_PER_OWNER {
         match ask_once(cache, group, key, peer, waiters, gathered.take()).await {
             Asked::Outcome(outcome) => return Some(outcome),
             Asked::Bypassed => return None,
