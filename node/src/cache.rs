@@ -44,7 +44,7 @@ pub use error::{Awaited, Error};
 pub use group::{GroupPlan, OriginSource};
 pub use invalidate::{Invalidated, Scope};
 pub(crate) use offers::Role;
-pub(crate) use portable::Import;
+pub(crate) use portable::{Import, signed};
 pub use shared::Cache;
 pub(crate) use shared::CacheDeps;
 pub use stats::GroupReport;

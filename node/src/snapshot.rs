@@ -167,8 +167,8 @@ impl Snapshots {
         let began = Instant::now();
         let restored = async {
             if restore.verdict(&self.cache).await {
-                let (folder, clock) = (self.folder.clone(), self.clock);
-                let import = tokio::task::spawn_blocking(move || restore.import(&folder, clock));
+                let folder = self.folder.clone();
+                let import = tokio::task::spawn_blocking(move || restore.import(&folder));
                 if let Ok(done) = import.await {
                     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(

@@ -37,9 +37,9 @@ impl Import {
     }
 
     /// Stores an entry, unless its life is over, or the group holds an entry of the same or a later
-    /// load. Its life counts from `read_ms` on this member's clock: before the other process read
-    /// it. True if it is stored.
-    pub(crate) fn store(&self, entry: &StoredEntry, read_ms: u64) -> bool {
+    /// load. Its life counts from `read_ms` on this member's clock: not later than the other process
+    /// read it, and negative before this process began. True if it is stored.
+    pub(crate) fn store(&self, entry: &StoredEntry, read_ms: i64) -> bool {
         let now_ms = self.cache.0.clock.now_ms();
         let limits = &self.cache.0.limits;
         let is_allowed =
@@ -76,14 +76,14 @@ pub(crate) fn to_stored(key: &[u8], mut hit: Hit, now_ms: u64) -> StoredEntry {
 
 /// `None` if its life is over, or if its freshness ended before this process's clock starts: the
 /// stale windows could not be measured from there.
-fn to_new(entry: &StoredEntry, read_ms: u64, now_ms: u64) -> Option<NewEntry> {
-    let fresh_until_ms = read_ms.checked_add_signed(entry.fresh_ms)?;
-    let keep_until_ms = read_ms.saturating_add(entry.keep_ms);
+fn to_new(entry: &StoredEntry, read_ms: i64, now_ms: u64) -> Option<NewEntry> {
+    let keep_until_ms = u64::try_from(read_ms.saturating_add_unsigned(entry.keep_ms)).ok()?;
+    let fresh_until_ms = u64::try_from(read_ms.saturating_add(entry.fresh_ms)).ok()?;
     if keep_until_ms <= now_ms {
         return None;
     }
     let value = if entry.absent { Value::Absent } else { Value::Present(entry.value.clone()) };
-    let stored_at_ms = read_ms.saturating_sub(entry.age_ms);
+    let stored_at_ms = u64::try_from(read_ms.saturating_sub_unsigned(entry.age_ms)).unwrap_or(0);
     let fresh_until = Tick::from_millis(fresh_until_ms.min(keep_until_ms));
     let tags = Tags::from_slots(entry.tag_slots.iter().copied());
     let new = NewEntry::new(value, fresh_until, Tick::from_millis(keep_until_ms), entry.version);
@@ -91,7 +91,7 @@ fn to_new(entry: &StoredEntry, read_ms: u64, now_ms: u64) -> Option<NewEntry> {
 }
 
 /// Times beyond 292 million years are as good as that.
-fn signed(ms: u64) -> i64 {
+pub(crate) fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!((entry.age_ms, entry.fresh_ms, entry.keep_ms), (1_000, 1_000, 2_000));
         assert_eq!((&*entry.value, entry.version, entry.tag_slots.len()), (&b"1"[..], 7, 1));
         let later_ms = 50_000;
-        let new = to_new(&entry, later_ms, later_ms).expect("alive");
+        let new = to_new(&entry, signed(later_ms), later_ms).expect("alive");
         let expected = NewEntry::new(
             Value::Present("1".into()),
             Tick::from_millis(51_000),
@@ -146,7 +146,9 @@ mod tests {
 
     #[test]
     fn an_entry_at_its_end_is_not_stored() {
-        assert!(to_new(&StoredEntry { keep_ms: 0, ..stored(11_000) }, NOW_MS, NOW_MS).is_none());
+        assert!(
+            to_new(&StoredEntry { keep_ms: 0, ..stored(11_000) }, signed(NOW_MS), NOW_MS).is_none()
+        );
     }
 
     #[test]
@@ -154,5 +156,20 @@ mod tests {
         let entry = stored(11_000);
         assert!(to_new(&entry, 20_000, 21_999).is_some());
         assert!(to_new(&entry, 20_000, 22_000).is_none());
+    }
+
+    #[test]
+    fn the_time_away_counts() {
+        let entry =
+            StoredEntry { age_ms: 5, fresh_ms: 100, keep_ms: 300, ..StoredEntry::default() };
+        let at = Tick::from_millis;
+        // Read 50 ms before this process began, and 150 ms ago.
+        let later = to_new(&entry, -50, 100).expect("alive");
+        let expected = NewEntry::new(Value::Present(Bytes::new()), at(50), at(250), 0)
+            .stored_at(at(0))
+            .unless_outdated();
+        assert_eq!(format!("{later:?}"), format!("{expected:?}"));
+        assert!(to_new(&entry, -50, 249).is_some());
+        assert!(to_new(&entry, -50, 250).is_none());
     }
 }

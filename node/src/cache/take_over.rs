@@ -17,7 +17,7 @@ use super::answer::Answer;
 use super::group::Group;
 use super::hand_over::size;
 use super::offers::Role;
-use super::portable::Import;
+use super::portable::{Import, signed};
 use super::shared::Cache;
 use crate::freshness::Verdict;
 use crate::peers::{Applied, Peer, RingView};
@@ -34,7 +34,7 @@ const MAX_BYTES: usize = 8 << 20;
 /// One call to another member, from before it is asked until its entries are stored.
 pub(crate) struct TakeOver {
     cache: Cache,
-    began_ms: u64,
+    began_ms: i64,
     view: Arc<RingView>,
     role: Role,
     imports: HashMap<Arc<str>, Import>,
@@ -79,7 +79,7 @@ impl Cache {
         let imports = groups.filter_map(import).collect();
         // After the fences: what is applied in between is covered twice, and nothing is missed.
         let applied = self.0.peers.applied();
-        let (began_ms, view) = (self.0.clock.now_ms(), self.0.peers.view().clone());
+        let (began_ms, view) = (signed(self.0.clock.now_ms()), self.0.peers.view().clone());
         TakeOver { cache: self.clone(), began_ms, view, role, imports, applied }
     }
 

@@ -7,15 +7,13 @@
 use std::time::Duration;
 
 use larder_proto::v1::SnapshotBlock;
-use larder_proto::v1::StoredEntry;
 use larder_proto::v1::snapshot_frame::Frame as Part;
-use larder_runtime::clock::Clock;
 use tokio::time::{Instant, sleep};
 
 use super::files::{self, Folder};
 use super::frame::FrameError;
 use super::opened::Opened;
-use crate::cache::{Cache, Import};
+use crate::cache::{Cache, Import, signed};
 use crate::peers::RestoreVerdict;
 
 /// Time between two looks at the verdict: at first, and once the member is ready without it.
@@ -72,25 +70,20 @@ impl Restore {
     }
 
     /// Stores the entries. Reads the disk, so it may take long.
-    pub(super) fn import(&self, folder: &Folder, clock: Clock) -> Restored {
+    pub(super) fn import(&self, folder: &Folder) -> Restored {
         let mut restored = Restored::default();
-        let result = self.import_parts(folder, clock, &mut restored);
+        let result = self.import_parts(folder, &mut restored);
         if let Err(error) = result {
             tracing::warn!(%error, "snapshot restored in part");
         }
         restored
     }
 
-    fn import_parts(
-        &self,
-        folder: &Folder,
-        clock: Clock,
-        restored: &mut Restored,
-    ) -> Result<(), files::Error> {
+    fn import_parts(&self, folder: &Folder, restored: &mut Restored) -> Result<(), files::Error> {
         let Some(mut parts) = folder.parts()? else { return Ok(()) };
         while let Some(part) = parts.next()? {
             match part {
-                Part::Block(block) => self.import_block(block, clock, restored),
+                Part::Block(block) => self.import_block(block, restored),
                 Part::End(_) => return Ok(()),
                 Part::Header(_) => break,
             }
@@ -98,38 +91,14 @@ impl Restore {
         Err(files::Error::Frame { name: "snapshot".into(), source: FrameError::Torn })
     }
 
-    fn import_block(&self, block: SnapshotBlock, clock: Clock, restored: &mut Restored) {
+    fn import_block(&self, block: SnapshotBlock, restored: &mut Restored) {
         let index = usize::try_from(block.group).unwrap_or(usize::MAX);
         let import = self.imports.get(index).and_then(Option::as_ref);
-        let now_ms = clock.now_ms();
-        let elapsed_ms = self.away_ms.saturating_add(now_ms);
+        // The snapshot was written that long before this process's clock began.
+        let read_ms = -signed(self.away_ms);
         for entry in block.entries {
-            let stored = aged(entry, elapsed_ms)
-                .is_some_and(|entry| import.is_some_and(|import| import.store(&entry, now_ms)));
+            let stored = import.is_some_and(|import| import.store(&entry, read_ms));
             *(if stored { &mut restored.stored } else { &mut restored.dropped }) += 1;
         }
-    }
-}
-
-/// The entry after a time; `None` if its life has ended.
-fn aged(mut entry: StoredEntry, elapsed_ms: u64) -> Option<StoredEntry> {
-    entry.keep_ms = entry.keep_ms.checked_sub(elapsed_ms).filter(|left| *left > 0)?;
-    entry.fresh_ms = entry.fresh_ms.saturating_sub_unsigned(elapsed_ms);
-    entry.age_ms = entry.age_ms.saturating_add(elapsed_ms);
-    Some(entry)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_away_counts() {
-        let entry =
-            StoredEntry { age_ms: 5, fresh_ms: 100, keep_ms: 300, ..StoredEntry::default() };
-        let later = aged(entry.clone(), 150).expect("alive");
-        assert_eq!((later.age_ms, later.fresh_ms, later.keep_ms), (155, -50, 150));
-        assert!(aged(entry.clone(), 299).is_some());
-        assert!(aged(entry, 300).is_none());
     }
 }
