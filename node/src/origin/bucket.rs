@@ -22,7 +22,9 @@ pub(super) struct Bucket {
 impl Bucket {
     /// A full bucket. A rate or burst of 0 counts as 1.
     pub(super) fn new(rate: &LoadRate, now: Instant) -> Self {
-        let interval = Duration::from_secs(1) / rate.loads_per_second.max(1);
+        // Rounded up, so that no window admits more than the rate.
+        let nanos = 1_000_000_000_u64.div_ceil(rate.loads_per_second.max(1).into());
+        let interval = Duration::from_nanos(nanos);
         Self { interval, fill_time: interval * rate.burst.max(1), full_at: now }
     }
 
@@ -78,6 +80,15 @@ mod tests {
         let mut bucket = bucket(0, 0, start);
         assert_eq!(bucket.take(start), Ok(()));
         assert_eq!(bucket.take(start), Err(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_rate_that_divides_no_second_is_not_exceeded_by_rounding() {
+        let start = Instant::now();
+        let mut bucket = bucket(3, 1, start);
+        assert_eq!(bucket.take(start), Ok(()));
+        assert!(bucket.take(start + Duration::from_nanos(333_333_333)).is_err());
+        assert_eq!(bucket.take(start + Duration::from_nanos(333_333_334)), Ok(()));
     }
 
     proptest! {
