@@ -117,6 +117,7 @@ fn config(plan: &Plan, slot: Slot, uid: &str, host: &str) -> Config {
         listen: Listen::default(),
         limits,
         credentials_directory: String::new(),
+        allowed_targets: Vec::new(),
         drain_seconds: 4,
     };
     let identity =

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use larder_proto::config as file;
 pub use larder_proto::config::{ClusterRef, Limits, NodeConfig, Placement, RingHash};
 
@@ -36,6 +37,9 @@ pub struct Config {
     pub limits: Limits,
     /// Folder with one file per credential.
     pub credentials_directory: PathBuf,
+    /// Networks that `http` origins may connect to although they are loopback, link-local or the API
+    /// server.
+    pub allowed_targets: Vec<IpNet>,
     /// Time for requests in flight after a stop signal.
     pub drain_grace: Duration,
 }
@@ -195,6 +199,7 @@ impl Config {
             },
             limits: file.limits,
             credentials_directory: file.credentials_directory.into(),
+            allowed_targets: check_targets(&file.allowed_targets)?,
             drain_grace: Duration::from_secs(file.drain_seconds),
         })
     }
@@ -223,6 +228,7 @@ impl Config {
             listen: Listen { grpc: free, peer: free, http: free, admin: free },
             limits: Limits::default(),
             credentials_directory: PathBuf::new(),
+            allowed_targets: Vec::new(),
             drain_grace: Duration::from_secs(5),
         }
     }
@@ -253,6 +259,17 @@ impl MemberConfig {
         let mebibytes = self.main_bytes.saturating_add(self.hot_bytes) / (1024 * 1024);
         u32::try_from(mebibytes).unwrap_or(u32::MAX).max(1)
     }
+}
+
+fn check_targets(networks: &[String]) -> Result<Vec<IpNet>, Error> {
+    let parse = |network: &String| {
+        let parsed = network.parse().or_else(|_| network.parse::<IpAddr>().map(IpNet::from));
+        parsed.map_err(|_| Error::Field {
+            field: "allowedTargets",
+            problem: format!("{network:?} is neither an address nor a network such as 10.0.0.0/8"),
+        })
+    };
+    networks.iter().map(parse).collect()
 }
 
 fn check_identity(identity: &Identity) -> Result<(), Error> {

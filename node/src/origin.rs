@@ -22,8 +22,9 @@ mod loader;
 mod queue;
 mod sql;
 mod tags;
+mod targets;
 
-pub use build::build;
+pub use build::{LoaderDeps, build};
 pub use credentials::Credentials;
 pub use error::{Blame, Error};
 pub use guard::{Guard, Health};
@@ -32,3 +33,4 @@ pub use loader::{BatchLoader, BatchedLoad, FromFn, Loaded, Loader, from_fn};
 pub use queue::Requester;
 pub use sql::SqlLoader;
 pub use tags::{TagError, check_tags};
+pub use targets::Targets;

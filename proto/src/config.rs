@@ -24,6 +24,10 @@ pub struct NodeConfig {
     /// Folder with one file per credential. A file is read again after it changes.
     #[serde(default = "default_credentials_directory")]
     pub credentials_directory: String,
+    /// Addresses and networks (`10.0.0.0/8`) that `http` origins may connect to although they are
+    /// loopback, link-local or the Kubernetes API server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_targets: Vec<String>,
     /// Seconds that requests in flight may take to finish during a shutdown.
     #[serde(default = "default_drain_seconds")]
     pub drain_seconds: u64,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use larder_node::origin::{self, Credentials};
+use larder_node::origin::{self, Credentials, LoaderDeps, Targets};
 use larder_proto::contract::{Origin, OriginLimits};
 use larder_proto::names;
 use tempfile::TempDir;
@@ -131,11 +131,14 @@ impl Databases {
     /// Loads a key that probably does not exist, as a member would: the URL, the database and the
     /// query must work, whatever the answer.
     async fn ask(&self, group: &Group, secret: &SecretKey) -> anyhow::Result<()> {
-        let credentials = Credentials::new(self.directory());
+        let deps = LoaderDeps {
+            credentials: Credentials::new(self.directory()),
+            targets: Targets::default(),
+            max_value_bytes: names::MAX_VALUE_BYTES,
+        };
         // Not the group's own limit: the first connection takes longer than a load.
         let limits = OriginLimits::new(1, ASK_TIMEOUT_MS);
-        let loader =
-            origin::build(&group.contract.origin, &limits, &credentials, names::MAX_VALUE_BYTES);
+        let loader = origin::build(&group.contract.origin, &limits, &deps);
         let problem = match async { loader?.load(b"larder-up").await }.await {
             Ok(_) => return Ok(()),
             Err(error) => one_line(&error.into()),

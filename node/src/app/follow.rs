@@ -2,6 +2,7 @@
 //! the probes. Membership itself calls no other module.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,7 @@ use crate::cache::{Cache, GroupPlan, OriginSource};
 use crate::config::{Config, Identity};
 use crate::membership::MembershipView;
 use crate::metrics::RingMetrics;
-use crate::origin::{self, Credentials, Loader};
+use crate::origin::{self, Credentials, Loader, LoaderDeps, Targets};
 use crate::snapshot::Snapshots;
 
 /// How often departed members are checked and unusable origins are built again.
@@ -28,8 +29,7 @@ pub(super) struct Groups {
     embedded: BTreeMap<String, GroupPlan>,
     /// Runtime of the loads. Loaders are built on it, because their connections belong to it.
     loads: Handle,
-    credentials: Credentials,
-    max_value_bytes: usize,
+    deps: LoaderDeps,
 }
 
 /// What readiness waits for. A gate opens once; readiness never depends on the registry again.
@@ -69,8 +69,11 @@ impl Groups {
         Self {
             embedded,
             loads,
-            credentials: Credentials::new(&config.credentials_directory),
-            max_value_bytes: config.limits.max_value_bytes,
+            deps: LoaderDeps {
+                credentials: Credentials::new(&config.credentials_directory),
+                targets: Targets::new(&*config.allowed_targets, api_server()),
+                max_value_bytes: config.limits.max_value_bytes,
+            },
         }
     }
 
@@ -91,14 +94,18 @@ impl Groups {
         match &plan.origin {
             OriginSource::Given(loader) => Ok(loader.clone()),
             OriginSource::Described(origin) => {
-                let max = self.max_value_bytes;
-                let loader = origin::build(origin, &plan.limits, &self.credentials, max)
+                let loader = origin::build(origin, &plan.limits, &self.deps)
                     .map_err(|error| Arc::from(error.to_string()))?;
                 loader.warm();
                 Ok(loader)
             }
         }
     }
+}
+
+/// The address of the API server, which Kubernetes gives to every pod.
+fn api_server() -> Option<IpAddr> {
+    std::env::var("KUBERNETES_SERVICE_HOST").ok()?.parse().ok()
 }
 
 fn plan(name: &str, contract: &GroupContract, origin: OriginSource) -> GroupPlan {

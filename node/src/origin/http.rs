@@ -4,7 +4,9 @@
 //! With a `batch`, one POST loads several keys (`batch_body`). Keys that are not UTF-8 are loaded
 //! alone.
 //!
-//! Redirects are not followed: they would let the origin direct members to any host.
+//! The author of a group chooses the URL, and a caller the key, so both are limited: `Targets` says
+//! which addresses a member connects to, redirects are not followed, no proxy is used, and a key
+//! never changes the URL around it.
 
 mod batch_body;
 
@@ -23,9 +25,13 @@ use super::error::Error;
 use super::keyed::{KeyedLoads, MAX_BATCH_BYTES};
 use super::loader::{BatchLoader, BatchedLoad, Loaded, Loader};
 use super::tags::split_tags;
+use super::targets::{Forbidden, Targets};
 
 /// Replaced by the key in a template.
 const PLACEHOLDER: &str = "{key}";
+/// Takes the placeholder's place while a template is brought into normal form: in a URL, a brace
+/// would be percent-encoded. Longer than a template may be by chance.
+const STAND_IN: &str = "larder-puts-the-key-here";
 /// All but RFC 3986's unreserved characters.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Connections idle for longer are closed.
@@ -35,15 +41,20 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct HttpLoader {
     client: Client,
-    template: String,
-    /// Number of path segments of every URL of this template.
-    path_segments: usize,
-    /// Host and port.
-    place: String,
+    template: Template,
     batch: Option<Batch>,
     /// The response header with the tags of the value.
     tags_header: Option<HeaderName>,
     max_value_bytes: usize,
+}
+
+/// A URL with places for the key.
+#[derive(Debug)]
+struct Template {
+    /// In normal form: parsing it with a key in its places changes nothing, unless the key does.
+    text: String,
+    /// Host and port.
+    place: String,
 }
 
 /// Where several keys are loaded.
@@ -59,51 +70,45 @@ impl HttpLoader {
     ///
     /// # Errors
     /// The template is not an `http` or `https` URL with `{key}` in its path or query, the URL of the
-    /// batch is not such a URL without `{key}`, or the header with the tags has no valid name.
+    /// batch is not such a URL without `{key}`, one of them names a forbidden address, or the header
+    /// with the tags has no valid name.
     pub fn new(
         origin: &HttpOrigin,
         limits: &OriginLimits,
+        targets: &Targets,
         max_value_bytes: usize,
     ) -> Result<Self, Error> {
-        let template = origin.url_template.clone();
-        let CheckedTemplate { path_segments, place } = check(&template)?;
-        let batch = origin.batch.as_ref().map(Batch::new).transpose()?;
+        let template = Template::new(&origin.url_template, targets)?;
+        let batch = origin.batch.as_ref().map(|batch| Batch::new(batch, targets)).transpose()?;
         let tags_header = origin.tags_header.as_deref().map(header_name).transpose()?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls())
             .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(Arc::new(targets.clone()))
             .connect_timeout(Duration::from_millis(limits.timeout_ms))
             .pool_max_idle_per_host(limits.concurrency as usize)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Template { problem: error.to_string() })?;
-        Ok(Self { client, template, path_segments, place, batch, tags_header, max_value_bytes })
-    }
-
-    fn url(&self, key: &[u8]) -> Result<Url, Error> {
-        let url = Url::parse(&expand(&self.template, key)).map_err(|_| Error::Key)?;
-        // URL parsing resolves `.` and `..` as path steps, even percent-encoded.
-        let changes_path = key == b"." || segments(&url) != self.path_segments;
-        if changes_path { Err(Error::Key) } else { Ok(url) }
+        Ok(Self { client, template, batch, tags_header, max_value_bytes })
     }
 
     async fn get(&self, key: &[u8]) -> Result<Loaded, Error> {
+        let place = &self.template.place;
         let response = {
-            let url = self.url(key)?;
-            self.client.get(url).send().await.map_err(|error| failed(&self.place, error))?
+            let url = self.template.url(key)?;
+            self.client.get(url).send().await.map_err(|error| failed(place, error))?
         };
         match response.status() {
             StatusCode::OK => {
                 let tags = self.tags(&response);
-                let value = body(&self.place, response, self.max_value_bytes).await?;
+                let value = body(place, response, self.max_value_bytes).await?;
                 Ok(Loaded::with_tags(value, tags))
             }
             StatusCode::NOT_FOUND => Ok(Loaded::Absent),
-            status => {
-                let place = self.place.clone();
-                Err(Error::Status { place, status: status.as_u16() })
-            }
+            status => Err(Error::Status { place: place.clone(), status: status.as_u16() }),
         }
     }
 
@@ -166,7 +171,7 @@ impl BatchLoader for HttpLoader {
 }
 
 impl Batch {
-    fn new(batch: &HttpBatch) -> Result<Self, Error> {
+    fn new(batch: &HttpBatch, targets: &Targets) -> Result<Self, Error> {
         let refuse = |problem: &str| Error::BatchUrl { problem: problem.to_owned() };
         if batch.url.contains(PLACEHOLDER) {
             return Err(refuse("it has {key}, but the keys are in the body"));
@@ -175,6 +180,7 @@ impl Batch {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(refuse("its scheme is neither http nor https"));
         }
+        check_address(&url, targets).map_err(|error| refuse(&error.to_string()))?;
         let place = place(&url);
         Ok(Self { url, place })
     }
@@ -218,32 +224,46 @@ fn failed(place: &str, error: reqwest::Error) -> Error {
     if is_connect { Error::Connect { place, problem } } else { Error::Ask { place, problem } }
 }
 
-/// What all URLs of a template have in common.
-struct CheckedTemplate {
-    path_segments: usize,
-    place: String,
+impl Template {
+    fn new(template: &str, targets: &Targets) -> Result<Self, Error> {
+        let refuse = |problem: &str| Err(Error::Template { problem: problem.to_owned() });
+        if !template.contains(PLACEHOLDER) {
+            return refuse("it has no {key}");
+        }
+        let with = |key: &str| Url::parse(&template.replace(PLACEHOLDER, key));
+        let (Ok(url), Ok(other)) = (with(STAND_IN), with("other")) else {
+            return refuse("it is not a URL");
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return refuse("its scheme is neither http nor https");
+        }
+        if url.authority() != other.authority() {
+            return refuse("{key} is in its host or user");
+        }
+        if (url.path(), url.query()) == (other.path(), other.query()) {
+            return refuse("{key} is neither in its path nor in its query");
+        }
+        if let Err(error) = check_address(&url, targets) {
+            return refuse(&error.to_string());
+        }
+        let text = url.as_str().replace(STAND_IN, PLACEHOLDER);
+        Ok(Self { text, place: place(&url) })
+    }
+
+    /// # Errors
+    /// The key cannot be part of the URL: `.` and `..` are steps of a path, even percent-encoded.
+    fn url(&self, key: &[u8]) -> Result<Url, Error> {
+        let text = self.text.replace(PLACEHOLDER, &percent_encode(key, ESCAPED).to_string());
+        let url = Url::parse(&text).map_err(|_| Error::Key)?;
+        // The template is in normal form, so a difference is the key's doing.
+        if url.as_str() == text { Ok(url) } else { Err(Error::Key) }
+    }
 }
 
-fn check(template: &str) -> Result<CheckedTemplate, Error> {
-    let refuse = |problem: &str| Err(Error::Template { problem: problem.to_owned() });
-    if !template.contains(PLACEHOLDER) {
-        return refuse("it has no {key}");
-    }
-    let (Ok(one), Ok(other)) =
-        (Url::parse(&expand(template, b"k")), Url::parse(&expand(template, b"kk")))
-    else {
-        return refuse("it is not a URL");
-    };
-    if !matches!(one.scheme(), "http" | "https") {
-        return refuse("its scheme is neither http nor https");
-    }
-    if one.authority() != other.authority() {
-        return refuse("{key} is in its host or user");
-    }
-    if (one.path(), one.query()) == (other.path(), other.query()) {
-        return refuse("{key} is neither in its path nor in its query");
-    }
-    Ok(CheckedTemplate { path_segments: segments(&one), place: place(&one) })
+/// Judges an address that is written in the URL. Names are judged when they are resolved.
+fn check_address(url: &Url, targets: &Targets) -> Result<(), Forbidden> {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host.parse().map_or(Ok(()), |address| targets.check(address))
 }
 
 /// Host and port.
@@ -254,14 +274,6 @@ fn place(url: &Url) -> String {
 
 fn header_name(name: &str) -> Result<HeaderName, Error> {
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::TagsHeader { name: name.to_owned() })
-}
-
-fn expand(template: &str, key: &[u8]) -> String {
-    template.replace(PLACEHOLDER, &percent_encode(key, ESCAPED).to_string())
-}
-
-fn segments(url: &Url) -> usize {
-    url.path_segments().map_or(0, Iterator::count)
 }
 
 /// The public web's root certificates, compiled in: an image built from scratch has none.

@@ -19,6 +19,9 @@
 //! A key that the parameter's type cannot represent (`abc` for an integer, invalid UTF-8 for text)
 //! has no row, so it is absent and not an error. The credential is read again when its file
 //! changes. The URL enables TLS (`sslmode=verify-full`).
+//!
+//! A query only reads: it must be a SELECT, and every connection's session is read-only, so that the
+//! database refuses a function that writes. The credential's own rights are the limit that counts.
 
 mod connections;
 mod mysql;
@@ -44,7 +47,7 @@ use self::mysql::MySql;
 use self::postgres::Postgres;
 use self::row::{BatchQuery, Query, list_length, loaded};
 use self::sqlite::Sqlite;
-use self::statement::Statement;
+use self::statement::{Dialect, Statement};
 use super::credentials::Credentials;
 use super::error::Error;
 use super::keyed::KeyedLoads;
@@ -57,10 +60,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Loads keys by a SQL query.
 pub struct SqlLoader {
-    statement: Statement,
-    tags_column: Option<String>,
-    batch: Option<BatchQuery>,
-    url_file: String,
+    origin: SqlOrigin,
     credentials: Credentials,
     limits: OriginLimits,
     max_value_bytes: usize,
@@ -95,18 +95,20 @@ impl SqlLoader {
     /// A loader for `origin`. It does not connect yet.
     ///
     /// # Errors
-    /// The query or the batch query does not have exactly one parameter.
+    /// The query or the batch query does not only read, or does not have exactly one parameter, in
+    /// every dialect. Whether it does in the database's own one is known with the credential.
     pub fn new(
         origin: &SqlOrigin,
         limits: &OriginLimits,
         credentials: &Credentials,
         max_value_bytes: usize,
     ) -> Result<Self, Error> {
+        Dialect::any(|dialect| Statement::parse(&origin.query, dialect))?;
+        if let Some(batch) = &origin.batch {
+            Dialect::any(|dialect| batch_query(batch, limits, dialect))?;
+        }
         Ok(Self {
-            statement: Statement::parse(&origin.query)?,
-            tags_column: origin.tags_column.clone(),
-            batch: origin.batch.as_ref().map(|batch| batch_query(batch, limits)).transpose()?,
-            url_file: origin.url_file.clone(),
+            origin: origin.clone(),
             credentials: credentials.clone(),
             limits: limits.clone(),
             max_value_bytes,
@@ -122,13 +124,13 @@ impl SqlLoader {
             && current.checked.elapsed() >= CHECK_INTERVAL
         {
             current.checked = Instant::now();
-            match self.credentials.read(&self.url_file) {
+            match self.credentials.read(&self.origin.url_file) {
                 Ok(url) if url == current.url => {}
                 Ok(url) => {
                     // The old connections close when their last load is done.
                     current.database = Arc::new(self.open(&url)?);
                     current.url = url;
-                    tracing::info!(file = self.url_file, "credential changed, reconnecting");
+                    tracing::info!(file = self.origin.url_file, "credential changed, reconnecting");
                 }
                 // Half-written or removed: the previous credential may still work.
                 Err(error) => tracing::warn!(%error, "cannot check the credential for changes"),
@@ -137,7 +139,7 @@ impl SqlLoader {
         if let Some(current) = &*current {
             return Ok(Arc::clone(&current.database));
         }
-        let url = self.credentials.read(&self.url_file)?;
+        let url = self.credentials.read(&self.origin.url_file)?;
         let database = Arc::new(self.open(&url)?);
         let checked = Instant::now();
         *current = Some(Current { url, checked, database: Arc::clone(&database) });
@@ -145,26 +147,34 @@ impl SqlLoader {
     }
 
     fn open(&self, url: &str) -> Result<Database, Error> {
-        let refuse = |problem| Error::Url { file: self.url_file.clone(), problem };
+        let refuse = |problem| Error::Url { file: self.origin.url_file.clone(), problem };
         let (scheme, _) = url.split_once(':').ok_or_else(|| refuse("it is not a URL"))?;
+        let dialect = match scheme {
+            "postgres" | "postgresql" => Dialect::Postgres,
+            "mysql" | "mariadb" => Dialect::MySql,
+            "sqlite" => Dialect::Sqlite,
+            _ => return Err(refuse("its scheme is none of postgres, mysql and sqlite")),
+        };
+        let (origin, limits) = (&self.origin, &self.limits);
+        let batch = origin.batch.as_ref().map(|batch| batch_query(batch, limits, dialect));
+        let batch = batch.transpose()?;
         let query = Query {
-            statement: &self.statement,
-            tags_column: self.tags_column.as_deref(),
-            batch: self.batch.as_ref(),
+            statement: &Statement::parse(&origin.query, dialect)?,
+            tags_column: origin.tags_column.as_deref(),
+            batch: batch.as_ref(),
             max_value_bytes: self.max_value_bytes,
         };
-        let concurrency = self.limits.concurrency;
-        match scheme {
-            "postgres" | "postgresql" => Postgres::open(url, query, concurrency)
+        let concurrency = limits.concurrency;
+        match dialect {
+            Dialect::Postgres => Postgres::open(url, query, concurrency)
                 .map(Database::Postgres)
                 .ok_or_else(|| refuse("it is not a PostgreSQL URL")),
-            "mysql" | "mariadb" => MySql::open(url, query, concurrency)
+            Dialect::MySql => MySql::open(url, query, concurrency)
                 .map(Database::MySql)
                 .ok_or_else(|| refuse("it is not a MySQL URL")),
-            "sqlite" => Sqlite::open(url, query, concurrency)
+            Dialect::Sqlite => Sqlite::open(url, query, concurrency)
                 .map(Database::Sqlite)
                 .ok_or_else(|| refuse("it is not a SQLite URL")),
-            _ => Err(refuse("its scheme is none of postgres, mysql and sqlite")),
         }
     }
 
@@ -189,9 +199,13 @@ impl SqlLoader {
     }
 }
 
-fn batch_query(batch: &SqlBatch, limits: &OriginLimits) -> Result<BatchQuery, Error> {
+fn batch_query(
+    batch: &SqlBatch,
+    limits: &OriginLimits,
+    dialect: Dialect,
+) -> Result<BatchQuery, Error> {
     let refuse = |problem| Error::BatchStatement { problem };
-    let statement = Statement::parse(&batch.query).map_err(|error| match error {
+    let statement = Statement::parse(&batch.query, dialect).map_err(|error| match error {
         Error::Statement { problem } => refuse(problem),
         other => other,
     })?;
@@ -209,7 +223,7 @@ impl Loader for SqlLoader {
     }
 
     fn batch(&self) -> Option<&dyn BatchLoader> {
-        self.batch.is_some().then_some(self)
+        self.origin.batch.is_some().then_some(self)
     }
 
     fn warm(&self) {
@@ -247,7 +261,7 @@ impl BatchLoader for SqlLoader {
 
 impl std::fmt::Debug for SqlLoader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqlLoader").field("url_file", &self.url_file).finish_non_exhaustive()
+        f.debug_struct("SqlLoader").field("url_file", &self.origin.url_file).finish_non_exhaustive()
     }
 }
 

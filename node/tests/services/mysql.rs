@@ -141,6 +141,22 @@ async fn an_error_says_what_is_wrong_with_a_mysql_database_without_its_password(
 }
 
 #[tokio::test]
+async fn a_mysql_origin_can_only_read() {
+    let setup = [
+        "CREATE TABLE t (k VARCHAR(9))",
+        "INSERT INTO t VALUES ('a')",
+        "CREATE FUNCTION put(k VARCHAR(9)) RETURNS INT MODIFIES SQL DATA
+         BEGIN INSERT INTO t VALUES (k); RETURN 1; END",
+    ];
+    let Some(database) = Database::new("reads", &setup).await else { return };
+    let (_, problem) = database.credential.failure("SELECT put(?)").await;
+    assert!(problem.contains("READ ONLY"), "{problem}");
+    let left = database.load("SELECT count(*) FROM t WHERE ? <> ''", b"k").await.expect("a row");
+    assert_eq!(left, value("1"));
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn one_mysql_query_loads_several_keys() {
     let setup = [
         "CREATE TABLE t (name VARCHAR(99), id BIGINT UNIQUE, score INT)",

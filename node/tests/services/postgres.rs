@@ -246,17 +246,19 @@ async fn a_bad_key_of_a_batch_leaves_keys_without_a_row_to_loads_of_their_own() 
 
 #[tokio::test]
 async fn an_origin_can_only_read() {
-    let setup = "CREATE TABLE t (k text); INSERT INTO t VALUES ('a')";
+    let setup = "CREATE TABLE t (k text); INSERT INTO t VALUES ('a');
+        CREATE FUNCTION put(k text) RETURNS text LANGUAGE sql
+        AS 'INSERT INTO t VALUES (k) RETURNING k'";
     let Some(schema) = Schema::new("reads", setup).await else { return };
     for query in [
         "DELETE FROM t WHERE k = $1 RETURNING k",
         "WITH gone AS (DELETE FROM t WHERE k = $1 RETURNING k) SELECT k FROM gone",
+        "SELECT put($1)",
         "SELECT k FROM t WHERE k = $1) AS x(y); DELETE FROM t WHERE (true",
     ] {
         let origin = Origin::Sql(SqlOrigin::new("db.url", query));
         let limits = OriginLimits::new(1, 5_000);
-        let credentials = schema.credential.folder();
-        if let Ok(loader) = build(&origin, &limits, &credentials, 1_000) {
+        if let Ok(loader) = build(&origin, &limits, &schema.credential.deps()) {
             let error = loader.load(b"a").await.expect_err(query);
             assert!(matches!(error.kind(), "ask" | "query"), "{query}: {error}");
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use larder_node::origin::{BatchedLoad, Credentials, Error, Guard, Loaded, Loader, build};
+use larder_node::origin::{
+    BatchedLoad, Credentials, Error, Guard, Loaded, Loader, LoaderDeps, Targets, build,
+};
 use larder_proto::contract::{Origin, OriginLimits, SqlBatch, SqlOrigin};
 use larder_runtime::clock::Clock;
 
@@ -20,7 +22,7 @@ impl Credential {
     pub(super) fn loader(&self, query: &str, concurrency: u32, timeout_ms: u64) -> Arc<dyn Loader> {
         let origin = Origin::Sql(SqlOrigin::new("db.url", query));
         let limits = OriginLimits::new(concurrency, timeout_ms);
-        build(&origin, &limits, &self.folder(), 1_000).expect("a good query")
+        build(&origin, &limits, &self.deps()).expect("a good query")
     }
 
     /// [`Credential::loader`] behind its guard, which ends loads that time out.
@@ -34,7 +36,7 @@ impl Credential {
         let tags_column = Some("tags".to_owned());
         let origin = Origin::Sql(SqlOrigin { tags_column, ..SqlOrigin::new("db.url", query) });
         let limits = OriginLimits::new(1, 5_000);
-        let loader = build(&origin, &limits, &self.folder(), 1_000).expect("a good query");
+        let loader = build(&origin, &limits, &self.deps()).expect("a good query");
         loader.load(b"k").await
     }
 
@@ -50,14 +52,18 @@ impl Credential {
         let single = SqlOrigin::new("db.url", "SELECT 1 WHERE $1 = 'k'");
         let origin = Origin::Sql(SqlOrigin { batch, tags_column, ..single });
         let limits = OriginLimits::new(1, 5_000);
-        let loader = build(&origin, &limits, &self.folder(), 1_000).expect("a good query");
+        let loader = build(&origin, &limits, &self.deps()).expect("a good query");
         let keys: Vec<_> = keys.iter().map(|key| bytes::Bytes::copy_from_slice(key)).collect();
         let loads = loader.batch().expect("a batch").load_batch(&keys).await?;
         Ok(loads.into_iter().map(word).collect())
     }
 
-    pub(super) fn folder(&self) -> Credentials {
-        Credentials::new(self.0.path())
+    pub(super) fn deps(&self) -> LoaderDeps {
+        LoaderDeps {
+            credentials: Credentials::new(self.0.path()),
+            targets: Targets::default(),
+            max_value_bytes: 1_000,
+        }
     }
 
     /// Kind and text of the error of a load that must fail.

@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{Affinity, Secret, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,10 @@ pub struct CacheClusterSpec {
     /// in an emptyDir volume.
     #[serde(default)]
     pub snapshot: SnapshotSpec,
+    /// What CacheGroups of this cluster may use as origins. Default: no Secret without the label
+    /// larder.dev/use-as-origin, and no loopback or link-local address.
+    #[serde(default, skip_serializing_if = "OriginsSpec::is_default")]
+    pub origins: OriginsSpec,
     /// Image of the members. Default: the member image that the operator is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -216,6 +220,44 @@ pub struct SnapshotSpec {
 impl Default for SnapshotSpec {
     fn default() -> Self {
         Self { enabled: true, interval_seconds: defaults::SNAPSHOT_INTERVAL_SECONDS, storage: None }
+    }
+}
+
+/// Label of a Secret that every CacheGroup of its namespace may name, with the value `true`.
+pub const USE_AS_ORIGIN: &str = "larder.dev/use-as-origin";
+
+/// What CacheGroups may use as origins. Without it, whoever can create a CacheGroup could read through
+/// it any database whose credential is in the namespace, and what only the members' network reaches.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OriginsSpec {
+    /// Addresses and networks that http origins may connect to although they are loopback or
+    /// link-local addresses, such as a cloud's metadata service, or the Kubernetes API server. An
+    /// edit restarts the members one by one. Unit: IP addresses or networks, such as 10.0.0.7 or
+    /// 10.0.0.0/8, at most 16. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(max = 43), regex(pattern = "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$"))
+    )]
+    pub allowed_targets: Vec<String>,
+    /// Secrets in this namespace that CacheGroups may name, in addition to those with the label
+    /// larder.dev/use-as-origin: "true". Unit: names, at most 64. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub secrets: Vec<String>,
+}
+
+impl OriginsSpec {
+    /// Whether a CacheGroup may use the credential in this Secret.
+    #[must_use]
+    pub fn allows(&self, secret: &Secret) -> bool {
+        let has_label = secret.labels().get(USE_AS_ORIGIN).is_some_and(|value| value == "true");
+        has_label || self.secrets.contains(&secret.name_any())
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

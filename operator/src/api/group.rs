@@ -143,10 +143,12 @@ pub struct OriginSpec {
 #[serde(rename_all = "camelCase")]
 pub struct SqlOriginSpec {
     /// The key of a Secret with the connection URL, such as
-    /// postgres://user:password@host/database. Required, no default.
+    /// postgres://user:password@host/database. The Secret must have the label
+    /// larder.dev/use-as-origin: "true", or be in the CacheCluster's origins.secrets. Required, no
+    /// default.
     pub url_secret_ref: SecretKeyReference,
     /// Query whose first row's first column is the value; no row means absent. The key is bound to
-    /// the one placeholder, $1 or ?, as a parameter. Required, no default.
+    /// the one placeholder, $1 or ?, as a parameter. It must only read. Required, no default.
     #[schemars(length(min = 1, max = 4096))]
     #[x_kube(validation = rules::QUERY_PLACEHOLDER)]
     #[x_kube(validation = rules::QUERY_ONE_PARAMETER)]

@@ -14,6 +14,7 @@ use super::observe::Observed;
 use super::plan::{Plan, Step};
 use super::validate::{Cluster, Etcd};
 use super::{labels, names};
+use crate::api::cluster::OriginsSpec;
 use crate::etcd::Change;
 
 /// Everything that should exist, and what is to be deleted.
@@ -51,7 +52,8 @@ pub fn prepare(cluster: &Cluster, observed: &Observed, plan: Option<&Plan>) -> P
         _ => Vec::new(),
     };
     let allowed = !observed.children.secrets_forbidden;
-    let credentials = allowed.then(|| build::credentials(cluster, &urls(observed)));
+    let credentials =
+        allowed.then(|| build::credentials(cluster, &urls(&cluster.origins, observed)));
     let hash = credentials.as_ref().map(|secret| hash(&secret.data)).unwrap_or_default();
     let stale = |pod: &&Pod| allowed && has_stale_credentials(pod, &hash);
     let stale_pods = observed.children.pods.iter().filter(stale).map(ResourceExt::name_any);
@@ -91,14 +93,18 @@ fn stray_claims(observed: &Observed, plan: Option<&Plan>) -> Vec<String> {
 }
 
 /// The connection URL of each group that has one. While a Secret is missing, the members keep the
-/// URL that they have: reads continue, and the group's status says what is wrong.
-fn urls(observed: &Observed) -> BTreeMap<String, Vec<u8>> {
+/// URL that they have: reads continue, and the group's status says what is wrong. They lose the URL
+/// of a Secret that groups may not use.
+fn urls(origins: &OriginsSpec, observed: &Observed) -> BTreeMap<String, Vec<u8>> {
     let known = observed.children.secrets.first().and_then(|secret| secret.data.as_ref());
     let kept =
         |group: &str| known.and_then(|data| data.get(&names::credential_file(group))).cloned();
     let wanted = observed.groups.iter().filter_map(|group| {
         let reference = group.url_secret()?;
         let secret = observed.secrets.get(&reference.name).and_then(Option::as_ref);
+        if secret.is_some_and(|secret| !origins.allows(secret)) {
+            return None;
+        }
         let named = secret.and_then(|s| s.data.as_ref()).and_then(|data| data.get(&reference.key));
         let name = group.name_any();
         Some((named.cloned().or_else(|| kept(&name))?, name))

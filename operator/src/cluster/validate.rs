@@ -6,15 +6,17 @@
 //! rule existed, or the installed CRD is older than this operator.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use larder_proto::config::{Placement, RingHash};
 
 use crate::api::cluster::{
-    Algorithm, CacheCluster, EtcdSpec, PlacementSpec, RingHash as ApiRingHash, SchedulingSpec,
-    SnapshotSpec, StorageSpec,
+    Algorithm, CacheCluster, EtcdSpec, OriginsSpec, PlacementSpec, RingHash as ApiRingHash,
+    SchedulingSpec, SnapshotSpec, StorageSpec,
 };
 
 /// A CacheCluster whose every field is parsed and checked.
@@ -44,6 +46,8 @@ pub struct Cluster {
     pub placement: Placement,
     /// Where members keep snapshots; `None` if they keep none.
     pub snapshot: Option<Snapshot>,
+    /// What CacheGroups may use as origins.
+    pub origins: OriginsSpec,
     /// Image of the members.
     pub image: String,
     /// Names of the Secrets for pulling images.
@@ -132,6 +136,11 @@ pub enum Error {
     SnapshotInterval { seconds: i64 },
     #[error("spec.snapshot.storage.size: {text} is less than 256Mi")]
     SnapshotSize { text: String },
+    #[error(
+        "spec.origins.allowedTargets: {text:?} is neither an address nor a network such as \
+         10.0.0.0/8"
+    )]
+    Target { text: String },
     #[error("spec.placement.ring.virtualNodes: {virtual_nodes} is not between 1 and 4096")]
     VirtualNodes { virtual_nodes: i32 },
 }
@@ -163,6 +172,7 @@ pub fn validate(cluster: &CacheCluster, images: &Images) -> Result<Cluster, Erro
         etcd: etcd(&spec.etcd, images)?,
         placement: placement(&spec.placement)?,
         snapshot: snapshot(&spec.snapshot)?,
+        origins: origins(&spec.origins)?,
         image: spec.image.clone().unwrap_or_else(|| images.member.clone()),
         image_pull_secrets: spec.image_pull_secrets.iter().map(|s| s.name.clone()).collect(),
         scheduling: spec.scheduling.clone().unwrap_or_default(),
@@ -192,6 +202,14 @@ fn etcd(spec: &EtcdSpec, images: &Images) -> Result<Etcd, Error> {
             tls_secret: external.tls_secret_ref.as_ref().map(|secret| secret.name.clone()),
         })),
         (Some(_), Some(_)) | (None, None) => Err(Error::EtcdKind),
+    }
+}
+
+fn origins(spec: &OriginsSpec) -> Result<OriginsSpec, Error> {
+    let usable = |text: &str| text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
+    match spec.allowed_targets.iter().find(|text| !usable(text)) {
+        Some(text) => Err(Error::Target { text: text.clone() }),
+        None => Ok(spec.clone()),
     }
 }
 
@@ -315,7 +333,12 @@ mod tests {
     #[test]
     fn unusable_fields_are_reported_by_their_path() {
         type Change = fn(&mut CacheCluster);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 10] = [
+            (
+                |c| c.spec.origins.allowed_targets = vec!["10.0.0.1".into(), "10.0.0.0/33".into()],
+                "spec.origins.allowedTargets: \"10.0.0.0/33\" is neither an address nor a network \
+                 such as 10.0.0.0/8",
+            ),
             (
                 |c| c.spec.snapshot.interval_seconds = 0,
                 "spec.snapshot.intervalSeconds: 0 is not between 1 and 86400",

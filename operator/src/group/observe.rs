@@ -8,6 +8,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 use larder_proto::keys::Keys;
 
+use crate::api::cluster::OriginsSpec;
 use crate::api::{CacheCluster, CacheGroup};
 use crate::cluster::names;
 use crate::cluster::observe::ready_endpoints;
@@ -54,6 +55,8 @@ pub enum Credential {
     NoSecret { name: String },
     /// The operator has no right to read the Secret.
     Forbidden { name: String },
+    /// The Secret exists, but nobody allowed its use as an origin.
+    NotAllowed { name: String },
     /// The Secret does not have the key.
     NoKey { name: String, key: String },
     /// It was found. `delivered` says that the members' Secret has it too.
@@ -97,7 +100,8 @@ pub async fn observe(
         }
         Some(_) => (ClusterState::Unusable, None),
     };
-    let credential = credential(client, namespace, &group, &cluster_name).await?;
+    let origins = spec.as_ref().map(|spec| spec.origins.clone()).unwrap_or_default();
+    let credential = credential(client, namespace, &group, &origins).await?;
     let access = match spec.map(|spec| spec.etcd.external) {
         None => Ok(Access::default()),
         Some(None) => {
@@ -122,19 +126,22 @@ async fn credential(
     client: &Client,
     namespace: &str,
     group: &CacheGroup,
-    cluster: &str,
+    origins: &OriginsSpec,
 ) -> Result<Credential, Error> {
     let Some(reference) = group.url_secret() else { return Ok(Credential::NotNeeded) };
     let (name, key) = (reference.name.clone(), reference.key.clone());
     let secret = match secrets::look_up(client, namespace, &name).await? {
         SecretLookup::Missing => return Ok(Credential::NoSecret { name }),
         SecretLookup::Forbidden => return Ok(Credential::Forbidden { name }),
+        SecretLookup::Found(secret) if !origins.allows(&secret) => {
+            return Ok(Credential::NotAllowed { name });
+        }
         SecretLookup::Found(secret) => secret,
     };
     let Some(url) = secret.data.unwrap_or_default().remove(&key) else {
         return Ok(Credential::NoKey { name, key });
     };
-    let credentials = names::credentials(cluster);
+    let credentials = names::credentials(&group.spec.cluster_ref.name);
     let members_secret = secrets::look_up(client, namespace, &credentials).await?.found();
     let files = members_secret.and_then(|secret| secret.data).unwrap_or_default();
     let file = names::credential_file(&group.name_any());

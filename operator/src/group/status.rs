@@ -8,6 +8,7 @@ use serde_json::json;
 use super::apply::ContractWrite;
 use super::contract;
 use super::observe::{ClusterState, Credential, Observed};
+use crate::api::cluster::USE_AS_ORIGIN;
 use crate::api::status::{ACCEPTED, READY, WRITTEN};
 use crate::api::{CacheGroup, CacheGroupStatus};
 use crate::cluster::labels::MANAGER;
@@ -38,6 +39,14 @@ pub fn accepted(observed: &Observed, contract: Result<(), &contract::Error>) -> 
             format!(
                 "the operator is not allowed to read the Secret {name}; create a RoleBinding in \
                  this namespace, for which the chart's notes show the command"
+            ),
+        ),
+        (ClusterState::Exists, Credential::NotAllowed { name }) => Finding::no(
+            "SecretNotAllowed",
+            format!(
+                "the Secret {name} is not meant for origins; if CacheGroups may use it, run kubectl \
+                 label secret {name} {USE_AS_ORIGIN}=true, or name it in the CacheCluster's \
+                 spec.origins.secrets"
             ),
         ),
         (ClusterState::Exists, Credential::NoKey { name, key }) => {
@@ -146,6 +155,11 @@ mod tests {
             (ClusterState::Unusable, Credential::NotNeeded, Some("ClusterNotUsable")),
             (ClusterState::Exists, Credential::NoSecret { name: name() }, Some("SecretNotFound")),
             (ClusterState::Exists, Credential::Forbidden { name: name() }, Some("SecretForbidden")),
+            (
+                ClusterState::Exists,
+                Credential::NotAllowed { name: name() },
+                Some("SecretNotAllowed"),
+            ),
             (
                 ClusterState::Exists,
                 Credential::NoKey { name: name(), key: "url".into() },

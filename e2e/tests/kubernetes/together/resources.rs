@@ -40,7 +40,8 @@ fn a_new_group_with_its_own_secret_restarts_nothing() {
     let before = shop.member_pods();
     let url = world.postgres().url();
     let yaml = format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: ranks-db}}\nstringData: {{dsn: \"{url}\"}}\n---\n\
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: ranks-db, labels: {{larder.dev/use-as-origin: \
+         \"true\"}}}}\nstringData: {{dsn: \"{url}\"}}\n---\n\
          apiVersion: larder.dev/v1alpha1\nkind: CacheGroup\nmetadata: {{name: ranks}}\nspec:\n  \
          clusterRef: {{name: shop}}\n  origin:\n    sql:\n      \
          urlSecretRef: {{name: ranks-db, key: dsn}}\n      \

@@ -41,8 +41,13 @@ async fn serve() -> String {
     format!("http://{address}")
 }
 
+/// The server of these tests is on loopback.
+fn local() -> Targets {
+    Targets::new(["127.0.0.0/8".parse().expect("a network")], None)
+}
+
 fn loader(template: String) -> Result<HttpLoader, Error> {
-    HttpLoader::new(&HttpOrigin::new(template), &LIMITS, 1_000)
+    HttpLoader::new(&HttpOrigin::new(template), &LIMITS, &local(), 1_000)
 }
 
 #[tokio::test]
@@ -69,7 +74,8 @@ async fn the_tags_header_tags_values() {
         ..HttpOrigin::new(format!("{base}/{{key}}"))
     };
     let base = serve().await;
-    let with = |name| HttpLoader::new(&origin(name, &base), &LIMITS, 1_000).expect("valid");
+    let with =
+        |name| HttpLoader::new(&origin(name, &base), &LIMITS, &local(), 1_000).expect("valid");
     let value = Bytes::from_static(b"value");
     let tags =
         ["course:7", "course:9", "school"].map(|tag| Bytes::from_static(tag.as_bytes())).to_vec();
@@ -79,7 +85,8 @@ async fn the_tags_header_tags_values() {
     assert_eq!(loader.load(b"tagged").await.expect("200"), Loaded::Value(value.clone()));
     assert_eq!(loader.load(b"missing").await.expect("404"), Loaded::Absent);
     assert_eq!(with(None).load(b"tagged").await.expect("200"), Loaded::Value(value));
-    let error = HttpLoader::new(&origin(Some("a b"), &base), &LIMITS, 1_000).expect_err("a space");
+    let error = HttpLoader::new(&origin(Some("a b"), &base), &LIMITS, &local(), 1_000)
+        .expect_err("a space");
     assert_eq!(error.to_string(), "the tagsHeader \"a b\" is not the name of a header");
 }
 
@@ -116,7 +123,7 @@ async fn batch_loader(path: &str) -> HttpLoader {
     });
     let batch = Some(HttpBatch { url: format!("{base}{path}") });
     let origin = HttpOrigin { batch, ..HttpOrigin::new(format!("{base}/{{key}}")) };
-    HttpLoader::new(&origin, &LIMITS, 1_000).expect("valid")
+    HttpLoader::new(&origin, &LIMITS, &local(), 1_000).expect("valid")
 }
 
 #[tokio::test]
@@ -149,7 +156,7 @@ fn invalid_batch_urls_are_refused_with_the_reason() {
     {
         let batch = Some(HttpBatch { url: url.to_owned() });
         let origin = HttpOrigin { batch, ..HttpOrigin::new("http://o/{key}") };
-        let text = HttpLoader::new(&origin, &LIMITS, 1_000).expect_err(url).to_string();
+        let text = HttpLoader::new(&origin, &LIMITS, &local(), 1_000).expect_err(url).to_string();
         assert!(text.starts_with("the batch URL is invalid") && text.contains(problem), "{text}");
     }
 }
@@ -165,8 +172,15 @@ async fn a_key_cannot_change_the_rest_of_the_url() {
         let error = loader.load(key.as_bytes()).await.expect_err("a path step");
         assert!(matches!(error, Error::Key), "{key}");
     }
+    // Attack: with a key as the whole path, a step would ask for the root.
+    let root = self::loader(format!("{base}/{{key}}")).expect("good");
+    for key in [&b"."[..], b".."] {
+        let error = root.load(key).await.expect_err("a path step");
+        assert!(matches!(error, Error::Key), "{key:?}: {error}");
+    }
     assert_eq!(loader.load(b"...").await.expect("200"), Loaded::Value("/users/...".into()));
     let loader = self::loader(format!("{base}/query?k={{key}}&other=1")).expect("good");
+    assert_eq!(loader.load(b"..").await.expect("no step in a query"), Loaded::Value("..".into()));
     let key = "a&b=c+d e";
     assert_eq!(loader.load(key.as_bytes()).await.expect("200"), Loaded::Value(key.into()));
 }
@@ -184,6 +198,31 @@ fn invalid_templates_are_refused_with_the_reason() {
         let error = loader(template.to_owned()).expect_err(template);
         assert!(error.to_string().contains(problem), "{template}: {error}");
     }
+}
+
+#[tokio::test]
+async fn no_template_reaches_a_forbidden_address_by_number_or_by_name() {
+    let loader = |template: &str| {
+        HttpLoader::new(&HttpOrigin::new(template), &LIMITS, &Targets::default(), 1_000)
+    };
+    for template in [
+        "http://169.254.169.254/{key}",
+        "http://[::ffff:169.254.169.254]/{key}",
+        "http://2852039166/{key}",
+        "http://0xa9.0xfe.0xa9.0xfe/{key}",
+        "http://127.1:7601/{key}",
+    ] {
+        let error = loader(template).expect_err(template).to_string();
+        assert!(error.contains("to which no origin may connect"), "{template}: {error}");
+    }
+    let error = loader("http://localhost/{key}").expect("a name").load(b"k").await;
+    let error = error.expect_err("loopback").to_string();
+    assert!(error.contains("is a loopback address, to which no origin may connect"), "{error}");
+    let batch = Some(HttpBatch { url: "http://127.0.0.1/many".into() });
+    let origin = HttpOrigin { batch, ..HttpOrigin::new("http://o/{key}") };
+    let error =
+        HttpLoader::new(&origin, &LIMITS, &Targets::default(), 1_000).expect_err("loopback");
+    assert!(error.to_string().contains("batch URL is invalid: 127.0.0.1 is a loopback"), "{error}");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection, RunError};
 use larder_runtime::tasks::Tasks;
 use parking_lot::Mutex;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Executor, MySqlConnection, PgConnection, SqliteConnection};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -33,8 +33,14 @@ const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
 /// How long the query of an abandoned load may continue before its connection is closed.
 const ABANDONED_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A connection whose session the server can make read-only.
+pub(super) trait ReadOnly: Connection + 'static {
+    /// Runs after the connect, before the first query.
+    fn make_read_only(&mut self) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
 /// The pool of one database. See the module.
-pub(super) struct Connections<C: Connection + 'static> {
+pub(super) struct Connections<C: ReadOnly> {
     pool: Pool<Manager<C>>,
     failures: Failures,
     tasks: Tasks,
@@ -42,7 +48,7 @@ pub(super) struct Connections<C: Connection + 'static> {
 }
 
 /// Opens connections for the pool and checks them.
-struct Manager<C: Connection> {
+struct Manager<C: ReadOnly> {
     options: C::Options,
     /// When a connection last broke. The server probably stopped, so connections idle since before
     /// are pinged first.
@@ -71,14 +77,14 @@ struct Pooled<C> {
 
 /// A connection in use. If it is dropped before [`Lease::settle`], its query continues, and the
 /// connection returns to the pool when the server has finished.
-pub(super) struct Lease<C: Connection + 'static> {
+pub(super) struct Lease<C: ReadOnly> {
     /// `None` once settled.
     pooled: Option<PooledConnection<'static, Manager<C>>>,
     tasks: Tasks,
     place: String,
 }
 
-impl<C: Connection + 'static> Connections<C> {
+impl<C: ReadOnly> Connections<C> {
     /// Opens no connection yet. Must be called on a runtime, where connections are then opened.
     pub(super) fn new(options: C::Options, place: String, max: u32) -> Self {
         let failures = Failures(watch::Sender::new(None));
@@ -137,13 +143,38 @@ impl<C: Connection + 'static> Connections<C> {
     }
 }
 
-impl<C: Connection + 'static> ManageConnection for Manager<C> {
+impl ReadOnly for PgConnection {
+    /// The option of the connect has done it, without a round trip.
+    async fn make_read_only(&mut self) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+}
+
+impl ReadOnly for SqliteConnection {
+    /// The pragma of the connect has done it.
+    async fn make_read_only(&mut self) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+}
+
+impl ReadOnly for MySqlConnection {
+    async fn make_read_only(&mut self) -> Result<(), sqlx::Error> {
+        self.execute("SET SESSION TRANSACTION READ ONLY").await.map(drop)
+    }
+}
+
+impl<C: ReadOnly> ManageConnection for Manager<C> {
     type Connection = Pooled<C>;
     type Error = PoolError;
 
     async fn connect(&self) -> Result<Pooled<C>, PoolError> {
         let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-        let opened = timeout(CONNECT_TIMEOUT, self.options.connect()).await;
+        let open = async {
+            let mut connection = self.options.connect().await?;
+            connection.make_read_only().await?;
+            Ok(connection)
+        };
+        let opened = timeout(CONNECT_TIMEOUT, open).await;
         let connection = opened.unwrap_or_else(|_| Err(silent())).map_err(PoolError::Connect)?;
         Ok(Pooled { connection, used: Instant::now(), broken: false })
     }
@@ -176,7 +207,7 @@ impl ErrorSink<PoolError> for Failures {
     }
 }
 
-impl<C: Connection + 'static> Lease<C> {
+impl<C: ReadOnly> Lease<C> {
     /// Returns the connection to the pool, unless its use broke it.
     pub(super) fn settle<T>(mut self, used: Result<T, sqlx::Error>) -> Result<T, Error> {
         let mut pooled = self.pooled.take().expect("settled once");
@@ -195,7 +226,7 @@ impl<C: Connection + 'static> Lease<C> {
     }
 }
 
-impl<C: Connection + 'static> Drop for Lease<C> {
+impl<C: ReadOnly> Drop for Lease<C> {
     fn drop(&mut self) {
         let Some(mut pooled) = self.pooled.take() else { return };
         // Closing the connection would not stop the query, so the server would run one query more
@@ -207,7 +238,7 @@ impl<C: Connection + 'static> Drop for Lease<C> {
     }
 }
 
-impl<C: Connection + 'static> Deref for Lease<C> {
+impl<C: ReadOnly> Deref for Lease<C> {
     type Target = C;
 
     fn deref(&self) -> &C {
@@ -215,7 +246,7 @@ impl<C: Connection + 'static> Deref for Lease<C> {
     }
 }
 
-impl<C: Connection + 'static> DerefMut for Lease<C> {
+impl<C: ReadOnly> DerefMut for Lease<C> {
     fn deref_mut(&mut self) -> &mut C {
         &mut self.pooled.as_mut().expect("not settled").connection
     }

@@ -54,6 +54,7 @@ impl Postgres {
     /// `None` if `url` is invalid.
     pub(super) fn open(url: &str, query: Query<'_>, concurrency: u32) -> Option<Self> {
         let options = PgConnectOptions::from_str(url).ok()?.disable_statement_logging();
+        let options = options.options([("default_transaction_read_only", "on")]);
         let place = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", options.get_host(), options.get_port()),

@@ -31,6 +31,7 @@ impl Sqlite {
     /// `None` if `url` is invalid.
     pub(super) fn open(url: &str, query: Query<'_>, concurrency: u32) -> Option<Self> {
         let options = SqliteConnectOptions::from_str(url).ok()?.disable_statement_logging();
+        let options = options.pragma("query_only", "ON");
         let connections = Connections::new(options, PLACE.into(), concurrency);
         Some(Self {
             connections,

@@ -107,6 +107,13 @@ async fn an_integer_column_takes_a_textual_key() {
 }
 
 #[tokio::test]
+async fn the_session_of_a_connection_is_read_only() {
+    let demo = Demo::new().await;
+    let loader = demo.loader("SELECT query_only FROM pragma_query_only WHERE ?1 <> ''");
+    assert_eq!(loader.load(b"k").await.expect("a row"), value(b"1"));
+}
+
+#[tokio::test]
 async fn the_tags_column_tags_values() {
     let demo = Demo::new().await;
     let loader = demo.tagging_loader(

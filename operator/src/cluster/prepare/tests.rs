@@ -18,9 +18,10 @@ fn group(name: &str, secret: &str) -> crate::api::CacheGroup {
             "urlSecretRef": {"name": secret, "key": "url"}, "query": "SELECT 1 WHERE $1"}}}}))
 }
 
-/// A Secret with values in base64, as in Kubernetes' JSON.
+/// A Secret for origins, with values in base64, as in Kubernetes' JSON.
 fn secret(name: &str, data: &Value) -> Secret {
-    of(json!({"metadata": {"name": name}, "data": data}))
+    let labels = json!({"larder.dev/use-as-origin": "true"});
+    of(json!({"metadata": {"name": name, "labels": labels}, "data": data}))
 }
 
 fn observed(change: impl FnOnce(&mut Observed)) -> Observed {
@@ -62,6 +63,24 @@ fn each_groups_url_is_in_the_members_secret() {
         ]);
     });
     assert_eq!(files(&prepared), [("students.url".into(), "a".into())]);
+}
+
+#[test]
+fn a_secret_that_nobody_meant_for_origins_reaches_no_member() {
+    let given = |spec: &str, label: &str| {
+        let mut db = secret("db", &json!({"url": "YQ=="}));
+        db.metadata.labels = Some(BTreeMap::from([(label.into(), "true".into())]));
+        let change = |o: &mut Observed| {
+            o.children.secrets = vec![secret("shop-credentials", &json!({"students.url": "YQ=="}))];
+            o.groups = vec![group("students", "db")];
+            o.secrets = BTreeMap::from([("db".into(), Some(db))]);
+        };
+        files(&prepare(&example(spec), &observed(change), None)).len()
+    };
+    assert_eq!(given("{memory: 512Mi}", "app"), 0);
+    assert_eq!(given("{memory: 512Mi}", "larder.dev/use-as-origin"), 1);
+    assert_eq!(given("{memory: 512Mi, origins: {secrets: [db]}}", "app"), 1);
+    assert_eq!(given("{memory: 512Mi, origins: {secrets: [other]}}", "app"), 0);
 }
 
 #[test]
