@@ -209,6 +209,8 @@ fn join(
     cache.peers().set_health_listener(Box::new(move |member, answered| {
         if answered { reporter.answered(member) } else { reporter.failed(member) }
     }));
+    let visibility = membership.visibility();
+    cache.peers().set_may_lack_members(Box::new(move || visibility.may_lack_members()));
     let follower = follow::Follower {
         views: membership.views.clone(),
         registered: membership.registered.clone(),

@@ -33,7 +33,8 @@ pub struct Invalidated {
     /// in time.
     pub reached: u32,
     /// Members in the ring when the invalidation started, and those that other members report but
-    /// this one does not know yet.
+    /// this one does not know yet. One more than is known if this member was out of the registry's
+    /// reach for longer than its lease, because a member may have started meanwhile.
     pub total: u32,
 }
 
