@@ -136,8 +136,8 @@ enum Asked {
     Outcome(LoadOutcome),
     /// Another member has to answer.
     Bypassed,
-    /// A value whose life may have ended before it arrived. A read that joined in the meantime may
-    /// have begun after that.
+    /// A value whose life or stale window may have ended before it arrived. A read that joined in
+    /// the meantime may have begun after that.
     TooLate,
 }
 
@@ -174,7 +174,7 @@ async fn ask_once(
     let Some(answer) = Answer::from_peer(&result) else { return Asked::Bypassed };
     let waited_ms = cache.0.clock.now_ms().saturating_sub(asked_ms);
     let on_its_way_ms = waited_ms.saturating_sub(result.handled_ms);
-    if answer.remaining_ms > 0 && on_its_way_ms >= answer.remaining_ms {
+    if answer.is_over_after(on_its_way_ms) {
         return Asked::TooLate;
     }
     cache.store_copy(group, key, &answer, waited_ms, fence);

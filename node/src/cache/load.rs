@@ -110,6 +110,7 @@ impl Cache {
             stale_reason: StaleReason::Unspecified,
             age_ms: 0,
             remaining_ms: life.fresh_until_ms - now_ms,
+            stale_remaining_ms: 0,
             version,
             not_owner: false,
             origin_id: group.origin_id,
