@@ -78,7 +78,7 @@ async fn run(
     work: FlightWork,
     mut gathered: Option<GatheredKey>,
 ) -> LoadOutcome {
-    let FlightWork { key, latest_deadline } = work;
+    let FlightWork { key, latest_deadline, .. } = work;
     if let Some(answer) = group.peek_hot_copy(&key, cache.0.clock.now_ms()) {
         return Ok(answer);
     }

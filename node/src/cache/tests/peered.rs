@@ -105,3 +105,21 @@ async fn a_stale_answer_that_was_held_up_past_its_window_is_not_the_answer() {
         assert_eq!(asked_again, expected != "old", "{stale_remaining_ms} ms left");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_an_invalidation_overtook_before_it_began_joins_the_next_one() {
+    let (rig, _) = peered(FetchResult::default(), Duration::ZERO);
+    let peers = rig.cache.peers();
+    peers.update(1, &BTreeMap::from([registration("shop-1")]));
+    peers.update(2, &BTreeMap::from([registration("shop-0"), registration("shop-1")]));
+    let key = key_placed(&rig, true);
+    // Both flights wait for the previous owner first.
+    let first = rig.wait(&key);
+    sleep(Duration::from_millis(10)).await;
+    rig.cache.invalidate("g", vec![Bytes::from(key.clone())]).await.expect("known");
+    let second = rig.wait(&key);
+    let deadline = rig.cache.default_deadline();
+    let (first, second) = tokio::join!(first.answer(deadline), second.answer(deadline));
+    assert_eq!(first.expect("loaded").version, second.expect("loaded").version);
+    assert_eq!(rig.loads(), 1);
+}
