@@ -97,16 +97,6 @@ impl Cache {
         Ok(Invalidated { reached: count(reached), total: count(total.saturating_add(1)) })
     }
 
-    /// Drops keys (none: the whole group) at this member only. An unknown group holds nothing.
-    pub fn drop_copies(&self, group: &str, keys: &[Bytes]) {
-        if let Some(group) = self.0.groups.load().get(group) {
-            group.drop_invalidated(&Invalidation {
-                keys: keys.into(),
-                ..Invalidation::whole(Some(group.name.clone()))
-            });
-        }
-    }
-
     /// Drops what is invalidated at other members from now on.
     pub(super) fn follow_invalidations(&self) {
         // Weak, because the cache owns the peers.
