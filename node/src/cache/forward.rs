@@ -18,15 +18,13 @@ use crate::flight::{Flight, FlightWork, LatestDeadline};
 use crate::gather::{GatheredKey, Gathering};
 use crate::metrics::LoadTarget;
 use crate::origin::Requester;
-use crate::peers::{Owner, Peer, Refusal, Unanswered};
+use crate::peers::{HOP_ALLOWANCE, Owner, Peer, Refusal, Unanswered, before_hop};
 
 /// Times that one owner is asked while its answers are too late to be used.
 const TRIES_PER_OWNER: usize = 2;
 /// Owners asked before the key is loaded here: the first one and, if that does not answer, its
 /// stand-in.
 const OWNERS_ASKED: usize = 2;
-/// Time that an owner's answer takes back to the waiters, so that it is there before they give up.
-const HOP_ALLOWANCE: Duration = Duration::from_millis(20);
 
 impl Cache {
     /// Joins the forward flight of a key, or starts it.
@@ -257,9 +255,7 @@ impl Waiters {
 
     /// When an answer must be there to reach the most patient waiter.
     fn answer_by(&self) -> Instant {
-        let latest = self.latest_deadline();
-        let left = latest.saturating_duration_since(Instant::now());
-        latest - HOP_ALLOWANCE.min(left / 2)
+        before_hop(self.latest_deadline(), Instant::now())
     }
 
     /// Ready when no waiter has time left, also for those that join in the meantime.
