@@ -170,7 +170,12 @@ fn join(
     snapshots: &Option<Arc<Snapshots>>,
 ) -> Option<Membership> {
     let registration = registration(config, settings, addresses);
-    let groups = follow::Groups::new(config, options.groups, tasks.loads.handle().clone());
+    let groups = follow::Groups::new(
+        config,
+        options.groups,
+        options.build_origin,
+        tasks.loads.handle().clone(),
+    );
     let Some(registry) = &settings.registry else {
         let alone = BTreeMap::from([(config.identity.name.clone(), registration)]);
         groups.apply(cache, &BTreeMap::new());
@@ -210,12 +215,14 @@ fn join(
         if answered { reporter.answered(member) } else { reporter.failed(member) }
     }));
     let visibility = membership.visibility();
-    cache.peers().set_may_lack_members(Box::new(move || visibility.may_lack_members()));
+    let followed = visibility.clone();
+    cache.peers().set_may_lack_members(Box::new(move || followed.may_lack_members()));
     let follower = follow::Follower {
         views: membership.views.clone(),
         registered: membership.registered.clone(),
         superseded: membership.superseded.clone(),
         connected: membership.connected.clone(),
+        visibility,
         identity: config.identity.clone(),
         ready: core.ready.clone(),
         cache: cache.clone(),
