@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     SlowOrigin { ms: u64 },
     /// The origin fails a share of the loads, percent.
     FailingOrigin { percent: u64 },
+    /// A group's contract names another origin from then on.
+    OriginChange { group: usize },
 }
 
 /// A fault and its time, in ms after the start of the traffic.
@@ -87,9 +89,9 @@ impl ActiveFaults {
 
 impl Fault {
     /// Number of kinds, which [`Fault::draw`] draws with equal probability.
-    const KINDS: u64 = 19;
+    const KINDS: u64 = 20;
 
-    pub(crate) fn draw(random: &Random, members: usize) -> Self {
+    pub(crate) fn draw(random: &Random, members: usize, groups: usize) -> Self {
         let below =
             |bound: usize| usize::try_from(random.below(bound as u64)).expect("below a usize");
         let member = below(members);
@@ -115,7 +117,8 @@ impl Fault {
             15 => Self::Restart { member },
             16 => Self::Freeze { member },
             17 => Self::SlowOrigin { ms: 50 + random.below(2_950) },
-            _ => Self::FailingOrigin { percent: share() },
+            18 => Self::FailingOrigin { percent: share() },
+            _ => Self::OriginChange { group: below(groups) },
         }
     }
 
@@ -141,6 +144,7 @@ impl Fault {
             Self::Freeze { .. } => "freeze",
             Self::SlowOrigin { .. } => "slow origin",
             Self::FailingOrigin { .. } => "failing origin",
+            Self::OriginChange { .. } => "change of origin",
         }
     }
 
@@ -194,6 +198,7 @@ impl fmt::Display for Fault {
             Self::Freeze { member } => write!(f, "m{member} frozen"),
             Self::SlowOrigin { ms } => write!(f, "origin {ms} ms slower"),
             Self::FailingOrigin { percent } => write!(f, "origin fails {percent} % of the loads"),
+            Self::OriginChange { group } => write!(f, "origin of g{group} changes"),
         }
     }
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use larder_node::app::{Addresses, Options, PortlessMember};
 use larder_node::config::{Config, Identity, Limits};
 use larder_node::membership::Membership;
-use larder_node::origin;
+use larder_node::origin::{self, Loader as OriginLoader};
 use larder_proto::config::{
     ClusterRef, Listen, MemberMode, Mode, NodeConfig, Placement, RegistryConfig, RingHash,
 };
+use larder_proto::contract::Origin as OriginContract;
+use larder_runtime::clock::with_unix_time_us;
 use larder_runtime::process::Process;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
@@ -29,6 +31,9 @@ const CAPACITY_BYTES: u64 = 4 << 20;
 pub(crate) const MAX_WAITING: usize = 1_000;
 /// Time-out of a request without a deadline, which is also the limit of a forwarded load.
 const DEFAULT_TIMEOUT_MS: u64 = 4_000;
+
+/// When a world begins, by clocks that are right, as Unix time in ms.
+const BEGAN_UNIX_MS: u64 = 1_700_000_000_000;
 
 /// What every process of a world is started with.
 pub(crate) struct Surroundings {
@@ -55,12 +60,31 @@ pub(crate) fn name(slot: Slot) -> String {
     format!("m{slot}")
 }
 
+/// What origin number `origin` of a group is called in its contract.
+pub(crate) fn origin_url(group: usize, origin: u64) -> String {
+    format!("http://origin/{group}/{origin}/{{key}}")
+}
+
+/// Loads from the origins that [`origin_url`] names.
+fn loaders(origin: Arc<Origin>, id: Loader) -> impl Fn(&OriginContract) -> Arc<dyn OriginLoader> {
+    move |contract| {
+        let OriginContract::Http(http) = contract else { panic!("no origin of this world") };
+        let mut numbers = http.url_template.split('/').filter_map(|part| part.parse::<u64>().ok());
+        let (Some(group), Some(number)) = (numbers.next(), numbers.next()) else {
+            panic!("no origin of this world")
+        };
+        let (origin, group) = (origin.clone(), usize::try_from(group).expect("few groups"));
+        Arc::new(origin::from_fn(move |key| origin.clone().load(id, (group, number), key)))
+    }
+}
+
 /// Starts process number `incarnation` of a slot, in pod number `pod`.
 pub(crate) fn start(
     around: &Surroundings,
     link: &Arc<RegistryLink>,
     id: Loader,
     pod: u32,
+    now_ms: u64,
 ) -> Running {
     let Loader { slot, .. } = id;
     let uid = format!("m{slot}-pod{pod}");
@@ -68,20 +92,20 @@ pub(crate) fn start(
     let config = config(&around.plan, slot, &uid, &host);
     let process = Process::start();
     let tasks = Tasks::of_process(Handle::current(), process.clone());
-    let mut options = Options::default()
+    let options = Options::default()
         .random(Random::seeded(around.random.next()))
         .transport(Arc::new(MemberTransport { slot, network: around.network.clone() }))
-        .registry(Arc::new(Client(link.clone())));
-    for (group, plan) in around.plan.groups.iter().enumerate() {
-        let origin = around.origin.clone();
-        let load = origin::from_fn(move |key| origin.clone().load(id, group, key));
-        options = options.group(plan.name, load);
-    }
+        .registry(Arc::new(Client(link.clone())))
+        .build_origin(loaders(around.origin.clone(), id));
     let port = |number| SocketAddr::from((Ipv4Addr::UNSPECIFIED, number));
     let addresses =
         Addresses { grpc: port(1), peer: Some(port(2)), http: Some(port(3)), admin: port(4) };
-    let mut member = PortlessMember::start(&config, options, addresses, &tasks)
-        .expect("a member's configuration");
+    let skew_ms = around.plan.clock_skew_ms[slot];
+    let unix_ms = BEGAN_UNIX_MS.strict_add(now_ms).strict_add_signed(skew_ms);
+    let started = with_unix_time_us(unix_ms * 1_000, || {
+        PortlessMember::start(&config, options, addresses, &tasks)
+    });
+    let mut member = started.expect("a member's configuration");
     let membership = Arc::new(Mutex::new(member.membership.take()));
     let address = config.advertised(2);
     let service = member.peer_service.clone();

@@ -10,12 +10,15 @@ use tokio::time::sleep;
 
 use crate::fault::{ActiveFaults, Fault};
 use crate::judge::{Judge, Loader};
-use crate::key::{Key, Kind, Stamp};
+use crate::key::{Key, Kind, Stamp, tag_name};
+use crate::plan::Plan;
 use crate::timeline::Timeline;
 
 pub(crate) struct Origin {
     random: Random,
     delay_ms: (u64, u64),
+    /// The groups whose values have tags.
+    tagged: Vec<bool>,
     pub(crate) faults: ActiveFaults,
     timeline: Arc<Timeline>,
     judge: Arc<Judge>,
@@ -24,17 +27,19 @@ pub(crate) struct Origin {
 impl Origin {
     pub(crate) fn new(
         random: Random,
-        delay_ms: (u64, u64),
+        plan: &Plan,
         timeline: Arc<Timeline>,
         judge: Arc<Judge>,
     ) -> Arc<Self> {
-        Arc::new(Self { random, delay_ms, faults: ActiveFaults::default(), timeline, judge })
+        let tagged = plan.groups.iter().map(|group| group.is_tagged).collect();
+        let (delay_ms, faults) = (plan.origin_ms, ActiveFaults::default());
+        Arc::new(Self { random, delay_ms, tagged, faults, timeline, judge })
     }
 
     /// Changes what the origin has for a key. Returns the new version.
     pub(crate) fn write(&self, key: Key) -> u64 {
         let kind = match self.random.below(8) {
-            0 => Kind::Absent,
+            0 if !self.tagged[key.group] => Kind::Absent,
             1 => Kind::Empty,
             _ => Kind::Value,
         };
@@ -45,18 +50,19 @@ impl Origin {
         version
     }
 
-    /// One load. The value is read at a random time within it.
+    /// One load from origin number `origin` of the group. The value is read at a random time within
+    /// it.
     pub(crate) async fn load(
         self: Arc<Self>,
         loader: Loader,
-        group: usize,
+        (group, origin): (usize, u64),
         key: Bytes,
     ) -> Result<Loaded, origin::Error> {
         let index = std::str::from_utf8(&key).ok().and_then(|text| text[1..].parse().ok());
         let key = Key { group, index: index.expect("a key of this world") };
-        let load = self.judge.load_began(key, loader, self.timeline.now_ms());
-        self.timeline.add(&("load", key, loader.slot), || {
-            format!("m{}      loads {key} (load {load})", loader.slot)
+        let load = self.judge.load_began(key, loader, origin, self.timeline.now_ms());
+        self.timeline.add(&("load", key, loader.slot, origin), || {
+            format!("m{}      loads {key} (load {load}, origin {origin})", loader.slot)
         });
         let mut running = RunningLoad { origin: &self, key, load, read: None };
         let (before_ms, after_ms) = self.times();
@@ -75,8 +81,18 @@ impl Origin {
             // Without the hook, which records the panics that nobody planned.
             (Some(Failure::Panic), _) => std::panic::resume_unwind(Box::new("planned")),
             (None, Kind::Absent) => Ok(Loaded::Absent),
-            (None, Kind::Empty) => Ok(Loaded::Value(Bytes::new())),
-            (None, Kind::Value) => Ok(Loaded::Value(Stamp { key, version, load }.to_value())),
+            (None, Kind::Empty) => Ok(self.loaded(key, Bytes::new())),
+            (None, Kind::Value) => {
+                Ok(self.loaded(key, Stamp { key, version, load, origin }.to_value()))
+            }
+        }
+    }
+
+    fn loaded(&self, key: Key, value: Bytes) -> Loaded {
+        if self.tagged[key.group] {
+            Loaded::Tagged { value, tags: vec![tag_name(key.tag())] }
+        } else {
+            Loaded::Value(value)
         }
     }
 

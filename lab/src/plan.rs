@@ -11,6 +11,9 @@ const FAULTS_END_MS: (u64, u64) = (6_000, 16_000);
 /// Time of healthy traffic before the first fault.
 const CALM_MS: u64 = 1_500;
 
+/// Most by which a system clock is wrong, ms, in either direction.
+const MAX_SKEW_MS: i64 = 5_000;
+
 /// One simulated world.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -19,6 +22,8 @@ pub(crate) struct Plan {
     /// Virtual nodes of the ring; `None` for rendezvous placement.
     pub(crate) virtual_nodes: Option<u32>,
     pub(crate) lease_s: u64,
+    /// How far each member's system clock is ahead, ms. The versions of values start from it.
+    pub(crate) clock_skew_ms: Vec<i64>,
     pub(crate) groups: Vec<GroupPlan>,
     pub(crate) readers: usize,
     pub(crate) writers: usize,
@@ -40,6 +45,8 @@ pub(crate) struct GroupPlan {
     pub(crate) name: &'static str,
     pub(crate) keys: usize,
     pub(crate) freshness: Freshness,
+    /// Values have tags. An absent key has none, so no key of such a group is ever absent.
+    pub(crate) is_tagged: bool,
     pub(crate) concurrency: u32,
     pub(crate) timeout_ms: u64,
 }
@@ -52,12 +59,13 @@ impl Plan {
         let virtual_nodes = (random.below(64) > 0).then_some(32);
         let lease_s = pick((2, 4));
         let names = ["students", "courses"];
-        let groups = names[..usize::try_from(pick((1, 2))).expect("1 or 2")]
+        let groups: Vec<GroupPlan> = names[..usize::try_from(pick((1, 2))).expect("1 or 2")]
             .iter()
             .map(|name| GroupPlan {
                 name,
                 keys: usize::try_from(pick((2, 12))).expect("at most 12"),
                 freshness: freshness(&random),
+                is_tagged: random.below(2) == 0,
                 concurrency: u32::try_from(pick((4, 32))).expect("at most 32"),
                 timeout_ms: pick((200, 2_000)),
             })
@@ -65,18 +73,26 @@ impl Plan {
         let healed_ms = pick(FAULTS_END_MS);
         // One world in eight is healthy throughout: there the strictest checks apply all the time.
         let count = if random.below(8) == 0 { 0 } else { pick((1, 4)) };
-        let faults = (0..count)
+        let mut faults: Vec<_> = (0..count)
             .map(|_| {
                 let at_ms = pick((CALM_MS, healed_ms - 1_000));
                 let lasts_ms = pick((50, healed_ms - at_ms));
-                PlannedFault { at_ms, lasts_ms, fault: Fault::draw(&random, members) }
+                let fault = Fault::draw(&random, members, groups.len());
+                PlannedFault { at_ms, lasts_ms, fault }
             })
             .collect();
+        let mut healed_ms = healed_ms;
+        if members == 2 && count > 0 && random.below(4) == 0 {
+            faults = unseen_start(&pick, lease_s);
+            healed_ms = healed_ms.max(faults[0].at_ms + faults[0].lasts_ms);
+        }
+        let skew = |_| random.below(2 * MAX_SKEW_MS.unsigned_abs() + 1).cast_signed() - MAX_SKEW_MS;
         Self {
             seed,
             members,
             virtual_nodes,
             lease_s,
+            clock_skew_ms: (0..members).map(skew).collect(),
             groups,
             readers: usize::try_from(pick((2, 5))).expect("at most 5"),
             writers: 1,
@@ -94,6 +110,21 @@ impl Plan {
         let faults = self.faults.iter().map(|planned| planned.fault.longest_delay_ms());
         self.delay_ms.1 + faults.sum::<u64>()
     }
+}
+
+/// One of two members is cut off from the registry for longer than its lease. The other one starts
+/// again meanwhile: neither sees the other.
+fn unseen_start(pick: &impl Fn((u64, u64)) -> u64, lease_s: u64) -> Vec<PlannedFault> {
+    let member = usize::try_from(pick((0, 1))).expect("one of two");
+    let (cut_ms, lease_ms) = (pick((CALM_MS, CALM_MS + 1_500)), lease_s * 1_000);
+    let unseen_ms = cut_ms + lease_ms + 500;
+    let began_ms = pick((cut_ms, unseen_ms - 1_000));
+    let starts_ms = pick((unseen_ms, unseen_ms + 1_500));
+    let (cut, restart) = (Fault::RegistryCut { member }, Fault::Restart { member: 1 - member });
+    vec![
+        PlannedFault { at_ms: cut_ms, lasts_ms: starts_ms + 4_000 - cut_ms, fault: cut },
+        PlannedFault { at_ms: began_ms, lasts_ms: starts_ms - began_ms, fault: restart },
+    ]
 }
 
 fn freshness(random: &Random) -> Freshness {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_node::cache::{Answer, Error};
+use larder_node::cache::{Answer, Error, Scope};
 use larder_runtime::random::Random;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::judge::{Answered, Check, EPSILON_MS, Seen};
-use crate::key::{Key, Stamp};
+use crate::key::{Key, Stamp, tag_name};
 use crate::member::Running;
 use crate::world::World;
 
@@ -17,6 +17,15 @@ use crate::world::World;
 const DEADLINES_MS: [u64; 5] = [20, 200, 1_000, 2_500, 6_000];
 /// An invalidation ends within this time, ms: two rounds of calls, each with its own limit.
 const INVALIDATION_MS: u64 = 5_000;
+
+/// What a writer invalidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Target {
+    Key(Key),
+    Group(usize),
+    /// A tag of a group.
+    Tag(usize, usize),
+}
 
 pub(crate) fn start(world: &Arc<World>, clients: &mut JoinSet<()>) {
     let plan = world.plan();
@@ -99,48 +108,51 @@ async fn write_until_stopped(world: Arc<World>, random: Random) {
         if random.below(5) == 0 {
             continue;
         }
-        let whole_group = random.below(12) == 0;
+        let target = match random.below(12) {
+            0 => Target::Group(key.group),
+            1..=4 if world.plan().groups[key.group].is_tagged => Target::Tag(key.group, key.tag()),
+            _ => Target::Key(key),
+        };
         if let Some(running) = any_ready(&world, &random) {
-            invalidate(&world, &running, key, whole_group).await;
+            invalidate(&world, &running, target).await;
         }
     }
 }
 
-async fn invalidate(world: &World, running: &Running, key: Key, whole_group: bool) {
+async fn invalidate(world: &World, running: &Running, target: Target) {
     let slot = running.id.slot;
-    let group = &world.plan().groups[key.group];
-    let keys: Vec<Key> = if whole_group {
-        (0..group.keys).map(|index| Key { group: key.group, index }).collect()
-    } else {
-        vec![key]
-    };
-    let what = if whole_group { format!("group {}", key.group) } else { key.to_string() };
+    let (group, scope) = target.scope();
+    let plan = &world.plan().groups[group];
+    let all = (0..plan.keys).map(|index| Key { group, index });
+    let (keys, others): (Vec<Key>, Vec<Key>) = all.partition(|key| target.has(*key));
+    // The tags of a value in flight are not known, so an invalidation by tag detaches all flights.
+    let detached = if matches!(target, Target::Tag(..)) { others } else { Vec::new() };
     let began_ms = world.timeline.now_ms();
-    let ticket = world.judge.invalidation_began(running.id, &keys, world.registered(), began_ms);
-    world.timeline.add(&("invalidate", slot, key, whole_group), || {
-        format!("client  invalidates {what} at m{slot}")
-    });
-    let names = if whole_group { Vec::new() } else { vec![key.name()] };
+    let registered = world.registered();
+    let ticket = world.judge.invalidation_began(running.id, &keys, detached, registered, began_ms);
+    world
+        .timeline
+        .add(&("invalidate", slot, target), || format!("client  invalidates {target} at m{slot}"));
     let cache = &running.member.cache;
-    let call = running.process.run(async { cache.invalidate(group.name, names).await });
+    let call = running.process.run(async { cache.invalidate(plan.name, scope).await });
     let reached = tokio::select! {
         biased;
         result = call => result.ok().map(|invalidated| (invalidated.reached, invalidated.total)),
         () = running.process.ended() => None,
         () = sleep(Duration::from_millis(INVALIDATION_MS)) => {
             if !was_frozen(world, running, began_ms) {
-                let text = format!("invalidation of {what} at m{slot} does not end");
+                let text = format!("invalidation of {target} at m{slot} does not end");
                 world.judge.violate(Check::Hang, world.timeline.now_ms(), text);
             }
             None
         }
     };
     let now_ms = world.timeline.now_ms();
-    world.timeline.add(&("invalidated", slot, key, reached), || match reached {
+    world.timeline.add(&("invalidated", slot, target, reached), || match reached {
         Some((reached, total)) => {
-            format!("m{slot}      has invalidated {what} at {reached} of {total}")
+            format!("m{slot}      has invalidated {target} at {reached} of {total}")
         }
-        None => format!("m{slot}      has not answered the invalidation of {what}"),
+        None => format!("m{slot}      has not answered the invalidation of {target}"),
     });
     world.judge.invalidation_ended(&ticket, reached, &world.registered(), now_ms);
 }
@@ -179,6 +191,35 @@ async fn pause(random: &Random, mean_ms: u64) {
 
 fn index(random: &Random, len: usize) -> usize {
     usize::try_from(random.below(len as u64)).expect("below a usize")
+}
+
+impl Target {
+    fn has(self, key: Key) -> bool {
+        match self {
+            Self::Key(only) => key == only,
+            Self::Group(group) => key.group == group,
+            Self::Tag(group, tag) => key.group == group && key.tag() == tag,
+        }
+    }
+
+    /// The group, and the part of it to drop.
+    fn scope(self) -> (usize, Scope) {
+        match self {
+            Self::Key(key) => (key.group, Scope { keys: vec![key.name()], tags: Vec::new() }),
+            Self::Group(group) => (group, Scope::default()),
+            Self::Tag(group, tag) => (group, Scope { keys: Vec::new(), tags: vec![tag_name(tag)] }),
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "{key}"),
+            Self::Group(group) => write!(f, "g{group}"),
+            Self::Tag(group, tag) => write!(f, "tag {tag} of g{group}"),
+        }
+    }
 }
 
 impl std::fmt::Display for Answered {

@@ -58,7 +58,7 @@ impl World {
         let options = RegistryOptions { random: fork(), ..RegistryOptions::default() };
         let registry = LocalRegistry::start(options, &tasks);
         let network = Network::new(fork(), plan.delay_ms, timeline.clone(), judge.clone());
-        let origin = Origin::new(fork(), plan.origin_ms, timeline.clone(), judge.clone());
+        let origin = Origin::new(fork(), &plan, timeline.clone(), judge.clone());
         let call_timeout = Duration::from_secs(plan.lease_s) / 3;
         let link = |_| RegistryLink::new(registry.clone(), call_timeout);
         let links = (0..plan.members).map(link).collect();
@@ -96,15 +96,15 @@ impl World {
     }
 
     pub(crate) fn write_contracts(&self) {
-        for group in &self.plan().groups {
+        for (number, group) in self.plan().groups.iter().enumerate() {
+            let origin = self.judge.origin(number);
             let contract = GroupContract {
                 policy: "S3Fifo".into(),
-                // The loaders of this world take precedence.
-                origin: OriginContract::Http(HttpOrigin::new("http://origin/{key}")),
+                origin: OriginContract::Http(HttpOrigin::new(member::origin_url(number, origin))),
                 freshness: group.freshness.clone(),
                 origin_limits: OriginLimits::new(group.concurrency, group.timeout_ms),
                 guaranteed_bytes: 0,
-                generation: 1,
+                generation: i64::try_from(origin + 1).expect("few origins"),
             };
             let value = serde_json::to_vec(&contract).expect("strings and numbers only");
             self.registry.put(&self.keys.group(group.name), value);
@@ -117,7 +117,8 @@ impl World {
         place.incarnation += 1;
         place.pod += u32::from(!same_pod);
         let id = Loader { slot, incarnation: place.incarnation };
-        let running = member::start(&self.around, &self.links[slot], id, place.pod);
+        let now_ms = self.timeline.now_ms();
+        let running = member::start(&self.around, &self.links[slot], id, place.pod, now_ms);
         self.timeline
             .add(&("start", id, place.pod), || format!("m{slot}      starts as {}", running.uid));
         place.running = Some(running);
@@ -192,6 +193,10 @@ impl World {
             Fault::SlowOrigin { .. } | Fault::FailingOrigin { .. } => {
                 self.around.origin.faults.begin(fault);
             }
+            Fault::OriginChange { group } => {
+                self.judge.origin_changed(group);
+                self.write_contracts();
+            }
             Fault::Delay { .. }
             | Fault::Reorder { .. }
             | Fault::Loss { .. }
@@ -212,7 +217,8 @@ impl World {
             Fault::LeaseLoss { .. }
             | Fault::AllLeasesLost
             | Fault::Compaction
-            | Fault::DataLoss => {}
+            | Fault::DataLoss
+            | Fault::OriginChange { .. } => {}
             Fault::Crash { member, same_uid } => self.start(member, same_uid),
             Fault::Restart { member } => self.start(member, false),
             Fault::Freeze { member } => {
@@ -291,13 +297,17 @@ impl World {
         for Running { id, tasks, member, .. } in self.running() {
             let slot = id.slot;
             let cache = &member.cache;
-            let (waiting, now) = (cache.waiting(), tasks.running());
+            let (waiting, in_flight, now) = (cache.waiting(), cache.in_flight(), tasks.running());
             if waiting > 0 {
                 self.judge.violate(
                     Check::Leak,
                     now_ms,
                     format!("{waiting} requests wait at m{slot}"),
                 );
+            }
+            if in_flight > 0 {
+                let text = format!("{in_flight} loads and forwards have not ended at m{slot}");
+                self.judge.violate(Check::Leak, now_ms, text);
             }
             if now > tasks_before {
                 let text = format!("m{slot} runs {now} tasks, {tasks_before} after its start");

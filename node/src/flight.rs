@@ -50,6 +50,8 @@ struct Started<T> {
 pub struct FlightWork {
     /// The key, in memory of its own.
     pub key: Bytes,
+    /// Number of the flight. See [`Flights::is_forgotten`].
+    pub number: u64,
     /// Until when callers wait for the outcome.
     pub latest_deadline: LatestDeadline,
 }
@@ -138,7 +140,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         drop(by_key);
 
         let leader = Leader { flights: self.0.clone(), key: key.clone(), number, outcome: sender };
-        let work = work(FlightWork { key, latest_deadline: latest_deadline.clone() });
+        let work = work(FlightWork { key, number, latest_deadline: latest_deadline.clone() });
         tasks.spawn(name, async move {
             let outcome = work.await;
             leader.finish(outcome);
@@ -155,6 +157,13 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// Detaches every flight.
     pub fn forget_all(&self) {
         self.0.by_key.lock().flights.clear();
+    }
+
+    /// True if a flight that still runs was detached, for good: its work may join the key's next
+    /// flight without waiting for itself.
+    #[must_use]
+    pub fn is_forgotten(&self, key: &[u8], number: u64) -> bool {
+        self.0.by_key.lock().flights.get(key).is_none_or(|started| started.number != number)
     }
 
     /// True if the key is in flight.

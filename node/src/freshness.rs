@@ -52,11 +52,10 @@ pub struct Life {
 /// was stored applies at once to stored entries.
 #[must_use]
 pub fn judge(times: Times, kind: Kind, contract: &Freshness, now_ms: u64) -> Verdict {
-    let life_ms = match kind {
+    let end = times.end_ms(match kind {
         Kind::Present => contract.ttl_ms,
         Kind::Absent => contract.negative_ttl_ms,
-    };
-    let end = times.fresh_until_ms.min(times.stored_at_ms.saturating_add(life_ms));
+    });
     if now_ms < end {
         return Verdict::Fresh { remaining_ms: end - now_ms };
     }
@@ -66,6 +65,19 @@ pub fn judge(times: Times, kind: Kind, contract: &Freshness, now_ms: u64) -> Ver
         Kind::Present if past_ms < contract.stale_while_revalidate_ms => Verdict::StaleAndReload,
         Kind::Present if past_ms < contract.stale_if_error_ms => Verdict::StaleIfError,
         Kind::Present => Verdict::Expired,
+    }
+}
+
+/// How long a value past its TTL may still be answered, for a window of `window_ms` after it.
+#[must_use]
+pub fn stale_remaining_ms(times: Times, contract: &Freshness, window_ms: u64, now_ms: u64) -> u64 {
+    times.end_ms(contract.ttl_ms).saturating_add(window_ms).saturating_sub(now_ms)
+}
+
+impl Times {
+    /// The end of freshness, for a TTL that may be shorter than when the entry was stored.
+    fn end_ms(self, ttl_ms: u64) -> u64 {
+        self.fresh_until_ms.min(self.stored_at_ms.saturating_add(ttl_ms))
     }
 }
 
@@ -131,6 +143,21 @@ mod tests {
         ] {
             assert_eq!(present(500, now_ms), expected, "at {now_ms}");
         }
+    }
+
+    #[test]
+    fn a_stale_value_may_be_answered_until_the_end_of_its_window() {
+        let times = Times { stored_at_ms: 500, fresh_until_ms: 1_500 };
+        let left_ms = |window_ms, now_ms| stale_remaining_ms(times, &CONTRACT, window_ms, now_ms);
+        for now_ms in [1_500, 1_600, 1_699] {
+            let end_ms = now_ms + left_ms(CONTRACT.stale_while_revalidate_ms, now_ms);
+            assert_eq!(present(500, end_ms - 1), Verdict::StaleAndReload);
+            assert_eq!(present(500, end_ms), Verdict::StaleIfError);
+            let end_ms = now_ms + left_ms(CONTRACT.stale_if_error_ms, now_ms);
+            assert_eq!(present(500, end_ms - 1), Verdict::StaleIfError);
+            assert_eq!(present(500, end_ms), Verdict::Expired);
+        }
+        assert_eq!(left_ms(CONTRACT.stale_while_revalidate_ms, 1_700), 0);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod registration;
 mod registry;
 mod service;
 mod view;
+mod visibility;
 mod watch;
 
 pub use board::Reporter;
@@ -27,3 +28,4 @@ pub use registry::{
 };
 pub use service::{Membership, MembershipOptions, start, start_with};
 pub use view::{Counts, Departed, Entry, Event, LEAVING, MembershipView, Read, Rules, apply};
+pub use visibility::Visibility;

@@ -33,6 +33,7 @@ mod wire;
 
 pub(crate) use applied::Applied;
 pub use batch::Unanswered;
+pub(crate) use batch::{HOP_ALLOWANCE, before_hop};
 pub use channel::Grpc;
 pub(crate) use deps::PeerDeps;
 pub use directory::Peers;

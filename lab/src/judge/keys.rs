@@ -19,6 +19,7 @@ pub(crate) struct ReadTicket {
     pub(crate) limit_ms: u64,
     floor: u64,
     missed_floor: u64,
+    origin_floor: u64,
 }
 
 /// What an answer holds.
@@ -50,6 +51,8 @@ pub(crate) struct InvalidationTicket {
     by: Loader,
     /// Keys with the version that the origin has at the beginning.
     keys: Vec<(Key, u64)>,
+    /// Further keys whose flights it detaches.
+    detached: Vec<Key>,
     /// Which members were registered at the beginning.
     registered: Vec<bool>,
     number: usize,
@@ -76,7 +79,8 @@ impl Judge {
         let state = inner.key(key);
         state.asked_ms[slot] = Some(now_ms);
         let (floor, missed_floor) = (state.floors[slot], state.missed_floor);
-        ReadTicket { key, slot, began_ms: now_ms, limit_ms, floor, missed_floor }
+        let (_, origin_floor) = inner.origins[key.group];
+        ReadTicket { key, slot, began_ms: now_ms, limit_ms, floor, missed_floor, origin_floor }
     }
 
     pub(crate) fn read_ended(&self, ticket: &ReadTicket, answered: Answered, now_ms: u64) {
@@ -105,25 +109,27 @@ impl Judge {
         }
     }
 
-    /// `registered`: for each place, whether the process there is registered.
+    /// `keys` are dropped, and flights of `detached` besides. `registered`: for each place, whether
+    /// the process there is registered.
     pub(crate) fn invalidation_began(
         &self,
         by: Loader,
         keys: &[Key],
+        detached: Vec<Key>,
         registered: Vec<bool>,
         now_ms: u64,
     ) -> InvalidationTicket {
         let mut inner = self.0.lock();
         inner.figures.invalidations += 1;
-        let keys = keys.iter().map(|key| {
+        for key in keys.iter().chain(&detached) {
             let state = inner.key(*key);
             state.invalidated_ms = Some(now_ms);
             state.invalidating += 1;
-            (*key, state.latest())
-        });
+        }
+        let keys = keys.iter().map(|key| (*key, inner.key(*key).latest()));
         let (keys, number): (Vec<_>, _) = (keys.collect(), inner.invalidations.len());
         inner.invalidations.push((keys[0].0.group, now_ms, None));
-        InvalidationTicket { by, keys, registered, number }
+        InvalidationTicket { by, keys, detached, registered, number }
     }
 
     /// `reached`: the members that confirmed and their total; `None` if there was no answer. A
@@ -147,19 +153,22 @@ impl Judge {
             .zip(registered)
             .map(|(before, after)| *before && *after)
             .collect();
-        for (key, version) in &ticket.keys {
-            let state = inner.key(*key);
+        let keys = ticket.keys.iter().copied();
+        // Version 0 bounds nothing.
+        let detached = ticket.detached.iter().map(|key| (*key, 0));
+        for (key, version) in keys.chain(detached) {
+            let state = inner.key(key);
             state.invalidating -= 1;
             state.invalidated_ms = Some(now_ms);
             if everywhere {
                 for (floor, _) in
                     state.floors.iter_mut().zip(&members).filter(|(_, is_member)| **is_member)
                 {
-                    *floor = (*floor).max(*version);
+                    *floor = (*floor).max(version);
                 }
             }
             if reached.is_some() && !(everywhere && members.iter().all(|is_member| *is_member)) {
-                state.partial.push(Partial { version: *version, by: ticket.by });
+                state.partial.push(Partial { version, by: ticket.by });
             }
         }
     }
@@ -168,6 +177,7 @@ impl Judge {
     /// process that died may have taken with it what it had not delivered.
     pub(crate) fn recovered(&self) {
         let mut inner = self.0.lock();
+        inner.origins.iter_mut().for_each(|(origin, floor)| *floor = *origin);
         let crashed = std::mem::take(&mut inner.crashed);
         for state in inner.keys.iter_mut().flatten() {
             for partial in std::mem::take(&mut state.partial) {
@@ -199,6 +209,11 @@ impl Inner {
                 stamp.version, stamp.load, ticket.missed_floor
             );
             self.violate(Check::MissedInvalidation, now_ms, text);
+        }
+        if stamp.origin < ticket.origin_floor {
+            let (from, now) = (stamp.origin, ticket.origin_floor);
+            let text = format!("{ticket} gets a value of origin {from}, long after origin {now}");
+            self.violate(Check::Origin, now_ms, text);
         }
         // A load that has not ended for the judge is one whose answer the reader waited for.
         let loaded_ms = load.ended_ms.unwrap_or(now_ms);

@@ -7,7 +7,7 @@ use crate::key::{Key, Kind};
 
 impl Judge {
     /// A load begins. Returns its number among the loads of the key.
-    pub(crate) fn load_began(&self, key: Key, loader: Loader, now_ms: u64) -> usize {
+    pub(crate) fn load_began(&self, key: Key, loader: Loader, origin: u64, now_ms: u64) -> usize {
         let mut inner = self.0.lock();
         inner.figures.loads += 1;
         let state = inner.key(key);
@@ -16,15 +16,16 @@ impl Judge {
         };
         let runs = |load: &&Load| load.ended_ms.is_none();
         let earlier = state.loads.iter().rev().filter(runs);
-        let here =
-            earlier.clone().find(|load| load.loader == loader && !invalidated(load.began_ms));
+        // A member asks the new origin while loads of the old one still run.
+        let is_same = |load: &&Load| (load.loader, load.origin) == (loader, origin);
+        let here = earlier.clone().filter(is_same).find(|load| !invalidated(load.began_ms));
         let elsewhere = earlier.clone().find(|load| !invalidated(load.began_ms)).copied();
         // What a member missed is replayed to it at any time, and detaches its flight.
         let twice = here.is_some() && state.partial.is_empty();
         let last = state.loads.iter().rev().find(|load| load.read.is_some()).copied();
         let needless = last.filter(|load| !invalidated(load.began_ms));
         let number = state.loads.len();
-        state.loads.push(Load { loader, began_ms: now_ms, ended_ms: None, read: None });
+        state.loads.push(Load { loader, origin, began_ms: now_ms, ended_ms: None, read: None });
 
         if twice {
             let text = format!("m{} loads {key} twice at the same time", loader.slot);

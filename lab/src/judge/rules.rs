@@ -11,6 +11,8 @@ pub(crate) enum Check {
     /// C5: what a partial invalidation missed is dropped within a lease after the faults have
     /// ended.
     MissedInvalidation,
+    /// After the cluster had its time to recover, no value of a group's earlier origin.
+    Origin,
     /// C8, C9, C10: no answer past the life that its contract gives it.
     Freshness,
     /// C7: absent, empty and a value are told apart, and no key answers for another.
@@ -49,6 +51,7 @@ impl Check {
         match self {
             Self::Invalidation => "invalidation",
             Self::MissedInvalidation => "missed invalidation",
+            Self::Origin => "origin",
             Self::Freshness => "freshness",
             Self::Value => "value",
             Self::Hang => "hang",

@@ -27,6 +27,8 @@ pub(super) struct Inner {
     pub(super) keys: Vec<Vec<KeyState>>,
     /// Group, beginning and end of each invalidation, ms.
     pub(super) invalidations: Vec<(usize, u64, Option<u64>)>,
+    /// Number of each group's origin, and of the oldest one whose values a read may return.
+    pub(super) origins: Vec<(u64, u64)>,
     pub(super) violations: Vec<Violation>,
     /// Faults in force.
     pub(super) active: usize,
@@ -78,6 +80,8 @@ pub(super) struct Partial {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     pub(super) loader: Loader,
+    /// Number of the group's origin.
+    pub(super) origin: u64,
     pub(super) began_ms: u64,
     pub(super) ended_ms: Option<u64>,
     /// What it read, once it has ended well.
@@ -122,6 +126,7 @@ impl Judge {
         Self(Mutex::new(Inner {
             keys: keys.collect(),
             invalidations: Vec::new(),
+            origins: vec![(0, 0); plan.groups.len()],
             violations: Vec::new(),
             active: 0,
             disturbed_ms: None,
@@ -154,6 +159,15 @@ impl Judge {
         let mut inner = self.0.lock();
         inner.active -= 1;
         inner.disturbed_ms = Some(now_ms);
+    }
+
+    /// The number of a group's origin.
+    pub(crate) fn origin(&self, group: usize) -> u64 {
+        self.0.lock().origins[group].0
+    }
+
+    pub(crate) fn origin_changed(&self, group: usize) {
+        self.0.lock().origins[group].0 += 1;
     }
 
     pub(crate) fn frozen(&self, slot: Slot, now_ms: u64) {

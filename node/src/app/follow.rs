@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::options::BuildOrigin;
 use crate::cache::{Cache, GroupPlan, OriginSource};
 use crate::config::{Config, Identity};
-use crate::membership::MembershipView;
+use crate::membership::{MembershipView, Visibility};
 use crate::metrics::RingMetrics;
 use crate::origin::{self, Credentials, Loader, LoaderDeps, Targets};
 use crate::snapshot::Snapshots;
@@ -27,6 +28,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_millis(500);
 /// Merges the groups of the registry with those of the embedding program.
 pub(super) struct Groups {
     embedded: BTreeMap<String, GroupPlan>,
+    /// In place of the clients of the origins' protocols.
+    build_origin: Option<BuildOrigin>,
     /// Runtime of the loads. Loaders are built on it, because their connections belong to it.
     loads: Handle,
     deps: LoaderDeps,
@@ -44,6 +47,7 @@ pub(super) struct Follower {
     pub(super) registered: watch::Receiver<bool>,
     pub(super) superseded: watch::Receiver<bool>,
     pub(super) connected: watch::Receiver<bool>,
+    pub(super) visibility: Visibility,
     pub(super) identity: Identity,
     pub(super) ready: Ready,
     pub(super) cache: Cache,
@@ -64,10 +68,12 @@ impl Groups {
     pub(super) fn new(
         config: &Config,
         embedded: BTreeMap<String, GroupPlan>,
+        build_origin: Option<BuildOrigin>,
         loads: Handle,
     ) -> Self {
         Self {
             embedded,
+            build_origin,
             loads,
             deps: LoaderDeps {
                 credentials: Credentials::new(&config.credentials_directory),
@@ -94,6 +100,9 @@ impl Groups {
         match &plan.origin {
             OriginSource::Given(loader) => Ok(loader.clone()),
             OriginSource::Described(origin) => {
+                if let Some(build) = &self.build_origin {
+                    return Ok(build(origin));
+                }
                 let loader = origin::build(origin, &plan.limits, &self.deps)
                     .map_err(|error| Arc::from(error.to_string()))?;
                 loader.warm();
@@ -140,7 +149,8 @@ impl Follower {
 
     fn apply_changes(&mut self, gates: &mut Gates) {
         self.metrics.registry_connected.set((*self.connected.borrow_and_update()).into());
-        if *self.registered.borrow_and_update() {
+        // A container that restarts finds the key of its predecessor, and is in the ring by that.
+        if *self.registered.borrow_and_update() && !self.visibility.may_lack_members() {
             gates.registered.take().into_iter().for_each(Gate::open);
         }
         let superseded = *self.superseded.borrow_and_update();

@@ -170,7 +170,12 @@ fn join(
     snapshots: &Option<Arc<Snapshots>>,
 ) -> Option<Membership> {
     let registration = registration(config, settings, addresses);
-    let groups = follow::Groups::new(config, options.groups, tasks.loads.handle().clone());
+    let groups = follow::Groups::new(
+        config,
+        options.groups,
+        options.build_origin,
+        tasks.loads.handle().clone(),
+    );
     let Some(registry) = &settings.registry else {
         let alone = BTreeMap::from([(config.identity.name.clone(), registration)]);
         groups.apply(cache, &BTreeMap::new());
@@ -209,11 +214,15 @@ fn join(
     cache.peers().set_health_listener(Box::new(move |member, answered| {
         if answered { reporter.answered(member) } else { reporter.failed(member) }
     }));
+    let visibility = membership.visibility();
+    let followed = visibility.clone();
+    cache.peers().set_may_lack_members(Box::new(move || followed.may_lack_members()));
     let follower = follow::Follower {
         views: membership.views.clone(),
         registered: membership.registered.clone(),
         superseded: membership.superseded.clone(),
         connected: membership.connected.clone(),
+        visibility,
         identity: config.identity.clone(),
         ready: core.ready.clone(),
         cache: cache.clone(),

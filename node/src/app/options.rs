@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use larder_engine::PolicyKind;
-use larder_proto::contract::{Freshness, OriginLimits};
+use larder_proto::contract::{Freshness, Origin, OriginLimits};
 use larder_runtime::random::Random;
 
 use crate::cache::{GroupPlan, OriginSource};
@@ -15,12 +15,16 @@ use crate::peers::Transport;
 /// Memory that replicas of other members' hottest entries may fill: an eighth.
 const DEFAULT_REPLICA_PERCENT: u8 = 12;
 
+/// Makes the loader of a described origin.
+pub(super) type BuildOrigin = Box<dyn Fn(&Origin) -> Arc<dyn Loader> + Send + Sync>;
+
 /// Groups and other settings of an embedding program.
 pub struct Options {
     pub(super) groups: BTreeMap<String, GroupPlan>,
     pub(super) random: Option<Random>,
     pub(super) transport: Option<Arc<dyn Transport>>,
     pub(super) registry: Option<Arc<dyn RegistryClient>>,
+    pub(super) build_origin: Option<BuildOrigin>,
     pub(super) replica_percent: u8,
 }
 
@@ -31,6 +35,7 @@ impl Default for Options {
             random: None,
             transport: None,
             registry: None,
+            build_origin: None,
             replica_percent: DEFAULT_REPLICA_PERCENT,
         }
     }
@@ -89,6 +94,17 @@ impl Options {
     #[must_use]
     pub fn registry(mut self, registry: Arc<dyn RegistryClient>) -> Self {
         self.registry = Some(registry);
+        self
+    }
+
+    /// Makes the loaders of described origins with `build` in place of the clients of their
+    /// protocols, as a simulation does.
+    #[must_use]
+    pub fn build_origin(
+        mut self,
+        build: impl Fn(&Origin) -> Arc<dyn Loader> + Send + Sync + 'static,
+    ) -> Self {
+        self.build_origin = Some(Box::new(build));
         self
     }
 

@@ -17,6 +17,8 @@ pub struct Answer {
     pub age_ms: u64,
     /// Time until it is no longer fresh, ms; 0 if stale.
     pub remaining_ms: u64,
+    /// Time in which it may still be answered, ms, if stale; 0 if not.
+    pub stale_remaining_ms: u64,
     /// Number of the load that produced it. A larger number is a later load of the key.
     pub version: u64,
     /// This member's ring places the key elsewhere.
@@ -54,6 +56,7 @@ impl Answer {
             source,
             stale_reason: StaleReason::Unspecified,
             remaining_ms,
+            stale_remaining_ms: 0,
             version: hit.version,
             not_owner: false,
             origin_id: 0,
@@ -61,16 +64,35 @@ impl Answer {
         }
     }
 
-    /// From an entry past its TTL.
-    pub(super) fn stale(hit: Hit, stale_reason: StaleReason, now_ms: u64) -> Self {
-        Self { stale_reason, ..Self::fresh(hit, Source::Stale, 0, now_ms) }
+    /// From an entry past its TTL that may be answered for another `stale_remaining_ms`.
+    pub(super) fn stale(
+        hit: Hit,
+        stale_reason: StaleReason,
+        stale_remaining_ms: u64,
+        now_ms: u64,
+    ) -> Self {
+        Self { stale_reason, stale_remaining_ms, ..Self::fresh(hit, Source::Stale, 0, now_ms) }
+    }
+
+    /// True if it must not be answered `ms` later to a read that begins then. A fresh answer without
+    /// a remaining life is for the reads that waited for its load.
+    pub(super) fn is_over_after(&self, ms: u64) -> bool {
+        if self.is_stale() {
+            ms >= self.stale_remaining_ms
+        } else {
+            self.remaining_ms > 0 && ms >= self.remaining_ms
+        }
     }
 
     /// The same answer `ms` later.
     #[must_use]
     pub fn aged(self, ms: u64) -> Self {
-        let remaining_ms = self.remaining_ms.saturating_sub(ms);
-        Self { age_ms: self.age_ms.saturating_add(ms), remaining_ms, ..self }
+        Self {
+            age_ms: self.age_ms.saturating_add(ms),
+            remaining_ms: self.remaining_ms.saturating_sub(ms),
+            stale_remaining_ms: self.stale_remaining_ms.saturating_sub(ms),
+            ..self
+        }
     }
 
     /// From a peer's result. `None` if its outcome is an error or unknown to this version.
@@ -95,6 +117,7 @@ impl Answer {
             stale_reason: result.stale_reason(),
             age_ms: result.age_ms,
             remaining_ms: result.remaining_ms,
+            stale_remaining_ms: result.stale_remaining_ms,
             version: result.version,
             not_owner: result.not_owner,
             origin_id: result.origin_id,
@@ -116,6 +139,7 @@ impl Answer {
             source: self.source.into(),
             age_ms: self.age_ms,
             remaining_ms: self.remaining_ms,
+            stale_remaining_ms: self.stale_remaining_ms,
             version: self.version,
             stale,
             stale_reason: self.stale_reason.into(),
@@ -139,6 +163,7 @@ mod tests {
             stale_reason: StaleReason::Unspecified,
             age_ms: 5,
             remaining_ms: 995,
+            stale_remaining_ms: 0,
             version: 7,
             not_owner: false,
             origin_id: 9,
@@ -156,6 +181,7 @@ mod tests {
             stale_reason: StaleReason::Unspecified,
             age_ms: 0,
             remaining_ms: 1,
+            stale_remaining_ms: 0,
             version: 1,
             not_owner: true,
             origin_id: 0,

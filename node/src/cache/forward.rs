@@ -18,15 +18,13 @@ use crate::flight::{Flight, FlightWork, LatestDeadline};
 use crate::gather::{GatheredKey, Gathering};
 use crate::metrics::LoadTarget;
 use crate::origin::Requester;
-use crate::peers::{Owner, Peer, Refusal, Unanswered};
+use crate::peers::{HOP_ALLOWANCE, Owner, Peer, Refusal, Unanswered, before_hop};
 
 /// Times that one owner is asked while its answers are too late to be used.
 const TRIES_PER_OWNER: usize = 2;
 /// Owners asked before the key is loaded here: the first one and, if that does not answer, its
 /// stand-in.
 const OWNERS_ASKED: usize = 2;
-/// Time that an owner's answer takes back to the waiters, so that it is there before they give up.
-const HOP_ALLOWANCE: Duration = Duration::from_millis(20);
 
 impl Cache {
     /// Joins the forward flight of a key, or starts it.
@@ -78,7 +76,7 @@ async fn run(
     work: FlightWork,
     mut gathered: Option<GatheredKey>,
 ) -> LoadOutcome {
-    let FlightWork { key, latest_deadline } = work;
+    let FlightWork { key, latest_deadline, .. } = work;
     if let Some(answer) = group.peek_hot_copy(&key, cache.0.clock.now_ms()) {
         return Ok(answer);
     }
@@ -136,8 +134,8 @@ enum Asked {
     Outcome(LoadOutcome),
     /// Another member has to answer.
     Bypassed,
-    /// A value whose life may have ended before it arrived. A read that joined in the meantime may
-    /// have begun after that.
+    /// A value whose life or stale window may have ended before it arrived. A read that joined in
+    /// the meantime may have begun after that.
     TooLate,
 }
 
@@ -174,7 +172,7 @@ async fn ask_once(
     let Some(answer) = Answer::from_peer(&result) else { return Asked::Bypassed };
     let waited_ms = cache.0.clock.now_ms().saturating_sub(asked_ms);
     let on_its_way_ms = waited_ms.saturating_sub(result.handled_ms);
-    if answer.remaining_ms > 0 && on_its_way_ms >= answer.remaining_ms {
+    if answer.is_over_after(on_its_way_ms) {
         return Asked::TooLate;
     }
     cache.store_copy(group, key, &answer, waited_ms, fence);
@@ -257,9 +255,7 @@ impl Waiters {
 
     /// When an answer must be there to reach the most patient waiter.
     fn answer_by(&self) -> Instant {
-        let latest = self.latest_deadline();
-        let left = latest.saturating_duration_since(Instant::now());
-        latest - HOP_ALLOWANCE.min(left / 2)
+        before_hop(self.latest_deadline(), Instant::now())
     }
 
     /// Ready when no waiter has time left, also for those that join in the meantime.

@@ -154,12 +154,8 @@ impl Group {
 
     /// What an entry of the main store is worth under the contract in force.
     pub(super) fn judge(&self, hit: &Hit, now_ms: u64) -> Verdict {
-        let times = Times {
-            stored_at_ms: hit.stored_at.as_millis(),
-            fresh_until_ms: hit.fresh_until.as_millis(),
-        };
         let kind = if hit.is_absent() { Kind::Absent } else { Kind::Present };
-        freshness::judge(times, kind, &self.plan.freshness, now_ms)
+        freshness::judge(times(hit), kind, &self.plan.freshness, now_ms)
     }
 
     /// A fresh copy of another member's entry. Counts as an access for the eviction policy.
@@ -187,7 +183,13 @@ impl Group {
 
     /// The answer from an entry past its TTL.
     pub(super) fn stale(&self, hit: Hit, reason: StaleReason, now_ms: u64) -> Answer {
-        Answer { origin_id: self.origin_id, ..Answer::stale(hit, reason, now_ms) }
+        let contract = &self.plan.freshness;
+        let window_ms = match reason {
+            StaleReason::Revalidating => contract.stale_while_revalidate_ms,
+            _ => contract.stale_while_revalidate_ms.max(contract.stale_if_error_ms),
+        };
+        let left_ms = freshness::stale_remaining_ms(times(&hit), contract, window_ms, now_ms);
+        Answer { origin_id: self.origin_id, ..Answer::stale(hit, reason, left_ms, now_ms) }
     }
 
     /// Why an entry that may be answered stale is answered without another load; `None` if the
@@ -267,6 +269,10 @@ impl GroupPlan {
             && self.guaranteed_bytes == other.guaranteed_bytes
             && self.has_same_origin(other)
     }
+}
+
+fn times(hit: &Hit) -> Times {
+    Times { stored_at_ms: hit.stored_at.as_millis(), fresh_until_ms: hit.fresh_until.as_millis() }
 }
 
 impl std::fmt::Debug for Group {

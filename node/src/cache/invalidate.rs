@@ -33,7 +33,8 @@ pub struct Invalidated {
     /// in time.
     pub reached: u32,
     /// Members in the ring when the invalidation started, and those that other members report but
-    /// this one does not know yet.
+    /// this one does not know yet. One more than is known if this member was out of the registry's
+    /// reach for longer than its lease, because a member may have started meanwhile.
     pub total: u32,
 }
 
@@ -94,16 +95,6 @@ impl Cache {
         let reached = reached + usize::from(recorded);
         let count = |members| u32::try_from(members).unwrap_or(u32::MAX);
         Ok(Invalidated { reached: count(reached), total: count(total.saturating_add(1)) })
-    }
-
-    /// Drops keys (none: the whole group) at this member only. An unknown group holds nothing.
-    pub fn drop_copies(&self, group: &str, keys: &[Bytes]) {
-        if let Some(group) = self.0.groups.load().get(group) {
-            group.drop_invalidated(&Invalidation {
-                keys: keys.into(),
-                ..Invalidation::whole(Some(group.name.clone()))
-            });
-        }
     }
 
     /// Drops what is invalidated at other members from now on.

@@ -3,17 +3,16 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use larder_engine::{Fence, NewEntry, Tags, Tick, Value};
 use larder_proto::v1::{Source, StaleReason};
 
 use super::answer::Answer;
-use super::error::Error;
+use super::error::{Awaited, Error};
 use super::group::{Group, LoadOutcome};
 use super::shared::Cache;
-use super::wait::Caller;
-use crate::flight::{self, Flight};
+use super::wait::{Caller, flatten};
+use crate::flight::{self, Flight, FlightWork};
 use crate::freshness::{self, Kind, Life, Verdict};
 use crate::gather::{GatheredKey, Gathering};
 use crate::metrics::LoadTarget;
@@ -50,7 +49,7 @@ impl Cache {
         }
         let joined = group.loads.join(key, &self.0.tasks, "load", |work| {
             let gathered = gathering.map(Gathering::key);
-            Box::pin(run(self.clone(), group.clone(), work.key, store_as, requester, gathered))
+            Box::pin(run(self.clone(), group.clone(), work, store_as, requester, gathered))
         });
         joined_or_overloaded(joined, group, LoadTarget::Origin)
     }
@@ -110,6 +109,7 @@ impl Cache {
             stale_reason: StaleReason::Unspecified,
             age_ms: 0,
             remaining_ms: life.fresh_until_ms - now_ms,
+            stale_remaining_ms: 0,
             version,
             not_owner: false,
             origin_id: group.origin_id,
@@ -148,11 +148,12 @@ impl Cache {
 async fn run(
     cache: Cache,
     group: Arc<Group>,
-    key: Bytes,
+    work: FlightWork,
     store_as: StoreAs,
     requester: Requester,
     gathered: Option<GatheredKey>,
 ) -> LoadOutcome {
+    let FlightWork { key, number, .. } = work;
     if let Some(answer) = cache.just_loaded(&group, &key, store_as) {
         return Ok(answer);
     }
@@ -160,6 +161,13 @@ async fn run(
         && let Some(answer) = cache.take_over_key(&group, &key).await
     {
         return Ok(answer);
+    }
+    if group.loads.is_forgotten(&key, number) {
+        // 1. This flight asks the previous owner. 2. An invalidation detaches it. 3. A later read
+        // starts the key's next flight. A load here would be a second one at the same time.
+        drop(gathered);
+        let next = cache.load(&group, &key, store_as, requester, None)?;
+        return flatten(next.outcome_before(std::future::pending()).await, Awaited::Origin);
     }
     let store = match (store_as, &group.hot) {
         (StoreAs::StandIn, Some(hot)) => hot,

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use larder_proto::config::Limits;
 use larder_proto::v1::Explanation;
-use larder_runtime::clock::Clock;
+use larder_runtime::clock::{Clock, unix_time_us};
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Tasks;
 use tokio::sync::Semaphore;
@@ -163,11 +163,6 @@ impl Cache {
             _ => Ok(()),
         }
     }
-}
-
-fn unix_time_us() -> u64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl std::fmt::Debug for Cache {

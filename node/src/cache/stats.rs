@@ -1,8 +1,11 @@
 //! Figures of this cache, for Admin.Status and `/metrics`, and the sweep of expired entries.
 
+use std::sync::Arc;
+
 use larder_engine::{Curve, GroupStats, HotKey, Swept, Tick, TooYoung};
 
 use super::error::Error;
+use super::group::Group;
 use super::shared::Cache;
 use crate::metrics::{CountedAs, EngineFigures, GroupFigures};
 use crate::origin::Requester;
@@ -101,6 +104,17 @@ impl Cache {
     #[must_use]
     pub fn waiting(&self) -> usize {
         Requester::ALL.map(|requester| self.0.waiting.count(requester)).iter().sum()
+    }
+
+    /// Loads and forwards that have not ended, and calls of origins.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        let groups = self.0.groups.load();
+        let of_group = |group: &Arc<Group>| {
+            let calls = group.origin.as_ref().map_or(0, |origin| origin.running());
+            group.loads.len() + group.forwards.len() + calls
+        };
+        groups.values().map(of_group).sum()
     }
 
     /// Bytes that entries may use, owned and copied.

@@ -5,6 +5,7 @@ mod deadlines;
 mod guard;
 mod origin_change;
 mod overload;
+mod peered;
 mod revalidation;
 mod tags;
 
@@ -31,7 +32,7 @@ use crate::config;
 use crate::grpc::admin::AdminService;
 use crate::metrics::{CacheMetrics, CountedAs, EngineCollector, RingMetrics};
 use crate::origin::{self, Loaded};
-use crate::peers::{Grpc, Past, PeerDeps, Peers};
+use crate::peers::{Grpc, Past, PeerDeps, Peers, Transport};
 
 /// How the origin behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,15 @@ const FRESHNESS: Freshness = Freshness {
 };
 
 fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
+    rig_with(Arc::new(Grpc), freshness, limits, delay)
+}
+
+fn rig_with(
+    transport: Arc<dyn Transport>,
+    freshness: Freshness,
+    limits: Limits,
+    delay: Duration,
+) -> Rig {
     let tasks = Tasks::new(Handle::current());
     let registry = Registry::new();
     let member: Arc<str> = "shop-0".into();
@@ -75,7 +85,7 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
     let peers = PeerDeps {
         member: member.clone(),
         uid: "a pod".into(),
-        transport: Arc::new(Grpc),
+        transport,
         tasks: tasks.clone(),
         clock,
         random: Random::seeded(1),

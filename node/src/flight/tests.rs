@@ -82,13 +82,16 @@ async fn a_detached_flight_neither_takes_later_callers_nor_frees_its_successor()
         wait.notified().await;
         "old"
     });
+    assert!(!flights.is_forgotten(b"k", 1));
     flights.forget(b"k");
+    assert!(flights.is_forgotten(b"k", 1));
     let hold = Arc::new(Notify::new());
     let wait = hold.clone();
     let new = flights.join(b"k", &tasks, "work", |_| async move {
         wait.notified().await;
         "new"
     });
+    assert!(flights.is_forgotten(b"k", 1) && !flights.is_forgotten(b"k", 2));
     go.notify_one();
     assert_eq!(old.expect("room").outcome(soon()).await, Ok("old"));
     assert_eq!(flights.len(), 1, "the end of the old flight does not free the new one");

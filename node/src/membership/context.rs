@@ -9,11 +9,13 @@ use larder_runtime::random::Random;
 
 use super::board::Board;
 use super::registry::RegistryClient;
+use super::visibility::Visibility;
 
 #[derive(Clone)]
 pub(super) struct MembershipContext {
     pub(super) registry: Arc<dyn RegistryClient>,
     pub(super) board: Arc<Board>,
+    pub(super) visibility: Visibility,
     pub(super) keys: Keys,
     pub(super) lease_ttl: Duration,
     pub(super) retry: BackoffPolicy,

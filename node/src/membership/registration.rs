@@ -132,12 +132,16 @@ impl Registrar {
 
     /// Renews the lease, and makes sure that the key is attached to it.
     async fn renew(&mut self, session: &dyn Session) -> Result<Option<Superseded>, Error> {
-        if let Some(lease) = self.lease
-            && !session.keep_alive(lease).await?
-        {
-            tracing::warn!("lease lost, registering again");
-            self.lease = None;
-            self.registered.send_replace(false);
+        if let Some(lease) = self.lease {
+            let sent_ms = self.context.visibility.now_ms();
+            if session.keep_alive(lease).await? {
+                self.context.visibility.lease_confirmed(sent_ms);
+            } else {
+                tracing::warn!("lease lost, registering again");
+                self.lease = None;
+                self.context.visibility.lost();
+                self.registered.send_replace(false);
+            }
         }
         let in_place = self.lease.is_some()
             && self.written > 0
@@ -155,18 +159,27 @@ impl Registrar {
             }
             let lease = match self.lease {
                 Some(lease) => lease,
-                None => *self.lease.insert(session.grant(self.context.lease_ttl.as_secs()).await?),
+                None => self.grant(session).await?,
             };
             let value = self.value(self.registration.op);
             let expected = stored.map_or(0, |stored| stored.revision);
             if let Some(revision) = session.put_if(&key, value, lease, expected).await? {
                 tracing::info!(revision, "registered");
                 self.written = revision;
+                self.context.visibility.registered(revision);
                 self.registered.send_replace(true);
                 return Ok(None);
             }
         }
         Err(Error::Contended)
+    }
+
+    async fn grant(&mut self, session: &dyn Session) -> Result<i64, Error> {
+        let sent_ms = self.context.visibility.now_ms();
+        let lease = session.grant(self.context.lease_ttl.as_secs()).await?;
+        self.context.visibility.lease_confirmed(sent_ms);
+        self.lease = Some(lease);
+        Ok(lease)
     }
 
     /// Appends this pod to the succession unless it is there. False if another pod follows it. A
@@ -200,6 +213,7 @@ impl Registrar {
             "superseded by a newer pod of this name, refusing requests from now on; delete this \
              pod, or, outside Kubernetes, give each member its own name"
         );
+        self.context.visibility.lost();
         self.superseded.send_replace(true);
         self.registered.send_replace(false);
         if let Some(lease) = self.lease.take()
@@ -216,6 +230,7 @@ impl Registrar {
 
     async fn deregister(&mut self) -> Result<(), Error> {
         let Some(lease) = self.lease.take() else { return Ok(()) };
+        self.context.visibility.lost();
         let session = self.context.registry.connect().await?;
         let key = self.context.keys.member(&self.name);
         // Conditional on this member's own write: a later writer keeps the key.

@@ -21,6 +21,7 @@ use super::etcd::Etcd;
 use super::registration::Registrar;
 use super::registry::RegistryClient;
 use super::view::{MembershipView, Rules};
+use super::visibility::Visibility;
 use super::watch::Follower;
 
 /// Limit of a deregistration. After it the lease expires by itself.
@@ -61,6 +62,7 @@ pub struct Membership {
     /// member must serve no key.
     pub superseded: watch::Receiver<bool>,
     reporter: Reporter,
+    visibility: Visibility,
     leaving: CancellationToken,
     registrar: JoinHandle<()>,
 }
@@ -101,10 +103,12 @@ pub fn start_with(
         grace_ms: grace_ms.max(ttl_ms),
     };
     let board = Arc::new(Board::new(rules, clock));
+    let visibility = Visibility::new(Arc::clone(&board), clock, options.lease_ttl);
     let longest_retry = renewal_interval(options.lease_ttl).max(FIRST_RETRY);
     let context = MembershipContext {
         registry,
         board: Arc::clone(&board),
+        visibility: visibility.clone(),
         keys: options.keys,
         lease_ttl: options.lease_ttl,
         retry: BackoffPolicy::new(FIRST_RETRY, 2, longest_retry, 50)
@@ -139,7 +143,16 @@ pub fn start_with(
     });
     let views = board.subscribe();
     let reporter = Reporter::new(board);
-    Membership { views, connected, registered, superseded, reporter, leaving, registrar }
+    Membership {
+        views,
+        connected,
+        registered,
+        superseded,
+        reporter,
+        visibility,
+        leaving,
+        registrar,
+    }
 }
 
 impl Membership {
@@ -147,6 +160,12 @@ impl Membership {
     #[must_use]
     pub fn reporter(&self) -> Reporter {
         self.reporter.clone()
+    }
+
+    /// Whether the view may lack a member.
+    #[must_use]
+    pub fn visibility(&self) -> Visibility {
+        self.visibility.clone()
     }
 
     /// Deregisters and revokes the lease, so that the others remove this member from their rings at

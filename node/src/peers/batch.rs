@@ -27,8 +27,14 @@ const MAX_CALLS: usize = 32;
 const COLLECT_TIME: Duration = Duration::from_millis(1);
 /// Time that a batch gives the owner for keys that it has to load.
 const BATCH_LOAD_TIME: Duration = Duration::from_millis(10);
-/// Of a caller's remaining time, the part that the owner does not get: both ways of the hop.
-const HOP_ALLOWANCE: Duration = Duration::from_millis(5);
+/// Of a caller's remaining time, the part that stays for an answer's way back: first from the owner
+/// to this member, then from here to the caller.
+pub(crate) const HOP_ALLOWANCE: Duration = Duration::from_millis(10);
+
+/// When an answer has to leave to be there at `deadline`. Of a short time, half.
+pub(crate) fn before_hop(deadline: Instant, now: Instant) -> Instant {
+    deadline - HOP_ALLOWANCE.min(deadline.saturating_duration_since(now) / 2)
+}
 
 /// A peer gave no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -165,8 +171,8 @@ fn is_error(result: &FetchResult, code: Code) -> bool {
 impl PendingKey {
     /// The key with the time that the owner gets: the caller's, but at most `longest`.
     fn request(&self, longest: Duration, asks_once: bool) -> FetchKey {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let time = left.saturating_sub(HOP_ALLOWANCE).min(longest);
+        let now = Instant::now();
+        let time = before_hop(self.deadline, now).saturating_duration_since(now).min(longest);
         FetchKey {
             group: self.group.to_string(),
             key: self.key.clone(),

@@ -13,12 +13,17 @@ use super::stamp::RingStamp;
 /// departed members.
 pub(crate) type HealthListener = Box<dyn Fn(&str, bool) + Send + Sync>;
 
+/// True if a member may exist that this one does not know of.
+pub(crate) type MayLackMembers = Box<dyn Fn() -> bool + Send + Sync>;
+
 pub(super) struct PeerContext {
     pub(super) deps: PeerDeps,
     pub(super) journal: Journal,
     pub(super) ejections: Mutex<Ejections>,
     /// Set at most once, when the membership starts.
     pub(super) health_listener: OnceLock<HealthListener>,
+    /// As `health_listener`. Without it the ring has every member.
+    pub(super) may_lack_members: OnceLock<MayLackMembers>,
     ring: Mutex<RingStamp>,
 }
 
@@ -36,6 +41,7 @@ impl PeerContext {
             journal: Journal::new(&deps),
             ejections: Mutex::default(),
             health_listener: OnceLock::new(),
+            may_lack_members: OnceLock::new(),
             ring: Mutex::default(),
             deps,
         }

@@ -13,7 +13,7 @@ use larder_runtime::tasks::Tasks;
 use tokio::sync::watch;
 
 use super::applied::Applied;
-use super::context::{HealthListener, PeerContext};
+use super::context::{HealthListener, MayLackMembers, PeerContext};
 use super::deps::PeerDeps;
 use super::journal::{Appended, Applier, Saved};
 use super::log::Invalidation;
@@ -66,6 +66,15 @@ impl Peers {
     /// On the second call.
     pub(crate) fn set_health_listener(&self, listener: HealthListener) {
         let set = self.0.context.health_listener.set(listener);
+        assert!(set.is_ok(), "a member joins one cluster");
+    }
+
+    /// Asks `may_lack_members` from now on whether a member may exist that is not in the ring.
+    ///
+    /// # Panics
+    /// On the second call.
+    pub(crate) fn set_may_lack_members(&self, may_lack_members: MayLackMembers) {
+        let set = self.0.context.may_lack_members.set(may_lack_members);
         assert!(set.is_ok(), "a member joins one cluster");
     }
 
@@ -178,11 +187,14 @@ impl Peers {
         self.0.context.deps.metrics.drops_missed.inc_by(missed);
     }
 
-    /// Members that exist according to other members, but not in `view`.
+    /// Members that exist according to other members, but not in `view`; at least 1 if one may
+    /// exist that no other member has reported.
     pub(crate) fn unknown_members(&self, view: &RingView) -> usize {
         let registrations = view.registrations().iter();
         let known = registrations.map(|(name, r)| (&**name, &*r.metadata.uid)).collect();
-        self.0.context.journal.unknown_members(&known, view.revision())
+        let reported = self.0.context.journal.unknown_members(&known, view.revision());
+        let may_lack_members = self.0.context.may_lack_members.get();
+        reported.max(may_lack_members.is_some_and(|may_lack| may_lack()).into())
     }
 
     /// The end of this member's log.

@@ -28,9 +28,8 @@ async fn key_of(cluster: &Cluster, group: &str, owner: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_batch_ejects_nobody_and_fails_no_patient_request() {
-    let cluster = Cluster::start(3).await;
+    let cluster = Cluster::start_without_copies(3).await;
     let key = key_of(&cluster, GROUP, "shop-2").await;
-    cluster.forget_copy(0, GROUP, &key);
     // As if the responses were large and the network narrow.
     let slow = Fault::SlowFetch(Duration::from_millis(1_800));
     cluster.set_fault((&cluster, 0), (&cluster, 2), Some(slow));
@@ -44,7 +43,7 @@ async fn a_slow_batch_ejects_nobody_and_fails_no_patient_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_held_up_past_its_life_reaches_no_read_that_begins_later() {
-    let cluster = Cluster::start(2).await;
+    let cluster = Cluster::start_without_copies(2).await;
     let url = cluster.serve_http_origin().await;
     let life = Duration::from_millis(600);
     cluster.put_group("brief", &format!("{url}/count/{{key}}"), 600).await;
@@ -57,7 +56,6 @@ async fn an_answer_that_is_held_up_past_its_life_reaches_no_read_that_begins_lat
     sleep(life).await;
     let loaded = Instant::now();
     let old = get(cluster.client(1), "brief", &key).await.expect("loaded").value;
-    cluster.forget_copy(0, "brief", &key);
     cluster.set_fault((&cluster, 0), (&cluster, 1), Some(Fault::SlowFetch(2 * life)));
     let early = tokio::spawn({
         let (client, key) = (cluster.client(0), key.clone());
@@ -73,19 +71,18 @@ async fn an_answer_that_is_held_up_past_its_life_reaches_no_read_that_begins_lat
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_that_blocks_its_thread_ejects_nobody_and_delays_no_other_member() {
-    let cluster = Cluster::start(3).await;
+    let cluster = Cluster::start_without_copies(3).await;
     let owner = cluster.owner(GROUP, "blocks").await;
     let index: usize = owner.trim_start_matches("shop-").parse().expect("an ordinal");
     let others: Vec<usize> = (0..3).filter(|member| *member != index).collect();
     let key = key_of(&cluster, GROUP, &owner).await;
     let cold = cluster.client(index);
-    cluster.forget_copy(index, GROUP, "blocks");
+    cluster.cache(index).invalidate(GROUP, vec!["blocks".into()]).await.expect("cold again");
     let blocked = tokio::spawn(async move { get(cold, GROUP, "blocks").await });
     sleep(Duration::from_millis(50)).await;
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1_200) {
         for member in &others {
-            cluster.forget_copy(*member, GROUP, &key);
             let read = Instant::now();
             get(cluster.client(*member), GROUP, &key).await.expect("a value");
             assert!(read.elapsed() < Duration::from_millis(400), "{:?}", read.elapsed());

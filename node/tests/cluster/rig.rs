@@ -74,6 +74,8 @@ pub(crate) struct Cluster {
     /// Of the members that are added from now on. Without replicas, the loads of a test do not
     /// depend on its duration.
     pub(crate) replica_percent: u8,
+    /// Part of the memory for copies of other members' entries.
+    hot_percent: u32,
 }
 
 /// A member in a process of its own.
@@ -201,6 +203,15 @@ impl Cluster {
         cluster
     }
 
+    /// [`Cluster::start`] with members that keep no copies: every read of another member's key is
+    /// forwarded.
+    pub(super) async fn start_without_copies(members: usize) -> Self {
+        let mut cluster = Self::empty(Origin::new());
+        cluster.hot_percent = 0;
+        cluster.add_all(members).await;
+        cluster
+    }
+
     /// [`Cluster::start`] with members that keep snapshots.
     pub(super) async fn start_with_snapshots(members: usize) -> Self {
         let mut cluster = Self::empty(Origin::new());
@@ -278,7 +289,7 @@ impl Cluster {
         let keys = Keys::new("prod", "shop");
         let (members, channels, links) = (Vec::new(), Vec::new(), Links::default());
         let limits = Limits::default();
-        let (snapshots, replica_percent) = (None, 0);
+        let (snapshots, replica_percent, hot_percent) = (None, 0, 10);
         Self {
             origin,
             registry,
@@ -290,6 +301,7 @@ impl Cluster {
             limits,
             snapshots,
             replica_percent,
+            hot_percent,
         }
     }
 
@@ -307,7 +319,7 @@ impl Cluster {
             },
             placement: Placement::Rendezvous {},
             capacity_bytes,
-            hot_percent: 10,
+            hot_percent: self.hot_percent,
             hot_ttl_ms: 60_000,
             snapshot: self.snapshots.as_ref().map(|folder| SnapshotConfig {
                 directory: folder.path().to_str().expect("UTF-8").to_owned(),
@@ -402,11 +414,6 @@ impl Cluster {
         let ring = AdminClient::new(self.channel(0)).ring(RingRequest {}).await.expect("a ring");
         let member = ring.into_inner().members.into_iter().find(|member| member.name == name)?;
         Some(member.grpc_address.parse().expect("an address"))
-    }
-
-    /// Drops a member's copy of a key, as if it had expired.
-    pub(crate) fn forget_copy(&self, member: usize, group: &str, key: &str) {
-        self.cache(member).drop_copies(group, &[Bytes::copy_from_slice(key.as_bytes())]);
     }
 
     pub(crate) async fn start_sidecar(&self) -> Running {
