@@ -9,6 +9,7 @@ mod cluster {
     mod drain;
     mod errors;
     mod frozen;
+    mod hot_key;
     mod invalidation;
     mod large;
     pub(crate) mod links;

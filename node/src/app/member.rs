@@ -12,6 +12,7 @@ use larder_proto::v1::cache_server::CacheServer;
 use larder_proto::v1::peer_server::PeerServer;
 use larder_runtime::ready::Ready;
 use larder_runtime::tasks::Tasks;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::background::BackgroundTasks;
@@ -37,6 +38,8 @@ use crate::snapshot::{Opening, Snapshots};
 const MAX_PEER_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// Time between two sweeps of expired entries.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two searches for keys that all members should answer.
+const SPREAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A member without ports: what answers requests, and what runs in the background. [`App`] adds
 /// the ports; a simulation calls the parts directly.
@@ -124,6 +127,8 @@ impl PortlessMember {
         let figures = cache.clone();
         EngineCollector::register(&core.metrics, move || figures.figures());
         tasks.upkeep.spawn_vital("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
+        let spread = find_spread_keys(cache.clone(), tasks.upkeep.stopping().clone());
+        tasks.upkeep.spawn_vital("spread keys", spread);
         let membership = join(
             config,
             settings,
@@ -276,6 +281,19 @@ fn threads(
             ]
         })
         .collect()
+}
+
+async fn find_spread_keys(cache: Cache, stopping: CancellationToken) {
+    let rounds = async {
+        loop {
+            tokio::time::sleep(SPREAD_INTERVAL).await;
+            cache.find_spread_keys();
+        }
+    };
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = rounds => {}
+    }
 }
 
 async fn sweep(cache: Cache, tasks: Tasks) {
