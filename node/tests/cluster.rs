@@ -21,6 +21,7 @@ mod cluster {
     mod tags;
     mod views;
     mod warm;
+    mod weight;
 }
 
 use std::sync::atomic::Ordering;

@@ -90,6 +90,9 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
         main_bytes: 8 << 20,
         hot_bytes: 1 << 20,
         hot_ttl_ms: 1_000,
+        hot_percent: 0,
+        memory_bytes: None,
+        replica_percent: 0,
         snapshot: None,
     };
     let deps = CacheDeps {

@@ -61,6 +61,7 @@ pub struct Membership {
     /// member must serve no key.
     pub superseded: watch::Receiver<bool>,
     reporter: Reporter,
+    weight: watch::Sender<u32>,
     leaving: CancellationToken,
     registrar: JoinHandle<()>,
 }
@@ -114,11 +115,13 @@ pub fn start_with(
     let (connected_sender, connected) = watch::channel(false);
     let (registered_sender, registered) = watch::channel(false);
     let (superseded_sender, superseded) = watch::channel(false);
+    let (weight, weights) = watch::channel(options.registration.metadata.weight);
     let leaving = CancellationToken::new();
     let registrar = Registrar::new(
         context.clone(),
         options.name,
         options.registration,
+        weights,
         (registered_sender, superseded_sender),
         leaving.clone(),
     );
@@ -139,7 +142,7 @@ pub fn start_with(
     });
     let views = board.subscribe();
     let reporter = Reporter::new(board);
-    Membership { views, connected, registered, superseded, reporter, leaving, registrar }
+    Membership { views, connected, registered, superseded, reporter, weight, leaving, registrar }
 }
 
 impl Membership {
@@ -147,6 +150,12 @@ impl Membership {
     #[must_use]
     pub fn reporter(&self) -> Reporter {
         self.reporter.clone()
+    }
+
+    /// Takes changes of this member's weight, which are registered at once.
+    #[must_use]
+    pub fn weight(&self) -> watch::Sender<u32> {
+        self.weight.clone()
     }
 
     /// Deregisters and revokes the lease, so that the others remove this member from their rings at

@@ -44,6 +44,8 @@ pub struct Cluster {
     pub placement: Placement,
     /// Where members keep snapshots; `None` if they keep none.
     pub snapshot: Option<Snapshot>,
+    /// Memory that replicas may fill, percent.
+    pub replica_percent: u8,
     /// Image of the members.
     pub image: String,
     /// Names of the Secrets for pulling images.
@@ -132,6 +134,8 @@ pub enum Error {
     SnapshotInterval { seconds: i64 },
     #[error("spec.snapshot.storage.size: {text} is less than 256Mi")]
     SnapshotSize { text: String },
+    #[error("spec.replicaPercent: {percent} is not between 0 and 50")]
+    ReplicaPercent { percent: i32 },
     #[error("spec.placement.ring.virtualNodes: {virtual_nodes} is not between 1 and 4096")]
     VirtualNodes { virtual_nodes: i32 },
 }
@@ -163,6 +167,7 @@ pub fn validate(cluster: &CacheCluster, images: &Images) -> Result<Cluster, Erro
         etcd: etcd(&spec.etcd, images)?,
         placement: placement(&spec.placement)?,
         snapshot: snapshot(&spec.snapshot)?,
+        replica_percent: replica_percent(spec.replica_percent)?,
         image: spec.image.clone().unwrap_or_else(|| images.member.clone()),
         image_pull_secrets: spec.image_pull_secrets.iter().map(|s| s.name.clone()).collect(),
         scheduling: spec.scheduling.clone().unwrap_or_default(),
@@ -213,6 +218,11 @@ fn snapshot(spec: &SnapshotSpec) -> Result<Option<Snapshot>, Error> {
     };
     let storage = spec.storage.as_ref().map(sized).transpose()?;
     Ok(Some(Snapshot { interval_seconds, storage }))
+}
+
+fn replica_percent(percent: i32) -> Result<u8, Error> {
+    let valid = u8::try_from(percent).ok().filter(|percent| *percent <= 50);
+    valid.ok_or(Error::ReplicaPercent { percent })
 }
 
 fn placement(spec: &PlacementSpec) -> Result<Placement, Error> {
@@ -315,7 +325,8 @@ mod tests {
     #[test]
     fn unusable_fields_are_reported_by_their_path() {
         type Change = fn(&mut CacheCluster);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 10] = [
+            (|c| c.spec.replica_percent = 51, "spec.replicaPercent: 51 is not between 0 and 50"),
             (
                 |c| c.spec.snapshot.interval_seconds = 0,
                 "spec.snapshot.intervalSeconds: 0 is not between 1 and 86400",
