@@ -20,6 +20,7 @@ use crate::output::{ENVELOPE_HELP, finish, print_error_envelope, requested};
 use crate::ring::ShowRing;
 use crate::status::Status;
 use crate::up::Up;
+use crate::warm::Warm;
 
 /// The name under which kubectl finds the program as a plugin.
 const PLUGIN: &str = "kubectl-larder";
@@ -28,7 +29,7 @@ macro_rules! exit_codes {
     () => {
         "Exit codes:
   0   done; for get and explain: found
-  1   failed: no member answered, an unknown group, a check that failed
+  1   failed: no member answered, an unknown group, a failed check, a key that failed to load
   4   get and explain: absent, the origin says there is no such key
   64  wrong usage or configuration; one line says what is wrong"
     };
@@ -133,6 +134,14 @@ enum Verb {
     ))]
     Bench(Bench),
 
+    /// Load keys before applications ask for them: from a list, or those that are hot
+    #[command(after_help = concat_help!(
+        "larder warm students --from keys.txt",
+        "sqlite3 shop.db 'SELECT name FROM students' | larder warm students --from -",
+        "larder warm students --hot-of shop-blue.prod.svc"
+    ))]
+    Warm(Warm),
+
     /// Print a completion script for a shell
     #[command(after_help = concat_help!(
         "source <(larder completions bash)",
@@ -201,6 +210,7 @@ impl Args {
             Verb::Invalidate(verb) => finish("invalidate", verb.output.structured(), verb.run()),
             Verb::Check(verb) => finish("check", verb.output.structured(), verb.run()),
             Verb::Bench(verb) => finish("bench", verb.output.structured(), verb.run()),
+            Verb::Warm(verb) => finish("warm", verb.output.structured(), verb.run()),
             Verb::Completions(verb) => finish("completions", None, Ok(verb.run(command()))),
             Verb::Man(verb) => finish("man", None, verb.run(command())),
         }

@@ -16,11 +16,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use futures::future::join_all;
-use indicatif::{ProgressBar, ProgressStyle};
 use larder_client::network;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -31,6 +30,7 @@ use self::table::millis;
 use crate::connect::{Connection, seconds};
 use crate::exit::{self, BadConfiguration};
 use crate::output::{Output, Report};
+use crate::progress;
 use crate::signals::run_until_stopped;
 use crate::table::terminal_width;
 use crate::text::{plural, thousands};
@@ -38,8 +38,6 @@ use crate::text::{plural, thousands};
 /// Time of a load that names neither a time nor a number of requests.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval of the progress line.
-const PROGRESS: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
@@ -169,7 +167,7 @@ impl Bench {
         let interrupted = tokio::select! {
             () = async { while workers.join_next().await.is_some() {} } => false,
             () = stop.cancelled() => true,
-            never = show_progress(&load) => never,
+            never = progress::show(|| progress(&load)) => never,
         };
         let elapsed = load.start.elapsed();
         let measure = load.measure();
@@ -238,33 +236,16 @@ impl Bench {
     }
 }
 
-/// Draws a bar on standard error, if that is a terminal, until it is dropped.
-async fn show_progress(load: &Load) -> ! {
-    let bar = ProgressBar::new(1_000);
-    let style = ProgressStyle::with_template("{wide_bar} {msg}").expect("a valid template");
-    bar.set_style(style);
-    let bar = ClearedAtEnd(bar);
-    let mut ticks = interval(PROGRESS);
-    loop {
-        ticks.tick().await;
-        let measure = load.measure();
-        bar.0.set_position(load.permille(measure.requests));
-        bar.0.set_message(format!(
-            "{} requests, p99 {} ms, {} keys failed",
-            thousands(measure.requests),
-            millis(measure.latency.value_at_percentile(99.0)),
-            thousands(measure.failed_keys()),
-        ));
-    }
-}
-
-/// A bar that leaves nothing behind.
-struct ClearedAtEnd(ProgressBar);
-
-impl Drop for ClearedAtEnd {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
+/// The state of the load for the progress bar.
+fn progress(load: &Load) -> (u64, String) {
+    let measure = load.measure();
+    let message = format!(
+        "{} requests, p99 {} ms, {} keys failed",
+        thousands(measure.requests),
+        millis(measure.latency.value_at_percentile(99.0)),
+        thousands(measure.failed_keys()),
+    );
+    (load.permille(measure.requests), message)
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -44,17 +44,22 @@ impl Connection {
 
     /// A client that asks exactly this endpoint.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Ok(self.builder().follow_ring(false).build()?)
+        Ok(self.builder(&self.endpoint).follow_ring(false).build()?)
     }
 
     /// A client that learns the other members from this endpoint.
     pub(crate) fn cluster(&self) -> anyhow::Result<Client> {
-        Ok(self.builder().try_timeout(self.timeout.min(MEMBER_TIMEOUT)).build()?)
+        self.cluster_at(&self.endpoint)
     }
 
-    fn builder(&self) -> larder_client::Builder {
+    /// [`Connection::cluster`] of another endpoint.
+    pub(crate) fn cluster_at(&self, endpoint: &str) -> anyhow::Result<Client> {
+        Ok(self.builder(endpoint).try_timeout(self.timeout.min(MEMBER_TIMEOUT)).build()?)
+    }
+
+    fn builder(&self, endpoint: &str) -> larder_client::Builder {
         Client::builder()
-            .members([self.endpoint.clone()])
+            .members([endpoint])
             .timeout(self.timeout)
             .try_timeout(self.timeout)
             .retry(Retry { retries: self.retries, ..Retry::default() })

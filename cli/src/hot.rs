@@ -14,7 +14,7 @@ use crate::table::{left, right, table, terminal_width};
 use crate::text::printable;
 
 /// Most keys of a group that a member reports.
-const MAX_KEYS: u32 = 100;
+pub(crate) const MAX_KEYS: u32 = 100;
 
 #[derive(Debug, Args)]
 pub(crate) struct Hot {
@@ -54,7 +54,7 @@ impl Hot {
 }
 
 /// Adds the rates of a key over members; each group's hottest first, `limit` of them.
-fn merged(keys: impl Iterator<Item = HotKey>, limit: usize) -> Vec<HotKey> {
+pub(crate) fn merged(keys: impl Iterator<Item = HotKey>, limit: usize) -> Vec<HotKey> {
     let mut rates: HashMap<(String, bytes::Bytes), f64> = HashMap::new();
     for HotKey { group, key, reads_per_second } in keys {
         *rates.entry((group, key)).or_default() += reads_per_second;

@@ -98,7 +98,7 @@ fn read(path: &Path) -> Result<Bytes, BadConfiguration> {
     Ok(bytes.into())
 }
 
-fn from_base64(text: &str) -> Result<Bytes, String> {
+pub(crate) fn from_base64(text: &str) -> Result<Bytes, String> {
     STANDARD.decode(text).map(Bytes::from).map_err(|error| format!("not base64: {error}"))
 }
 

@@ -19,6 +19,7 @@ mod members;
 #[cfg(test)]
 mod metrics_page;
 mod output;
+mod progress;
 mod ring;
 mod signals;
 mod status;
@@ -26,6 +27,7 @@ mod table;
 mod text;
 mod totals;
 mod up;
+mod warm;
 
 use std::process::ExitCode;
 

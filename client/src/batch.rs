@@ -58,12 +58,23 @@ impl Client {
         missing: impl Iterator<Item = usize>,
     ) -> Vec<Vec<usize>> {
         let mut by_owner: Vec<(Option<usize>, Vec<usize>)> = Vec::new();
-        for at in missing {
-            let owner = self.inner.dispatcher.directory.owner(group, &keys[at]);
+        let directory = &self.inner.dispatcher.directory;
+        let (spread, placed): (Vec<usize>, Vec<usize>) =
+            missing.partition(|at| directory.is_spread(group, &keys[*at]));
+        for at in placed {
+            let owner = directory.owner(group, &keys[at]);
             match by_owner.iter_mut().find(|(o, _)| *o == owner) {
                 Some((_, batch)) => batch.push(at),
                 None => by_owner.push((owner, vec![at])),
             }
+        }
+        // Any member answers them, so they join requests that are sent anyway.
+        if by_owner.is_empty() && !spread.is_empty() {
+            by_owner.push((None, Vec::new()));
+        }
+        for at in spread {
+            let batch = directory.turn() % by_owner.len();
+            by_owner[batch].1.push(at);
         }
         let size = self.inner.dispatcher.settings.batch_keys;
         by_owner.iter().flat_map(|(_, batch)| batch.chunks(size).map(<[_]>::to_vec)).collect()
@@ -123,6 +134,7 @@ impl Client {
             Err(error) => return vec![Err(error); keys.len()],
         };
         let answers = keys.iter().zip(reply.message).map(|(key, result)| {
+            self.inner.dispatcher.directory.spread(group, key, result.spread_ms);
             let answer = from_result(reply.member.address(), group, result)?;
             if let (Some(near), Some(fence)) = (&self.inner.near, fence) {
                 near.keep(group, key, &answer, fence);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::balance::Balance;
 use crate::client::Client;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::error::BuildError;
@@ -101,6 +102,20 @@ impl Builder {
     /// shows a newer ring triggers a refresh earlier.
     pub fn refresh_every(mut self, interval: Duration) -> Self {
         self.settings.refresh = interval;
+        self
+    }
+
+    /// How calls that any member may take are distributed over the members. Default
+    /// [`Balance::RoundRobin`].
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.settings.balance = balance;
+        self
+    }
+
+    /// The zone of this process. Reads that are spread over all members then go to those of this
+    /// zone, as long as one of them answers. Zones whose clients read more load their members more.
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.settings.zone = Some(zone.into());
         self
     }
 

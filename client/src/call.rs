@@ -299,6 +299,7 @@ impl Dispatcher {
     ) -> Result<T, FailedTry> {
         let started = Instant::now();
         let left = deadline.saturating_duration_since(started);
+        let _counted = member.begin_call();
         self.counts.tries.fetch_add(1, Ordering::Relaxed);
         let tried = pin!(async {
             let channel = member.channel(self.directory.network()).await?;

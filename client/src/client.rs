@@ -90,7 +90,7 @@ impl Client {
         endpoints: Vec<Endpoint>,
         settings: Settings,
     ) -> Self {
-        let directory = Directory::new(network, endpoints, settings.follow_ring, settings.refresh);
+        let directory = Directory::new(network, endpoints, &settings);
         let near = (settings.near_bytes > 0 && !settings.near_ttl.is_zero())
             .then(|| Near::new(settings.near_bytes, settings.near_ttl));
         let timeout = settings.timeout;
@@ -152,15 +152,17 @@ impl Client {
             let request = GetRequest { group: group.into(), key: key.clone(), explain: false };
             async move {
                 match cache(channel, limit).get(with_timeout(request, left)).await {
-                    Ok(response) => Ok(response.into_inner().into()),
-                    Err(status) if status.code() == Code::NotFound => {
-                        Ok(Answer::Absent { explanation: None })
-                    }
+                    Ok(response) => Ok(Some(response.into_inner())),
+                    Err(status) if status.code() == Code::NotFound => Ok(None),
                     Err(status) => Err(status),
                 }
             }
         });
-        Ok(call.await?.message)
+        let Some(response) = call.await?.message else {
+            return Ok(Answer::Absent { explanation: None });
+        };
+        self.inner.dispatcher.directory.spread(group, key, response.spread_ms);
+        Ok(response.into())
     }
 
     /// A batch of one key, because only a batch explains an absent key.
@@ -183,6 +185,7 @@ impl Client {
             }
         });
         let reply = call.await?;
+        self.inner.dispatcher.directory.spread(group, key, reply.message.spread_ms);
         let answer = from_result(reply.member.address(), group, reply.message)?;
         self.learn_from(&answer);
         Ok(answer)

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use larder_proto::v1::admin_client::AdminClient;
 use larder_proto::v1::{RingRequest, RingResponse};
 use parking_lot::Mutex;
@@ -20,12 +21,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Request, Status};
 
+use crate::balance::{self, Balance};
 use crate::endpoint::{Endpoint, Target};
 use crate::error::Failure;
 use crate::member::{Availability, Member};
 use crate::network::Network;
 use crate::ring::{self, RoutingTable};
 use crate::route;
+use crate::settings::Settings;
+use crate::spread::SpreadKeys;
 use crate::status::{Verdict, judge};
 
 /// Time limit of resolving one name.
@@ -42,6 +46,10 @@ pub(crate) struct Directory {
     endpoints: Vec<Endpoint>,
     follow_ring: bool,
     refresh_every: Duration,
+    balance: Balance,
+    zone: Option<String>,
+    /// Keys that any member may be asked for, although the ring is known.
+    spread: SpreadKeys,
     known: ArcSwap<Known>,
     state: Mutex<State>,
     /// Counts events after which a failed call should try again: a member that was down answered,
@@ -57,6 +65,8 @@ pub(crate) struct Directory {
     /// Milliseconds since `started`.
     last_call: AtomicU64,
     rotation: AtomicUsize,
+    /// Counts the choices of a member for calls that any member may take.
+    turns: AtomicUsize,
 }
 
 /// What is known at one moment. Replaced as a whole.
@@ -91,8 +101,7 @@ impl Directory {
     pub(crate) fn new(
         network: Arc<dyn Network>,
         endpoints: Vec<Endpoint>,
-        follow_ring: bool,
-        refresh_every: Duration,
+        settings: &Settings,
     ) -> Arc<Self> {
         let addresses = endpoints.iter().map(|endpoint| match &endpoint.0 {
             Target::Address(address) => vec![address.to_string()],
@@ -109,8 +118,11 @@ impl Directory {
         let directory = Self {
             network,
             endpoints,
-            follow_ring,
-            refresh_every,
+            follow_ring: settings.follow_ring,
+            refresh_every: settings.refresh,
+            balance: settings.balance,
+            zone: settings.zone.clone(),
+            spread: SpreadKeys::default(),
             known: ArcSwap::default(),
             state: Mutex::new(state),
             returns: watch::Sender::new(0),
@@ -121,6 +133,7 @@ impl Directory {
             started: Instant::now(),
             last_call: AtomicU64::new(0),
             rotation: AtomicUsize::new(0),
+            turns: AtomicUsize::new(0),
         };
         directory.publish(&directory.state.lock());
         Arc::new(directory)
@@ -136,7 +149,9 @@ impl Directory {
         self.upkeep();
         let known = self.known.load();
         let members = known.members();
-        let owner = key.and_then(|key| known.ring.as_ref()?.owner(group, key));
+        let is_spread = key.is_some_and(|key| self.is_spread(group, key));
+        let owner = key.filter(|_| !is_spread);
+        let owner = owner.and_then(|key| known.ring.as_ref()?.owner(group, key));
         let rotation = self.rotation.fetch_add(1, Ordering::Relaxed);
         let availability: Vec<_> = members.iter().map(|m| m.availability()).collect();
         for (member, availability) in members.iter().zip(&availability) {
@@ -146,8 +161,49 @@ impl Directory {
                 Availability::Down => self.start_probes(),
             }
         }
-        let order = route::order(&availability, owner, rotation);
+        let first = owner.or_else(|| self.choose(&known, &members, &availability, is_spread));
+        let order = route::order(&availability, first, rotation);
         order.into_iter().map(|i| Arc::clone(&members[i])).collect()
+    }
+
+    /// A member for a call that any member may take. With `near`, one of this client's zone, if one
+    /// of them answers.
+    fn choose(
+        &self,
+        known: &Known,
+        members: &[Arc<Member>],
+        availability: &[Availability],
+        near: bool,
+    ) -> Option<usize> {
+        let is_near = |(at, zone): (usize, Option<&str>)| {
+            let is_up = availability[at] != Availability::Down;
+            (is_up && zone == self.zone.as_deref()).then_some(at)
+        };
+        let ring = known.ring.iter().filter(|_| near && self.zone.is_some());
+        let near = ring.flat_map(|ring| ring.zones()).enumerate().filter_map(is_near);
+        let mut candidates = balance::most_available(near, availability);
+        if candidates.is_empty() {
+            candidates = balance::most_available(0..members.len(), availability);
+        }
+        let in_flight = |at: usize| members[at].in_flight();
+        self.balance.choose(&candidates, self.turn(), in_flight, rand::random())
+    }
+
+    /// The number of a choice among members.
+    pub(crate) fn turn(&self) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the reads of a key are to be spread over all members.
+    pub(crate) fn is_spread(&self, group: &str, key: &[u8]) -> bool {
+        self.spread.contains(group, key, Instant::now())
+    }
+
+    /// Spreads the reads of a key for `ms`; 0 changes nothing.
+    pub(crate) fn spread(&self, group: &str, key: &Bytes, ms: u32) {
+        if ms > 0 {
+            self.spread.learn(group, key, ms, Instant::now());
+        }
     }
 
     /// Index of a key's owner in the ring, for grouping keys by owner.

@@ -18,7 +18,8 @@
 //! ```
 //!
 //! **Life of a read.** The client asks the near cache, if it has one, then the key's owner, or any
-//! member while the ring is unknown: every member answers for every key. When a member fails, it
+//! member while the ring is unknown: every member answers for every key. An owner whose key is hot
+//! asks in its answer to spread the next reads over all members. When a member fails, it
 //! tries the next one at once. When all failed, it waits 1, 2 and 4 s by default, or until one of
 //! them answers again. One deadline covers all of it. Tries that may have cost a member work are
 //! repeated only within a budget: a tenth of the calls and ten per second.
@@ -33,10 +34,11 @@
 //!
 //! Start at [`Client`]; `call.rs` has the rounds, `directory.rs` the members and the ring. Modules
 //! import in one direction: `builder` and `batch` use `client`, which uses `call` and `near`;
-//! `call` uses `budget` and `directory`, which uses `member` and `ring`; below are `network`,
+//! `call` uses `budget` and `directory`, which uses `balance`, `member`, `ring` and `spread`; below are `network`,
 //! `status` and `error`.
 
 mod answer;
+mod balance;
 mod batch;
 mod budget;
 mod builder;
@@ -54,9 +56,11 @@ mod retry;
 mod ring;
 mod route;
 mod settings;
+mod spread;
 mod status;
 
 pub use answer::Answer;
+pub use balance::Balance;
 pub use builder::Builder;
 pub use client::{Client, Invalidated, MemberAnswer, Stats};
 pub use endpoint::{Endpoint, EndpointError};

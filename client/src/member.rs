@@ -5,7 +5,7 @@
 //! get the result at the same moment, and a dropped caller does not stop it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -20,8 +20,19 @@ pub(crate) struct Member {
     is_open: AtomicBool,
     /// Whether the last try did not reach the member.
     is_down: AtomicBool,
+    /// Calls that wait for an answer.
+    in_flight: AtomicUsize,
     /// The last probe of a member that left a call without an answer.
     pub(crate) check: Mutex<Option<Check>>,
+}
+
+/// Counts a call to a member until it is dropped.
+pub(crate) struct InFlight<'m>(&'m AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Whether the member answered a probe; `None` while it runs.
@@ -56,6 +67,7 @@ impl Member {
             link: Mutex::new(Link::Closed),
             is_open: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
             check: Mutex::new(None),
         }
     }
@@ -66,6 +78,16 @@ impl Member {
 
     pub(crate) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call until the guard is dropped.
+    pub(crate) fn begin_call(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(&self.in_flight)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     pub(crate) fn availability(&self) -> Availability {

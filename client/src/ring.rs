@@ -86,6 +86,11 @@ impl RoutingTable {
         &self.members
     }
 
+    /// The zone of each of [`RoutingTable::members`].
+    pub(crate) fn zones(&self) -> impl Iterator<Item = Option<&str>> {
+        self.ring.members().iter().map(|member| member.zone.as_deref())
+    }
+
     /// Index of the key's owner in [`RoutingTable::members`].
     pub(crate) fn owner(&self, group: &str, key: &[u8]) -> Option<usize> {
         self.ring.owner_index(group, key)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::balance::Balance;
 use crate::error::BuildError;
 use crate::retry::Retry;
 
@@ -13,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) in_flight: usize,
     pub(crate) follow_ring: bool,
     pub(crate) refresh: Duration,
+    pub(crate) balance: Balance,
+    pub(crate) zone: Option<String>,
     pub(crate) near_bytes: u64,
     pub(crate) near_ttl: Duration,
     pub(crate) batch_keys: usize,
@@ -28,6 +31,8 @@ impl Default for Settings {
             in_flight: 1024,
             follow_ring: true,
             refresh: Duration::from_secs(10),
+            balance: Balance::default(),
+            zone: None,
             near_bytes: 0,
             near_ttl: Duration::from_secs(1),
             batch_keys: larder_proto::names::MAX_BATCH_KEYS,

@@ -124,6 +124,8 @@ fn config(plan: &Plan, slot: Slot, uid: &str, host: &str) -> Config {
             Placement::Ring { virtual_nodes, hash: RingHash::Xxh3 }
         }),
         capacity_bytes: CAPACITY_BYTES,
+        memory_bytes: None,
+        replica_percent: 12,
         hot_percent: 25,
         hot_ttl_ms: 60_000,
         snapshot: None,

@@ -29,6 +29,7 @@ mod background;
 mod build;
 mod follow;
 mod member;
+mod memory;
 mod node;
 mod options;
 mod running;

@@ -13,7 +13,7 @@
 //! `read` is the entry, `owned` reads keys that belong here and `forward` those that do not; both
 //! use `load`, the only caller of an origin. `shared` is the state that they share, `groups` and
 //! `group` the table of groups, `wait` the bounded wait for a flight, `failed_keys` the memory of
-//! failed loads, `version` the numbers of loads. `portable` converts entries from and for other
+//! failed loads, `spread` the keys that all members should answer, `version` the numbers of loads. `portable` converts entries from and for other
 //! processes, which `hand_over` gives to members, `take_over` takes from them, and `contents` lists
 //! for a snapshot.
 
@@ -32,6 +32,7 @@ mod owned;
 mod portable;
 mod read;
 mod shared;
+mod spread;
 mod stats;
 mod take_over;
 mod version;

@@ -80,6 +80,12 @@ pub struct MemberConfig {
     pub hot_bytes: u64,
     /// Longest TTL of such a copy.
     pub hot_ttl_ms: u64,
+    /// Part of the capacity that `hot_bytes` is, percent.
+    pub hot_percent: u32,
+    /// The memory limit for which the capacity was chosen; `None` if it follows no limit.
+    pub memory_bytes: Option<u64>,
+    /// Part of `main_bytes` that replicas of other members' hottest entries may fill, percent.
+    pub replica_percent: u8,
     /// How the hottest entries are kept over a restart; `None` if they are not.
     pub snapshot: Option<SnapshotConfig>,
 }
@@ -223,6 +229,9 @@ impl Config {
                 main_bytes: capacity_bytes,
                 hot_bytes: 0,
                 hot_ttl_ms: 0,
+                hot_percent: 0,
+                memory_bytes: None,
+                replica_percent: 0,
                 snapshot: None,
             }),
             listen: Listen { grpc: free, peer: free, http: free, admin: free },
@@ -259,6 +268,26 @@ impl MemberConfig {
         let mebibytes = self.main_bytes.saturating_add(self.hot_bytes) / (1024 * 1024);
         u32::try_from(mebibytes).unwrap_or(u32::MAX).max(1)
     }
+
+    /// The settings in a container whose memory limit is `limit_bytes`.
+    pub(crate) fn resized(&self, limit_bytes: u64) -> Self {
+        let Some(memory_bytes) = self.memory_bytes else { return self.clone() };
+        let before = self.main_bytes + self.hot_bytes;
+        let capacity = (before + file::capacity_bytes(limit_bytes))
+            .saturating_sub(file::capacity_bytes(memory_bytes))
+            .max(MIN_CAPACITY_BYTES);
+        let hot_bytes = hot_bytes(capacity, self.hot_percent);
+        Self {
+            main_bytes: capacity - hot_bytes,
+            hot_bytes,
+            memory_bytes: Some(limit_bytes),
+            ..self.clone()
+        }
+    }
+}
+
+fn hot_bytes(capacity_bytes: u64, percent: u32) -> u64 {
+    capacity_bytes / 100 * u64::from(percent)
 }
 
 fn check_targets(networks: &[String]) -> Result<Vec<IpNet>, Error> {
@@ -311,7 +340,11 @@ fn check_member(member: file::MemberMode) -> Result<MemberConfig, Error> {
             format!("{virtual_nodes} must be 1 to 10000")
         })?;
     }
-    let hot_bytes = capacity / 100 * u64::from(percent);
+    let replica_percent = member.replica_percent;
+    require("mode.member.replicaPercent", replica_percent <= 100, || {
+        format!("{replica_percent} must be 0 to 100")
+    })?;
+    let hot_bytes = hot_bytes(capacity, percent);
     let snapshot = member.snapshot.map(check_snapshot).transpose()?;
     Ok(MemberConfig {
         registry: Some(RegistryConfig {
@@ -323,6 +356,9 @@ fn check_member(member: file::MemberMode) -> Result<MemberConfig, Error> {
         main_bytes: capacity - hot_bytes,
         hot_bytes,
         hot_ttl_ms: member.hot_ttl_ms,
+        hot_percent: percent,
+        memory_bytes: member.memory_bytes,
+        replica_percent,
         snapshot,
     })
 }
@@ -439,6 +475,22 @@ mod tests {
         assert_eq!((member.main_bytes, member.hot_bytes), (360_000_000, 40_000_000));
         assert_eq!(member.weight(), 381);
         assert_eq!(config.advertised(7600), "10.0.0.7:7600");
+    }
+
+    #[test]
+    fn capacity_and_weight_follow_the_memory_limit() {
+        let config = check(|file| file["mode"]["member"]["memoryBytes"] = (512_u64 << 20).into());
+        let Mode::Member(member) = config.expect("valid").mode else { panic!("a member") };
+        let larger = member.resized(1024 << 20);
+        let more = (512 << 20) / 100 * 80;
+        assert!((larger.main_bytes + larger.hot_bytes).abs_diff(400_000_000 + more) < 200);
+        assert_eq!(larger.hot_bytes, hot_bytes(larger.main_bytes + larger.hot_bytes, 10));
+        assert_eq!(larger.weight(), 381 + 410);
+        let back = larger.resized(512 << 20);
+        assert!(back.main_bytes.abs_diff(member.main_bytes) < 200, "{back:?}");
+        assert_eq!(member.resized(1).main_bytes + member.resized(1).hot_bytes, MIN_CAPACITY_BYTES);
+        let fixed = MemberConfig { memory_bytes: None, ..member };
+        assert_eq!(fixed.resized(1 << 40), fixed);
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn reply(answer: Answer) -> ReadReply {
         Answer::Found { value, stale, explanation } => (Value::Present(value), stale, explanation),
         Answer::Absent { explanation } => (Value::Absent, false, explanation),
     };
-    ReadReply { value, stale, explanation: explanation.map(|boxed| *boxed) }
+    ReadReply { value, stale, explanation: explanation.map(|boxed| *boxed), spread_ms: 0 }
 }
 
 impl From<Error> for ErrorReply {

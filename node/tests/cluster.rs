@@ -9,6 +9,7 @@ mod cluster {
     mod drain;
     mod errors;
     mod frozen;
+    mod hot_key;
     mod invalidation;
     mod large;
     pub(crate) mod links;
@@ -20,6 +21,7 @@ mod cluster {
     mod tags;
     mod views;
     mod warm;
+    mod weight;
 }
 
 use std::sync::atomic::Ordering;

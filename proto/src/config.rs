@@ -63,6 +63,14 @@ pub struct MemberMode {
     pub placement: Placement,
     /// Bytes that the entries of all groups may use together.
     pub capacity_bytes: u64,
+    /// The memory limit of the container for which `capacityBytes` was chosen. If it is set,
+    /// capacity and weight follow the limit when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Percentage of the memory for own entries that replicas of other members' hottest entries may
+    /// fill; 0 keeps none.
+    #[serde(default = "default_replica_percent")]
+    pub replica_percent: u8,
     /// Percentage of `capacityBytes` for the hot cache: copies of other members' keys.
     #[serde(default = "default_hot_percent")]
     pub hot_percent: u32,
@@ -72,6 +80,19 @@ pub struct MemberMode {
     /// Keeps the hottest entries over a restart. Off if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotConfig>,
+}
+
+/// Memory of the program itself: code, runtimes, connections, one load's buffers. An idle member
+/// takes 15 MB; the rest is for connections.
+const PROGRAM_BYTES: u64 = 24 << 20;
+/// Share of the remaining memory for entries, percent. The rest is for the allocator's overhead,
+/// responses in flight and page tables.
+const ENTRY_PERCENT: u64 = 80;
+
+/// Bytes for entries in a container with a limit of `memory_bytes`.
+#[must_use]
+pub fn capacity_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes.saturating_sub(PROGRAM_BYTES) / 100 * ENTRY_PERCENT
 }
 
 /// Where and how a member saves its hottest entries.
@@ -215,6 +236,10 @@ fn default_hot_percent() -> u32 {
     10
 }
 
+fn default_replica_percent() -> u8 {
+    12
+}
+
 fn default_hot_ttl_ms() -> u64 {
     1_000
 }
@@ -246,6 +271,16 @@ fn default_near_cache_ttl_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn capacity_leaves_room_for_the_program_and_a_fifth_of_the_rest() {
+        assert_eq!(capacity_bytes(512 << 20), ((512 - 24) << 20) / 100 * 80);
+        assert_eq!(capacity_bytes(64 << 20), (40 << 20) / 100 * 80);
+        assert_eq!(capacity_bytes(1 << 20), 0);
+        for memory in [64u64 << 20, 1 << 30, 1 << 40] {
+            assert!(capacity_bytes(memory) + PROGRAM_BYTES < memory);
+        }
+    }
 
     #[test]
     fn a_minimal_member_file_gets_the_defaults() {

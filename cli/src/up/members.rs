@@ -144,6 +144,8 @@ impl Members {
         if let Mode::Member(member) = &mut file.mode {
             member.registry.endpoints = vec![self.registry.clone()];
             member.registry.tls_directory = None;
+            // The limit of this process is not that of a member's container.
+            member.memory_bytes = None;
         }
         file.listen = listen;
         file.limits.workers = 1;

@@ -8,3 +8,4 @@ mod rig;
 mod tags;
 mod up;
 mod usage;
+mod warm;

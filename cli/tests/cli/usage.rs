@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::rig::{code, command, envelope, err, fed, golden, larder, out, sample};
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "up",
     "get",
     "explain",
@@ -16,6 +16,7 @@ const VERBS: [&str; 12] = [
     "invalidate",
     "check",
     "bench",
+    "warm",
     "completions",
     "man",
 ];

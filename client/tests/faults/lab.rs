@@ -75,6 +75,8 @@ struct Inner {
     ring: Mutex<RingResponse>,
     /// The remaining time to live of all answers.
     remaining_ms: Mutex<u64>,
+    /// What members answer for keys that begin with "hot".
+    spread_ms: Mutex<u32>,
 }
 
 #[derive(Clone)]
@@ -138,6 +140,19 @@ impl Lab {
 
     pub(crate) fn set_remaining_ms(&self, remaining_ms: u64) {
         *self.inner.remaining_ms.lock() = remaining_ms;
+    }
+
+    /// How long members ask to spread the reads of keys that begin with "hot".
+    pub(crate) fn set_spread_ms(&self, spread_ms: u32) {
+        *self.inner.spread_ms.lock() = spread_ms;
+    }
+
+    /// Gives the members of the ring these zones, in their order.
+    pub(crate) fn set_zones(&self, zones: &[&str]) {
+        let mut ring = self.inner.ring.lock();
+        for (member, zone) in ring.members.iter_mut().zip(zones) {
+            member.zone = (*zone).into();
+        }
     }
 
     pub(crate) fn set_name(&self, host: &str, members: impl IntoIterator<Item = u8>) {
@@ -308,7 +323,9 @@ impl Service {
             _ => Outcome::Found,
         };
         let value = [b"value of ", key].concat().into();
-        KeyResult { outcome: outcome.into(), value, explanation, ..KeyResult::default() }
+        let is_hot = key.starts_with(b"hot");
+        let spread_ms = if is_hot { *self.lab.inner.spread_ms.lock() } else { 0 };
+        KeyResult { outcome: outcome.into(), value, explanation, spread_ms, ..KeyResult::default() }
     }
 }
 
@@ -324,8 +341,8 @@ impl Cache for Service {
         match (&*request.group, &request.key[..]) {
             ("students", b"Nobody") => Err(Status::not_found("absent")),
             ("students", key) => {
-                let value = self.result(key, false).value;
-                Ok(Response::new(GetResponse { value, ..GetResponse::default() }))
+                let KeyResult { value, spread_ms, .. } = self.result(key, false);
+                Ok(Response::new(GetResponse { value, spread_ms, ..GetResponse::default() }))
             }
             (group, _) => Err(Status::failed_precondition(format!("no group {group}"))),
         }

@@ -2,6 +2,7 @@
 
 mod errors;
 mod lab;
+mod spread;
 
 use std::time::Duration;
 

@@ -12,10 +12,12 @@ use larder_proto::v1::cache_server::CacheServer;
 use larder_proto::v1::peer_server::PeerServer;
 use larder_runtime::ready::Ready;
 use larder_runtime::tasks::Tasks;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::background::BackgroundTasks;
 use super::follow;
+use super::memory;
 use super::node::{Addresses, Listeners, ModeParts, NodeCore};
 use super::options::Options;
 use crate::cache::{Cache, CacheDeps};
@@ -37,6 +39,8 @@ use crate::snapshot::{Opening, Snapshots};
 const MAX_PEER_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// Time between two sweeps of expired entries.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two searches for keys that all members should answer.
+const SPREAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A member without ports: what answers requests, and what runs in the background. [`App`] adds
 /// the ports; a simulation calls the parts directly.
@@ -124,6 +128,8 @@ impl PortlessMember {
         let figures = cache.clone();
         EngineCollector::register(&core.metrics, move || figures.figures());
         tasks.upkeep.spawn_vital("sweep", sweep(cache.clone(), tasks.upkeep.clone()));
+        let stopping = tasks.upkeep.stopping().clone();
+        tasks.upkeep.spawn_vital("spread keys", until(stopping, find_spread_keys(cache.clone())));
         let membership = join(
             config,
             settings,
@@ -193,7 +199,8 @@ fn join(
     );
     tasks.peers.spawn_vital("take over", receiver.run());
     let stopping = tasks.peers.stopping().clone();
-    let replicas = handover::replicate(cache.clone(), options.replica_percent, stopping);
+    let replica_percent = options.replica_percent.unwrap_or(settings.replica_percent);
+    let replicas = handover::replicate(cache.clone(), replica_percent, stopping);
     tasks.peers.spawn_vital("replicas", replicas);
     let membership_options = MembershipOptions {
         endpoints: registry.endpoints.clone(),
@@ -210,6 +217,11 @@ fn join(
         }
         None => membership::start(membership_options, &tasks.upkeep, random, clock),
     };
+    if settings.memory_bytes.is_some() {
+        let (file, weight) = (options.memory_limit_file, membership.weight());
+        let follow = memory::follow_limit(settings.clone(), file, cache.clone(), weight);
+        tasks.upkeep.spawn_vital("memory limit", until(tasks.upkeep.stopping().clone(), follow));
+    }
     let reporter = membership.reporter();
     cache.peers().set_health_listener(Box::new(move |member, answered| {
         if answered { reporter.answered(member) } else { reporter.failed(member) }
@@ -285,6 +297,21 @@ fn threads(
             ]
         })
         .collect()
+}
+
+/// Runs `work` until `stopping` is cancelled.
+async fn until(stopping: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn find_spread_keys(cache: Cache) {
+    loop {
+        tokio::time::sleep(SPREAD_INTERVAL).await;
+        cache.find_spread_keys();
+    }
 }
 
 async fn sweep(cache: Cache, tasks: Tasks) {

@@ -1,6 +1,7 @@
 //! What an embedding program adds to the configuration.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use larder_engine::PolicyKind;
@@ -12,33 +13,19 @@ use crate::membership::RegistryClient;
 use crate::origin::Loader;
 use crate::peers::Transport;
 
-/// Memory that replicas of other members' hottest entries may fill: an eighth.
-const DEFAULT_REPLICA_PERCENT: u8 = 12;
-
 /// Makes the loader of a described origin.
 pub(super) type BuildOrigin = Box<dyn Fn(&Origin) -> Arc<dyn Loader> + Send + Sync>;
 
 /// Groups and other settings of an embedding program.
+#[derive(Default)]
 pub struct Options {
     pub(super) groups: BTreeMap<String, GroupPlan>,
     pub(super) random: Option<Random>,
     pub(super) transport: Option<Arc<dyn Transport>>,
     pub(super) registry: Option<Arc<dyn RegistryClient>>,
     pub(super) build_origin: Option<BuildOrigin>,
-    pub(super) replica_percent: u8,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            groups: BTreeMap::new(),
-            random: None,
-            transport: None,
-            registry: None,
-            build_origin: None,
-            replica_percent: DEFAULT_REPLICA_PERCENT,
-        }
-    }
+    pub(super) replica_percent: Option<u8>,
+    pub(super) memory_limit_file: Option<PathBuf>,
 }
 
 impl Options {
@@ -109,10 +96,18 @@ impl Options {
     }
 
     /// Sets the part of the memory for entries that replicas of other members' hottest entries may
-    /// fill. 0 keeps none; the default is an eighth.
+    /// fill, in place of the configuration's. 0 keeps none.
     #[must_use]
     pub fn replica_percent(mut self, percent: u8) -> Self {
-        self.replica_percent = percent.min(100);
+        self.replica_percent = Some(percent.min(100));
+        self
+    }
+
+    /// Reads the memory limit from `file` in place of the container's control group, if the
+    /// configuration has `memoryBytes`.
+    #[must_use]
+    pub fn memory_limit_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.memory_limit_file = Some(file.into());
         self
     }
 }

@@ -39,6 +39,9 @@ pub(super) fn build(
         let ttl = Duration::from_millis(settings.near_cache_ttl_ms);
         builder = builder.near_cache(settings.near_cache_bytes, ttl);
     }
+    if let Some(zone) = &config.identity.zone {
+        builder = builder.zone(zone);
+    }
     let client = {
         let _runtime = tasks.handle().enter();
         builder.build().context("mode.sidecar")?

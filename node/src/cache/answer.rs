@@ -27,6 +27,9 @@ pub struct Answer {
     pub origin_id: u64,
     /// By which it can be invalidated, here and as a copy at another member.
     pub tags: Tags,
+    /// How long callers that know the ring should read the key at all members in turn; 0 if at its
+    /// owner.
+    pub spread_ms: u32,
 }
 
 impl Answer {
@@ -60,6 +63,7 @@ impl Answer {
             version: hit.version,
             not_owner: false,
             origin_id: 0,
+            spread_ms: 0,
             value: hit.into_value(),
         }
     }
@@ -122,6 +126,7 @@ impl Answer {
             not_owner: result.not_owner,
             origin_id: result.origin_id,
             tags: Tags::from_slots(result.tag_slots.iter().copied()),
+            spread_ms: 0,
         })
     }
 
@@ -168,6 +173,7 @@ mod tests {
             not_owner: false,
             origin_id: 9,
             tags: Tags::from_iter(["course:7", "school"]),
+            spread_ms: 0,
         };
         let received = Answer::from_peer(&answer.clone().into_peer()).expect("an answer");
         assert_eq!(received, Answer { source: Source::Owner, ..answer });
@@ -186,6 +192,7 @@ mod tests {
             not_owner: true,
             origin_id: 0,
             tags: Tags::default(),
+            spread_ms: 0,
         };
         let empty = Answer { value: Value::Present(Bytes::new()), ..base.clone() };
         let round_trip = |answer: &Answer| Answer::from_peer(&answer.clone().into_peer());

@@ -26,6 +26,7 @@ use larder_proto::v1::{Source, StaleReason};
 use super::answer::Answer;
 use super::error::Error;
 use super::failed_keys::FailedKeys;
+use super::spread::SpreadKeys;
 use crate::flight::Flights;
 use crate::freshness::{self, Kind, Times, Verdict};
 use crate::metrics::{GroupMetrics, OriginRefusal};
@@ -77,6 +78,8 @@ pub(super) struct Group {
     /// if a loader was given, which has no description to compare.
     pub(super) origin_id: u64,
     pub(super) failed_keys: FailedKeys,
+    /// Keys that all members should answer.
+    pub(super) spread: Arc<SpreadKeys>,
     seal: Seal,
 }
 
@@ -95,6 +98,7 @@ pub(super) struct GroupState {
     pub(super) loads: Flights<LoadOutcome>,
     pub(super) forwards: Flights<LoadOutcome>,
     pub(super) metrics: Arc<GroupMetrics>,
+    pub(super) spread: Arc<SpreadKeys>,
     pub(super) seal: Seal,
 }
 
@@ -110,7 +114,7 @@ impl Group {
         state: GroupState,
         origin: Result<Arc<Guard>, Broken>,
     ) -> Self {
-        let GroupState { main, hot, loads, forwards, metrics, seal } = state;
+        let GroupState { main, hot, loads, forwards, metrics, spread, seal } = state;
         let origin_id = plan.origin_id();
         Self {
             name,
@@ -123,6 +127,7 @@ impl Group {
             metrics,
             origin_id,
             failed_keys: FailedKeys::default(),
+            spread,
             seal,
         }
     }
@@ -134,6 +139,7 @@ impl Group {
             loads: self.loads.clone(),
             forwards: self.forwards.clone(),
             metrics: self.metrics.clone(),
+            spread: self.spread.clone(),
             seal: self.seal.clone(),
         }
     }

@@ -74,6 +74,7 @@ impl Cache {
             loads: self.flights(),
             forwards: self.flights(),
             metrics: Arc::new(self.0.metrics.group(name)),
+            spread: Arc::default(),
             seal: Seal::default(),
         };
         tracing::info!(group = name, policy = %plan.policy, "group added");

@@ -114,6 +114,7 @@ impl Cache {
             not_owner: false,
             origin_id: group.origin_id,
             tags: tags.clone(),
+            spread_ms: 0,
         };
         if let (Some(store), Some(fence)) = (store, fence) {
             let fresh_until = Tick::from_millis(life.fresh_until_ms);

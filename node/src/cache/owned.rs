@@ -39,7 +39,10 @@ impl Cache {
                 if self.is_reloaded_early(group, remaining_ms, now_ms) {
                     self.reload(group, key, StoreAs::EarlyRefresh, caller, gathering);
                 }
-                return done(Ok(group.fresh(hit, Source::Local, remaining_ms, now_ms)));
+                let answer = group.fresh(hit, Source::Local, remaining_ms, now_ms);
+                let is_for_peer = caller != Caller::Application;
+                let spread_ms = if is_for_peer { 0 } else { group.spread.life_ms(key) };
+                return done(Ok(Answer { spread_ms, ..answer }));
             }
             match (verdict, group.origin_failure(now_ms)) {
                 (Verdict::StaleAndReload | Verdict::StaleIfError, Some(reason)) => {

@@ -92,7 +92,8 @@ impl Cache {
             (Owner::There(_), Caller::Application) => {
                 if let Some(answer) = group.hot_copy(key, now_ms) {
                     group.metrics.count(CountedAs::HitHot);
-                    return Ok(Lookup::Done(Ok(answer)));
+                    let spread_ms = group.spread.life_ms(key);
+                    return Ok(Lookup::Done(Ok(Answer { spread_ms, ..answer })));
                 }
                 let place = self.0.waiting.enter(caller.requester())?;
                 let flight = self.forward(group, key, caller, gathering)?;

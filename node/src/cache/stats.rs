@@ -123,6 +123,13 @@ impl Cache {
         self.engines().map(larder_engine::Cache::capacity_bytes).sum()
     }
 
+    /// Changes the bytes that entries may use, owned and copied. Entries beyond a smaller capacity
+    /// are evicted step by step.
+    pub(crate) fn set_capacity(&self, main_bytes: u64, hot_bytes: u64) {
+        self.0.main.set_capacity(main_bytes);
+        self.0.hot.iter().for_each(|hot| hot.set_capacity(hot_bytes));
+    }
+
     /// Bytes that entries use now.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {

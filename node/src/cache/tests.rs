@@ -100,6 +100,9 @@ fn rig_with(
         main_bytes: 8 << 20,
         hot_bytes: 1 << 20,
         hot_ttl_ms: 1_000,
+        hot_percent: 0,
+        memory_bytes: None,
+        replica_percent: 0,
         snapshot: None,
     };
     let deps = CacheDeps {

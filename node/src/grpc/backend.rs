@@ -52,6 +52,8 @@ pub struct ReadReply {
     pub stale: bool,
     /// Where the answer came from, if the caller asked for it.
     pub explanation: Option<Explanation>,
+    /// As in the response.
+    pub spread_ms: u32,
 }
 
 impl From<ReadReply> for KeyResult {
@@ -65,6 +67,7 @@ impl From<ReadReply> for KeyResult {
             value,
             stale: reply.stale,
             explanation: reply.explanation,
+            spread_ms: reply.spread_ms,
             ..Self::default()
         }
     }

@@ -36,6 +36,7 @@ impl<B: Backend> CacheService<B> {
                 value,
                 stale: reply.stale,
                 explanation: reply.explanation,
+                spread_ms: reply.spread_ms,
             })),
             Value::Absent => Err(absent()),
         }

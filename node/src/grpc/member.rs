@@ -64,5 +64,6 @@ impl Backend for Cache {
 
 fn reply(cache: &Cache, group: &str, key: &[u8], answer: Answer, explain: bool) -> ReadReply {
     let explanation = explain.then(|| cache.explain(group, key, &answer));
-    ReadReply { stale: answer.is_stale(), value: answer.value, explanation }
+    let (stale, spread_ms) = (answer.is_stale(), answer.spread_ms);
+    ReadReply { stale, value: answer.value, explanation, spread_ms }
 }

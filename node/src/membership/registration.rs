@@ -41,6 +41,8 @@ pub(super) struct Registrar {
     context: MembershipContext,
     name: String,
     registration: Registration,
+    /// The weight that the registration should have.
+    weight: watch::Receiver<u32>,
     registered: watch::Sender<bool>,
     superseded: watch::Sender<bool>,
     leaving: CancellationToken,
@@ -48,6 +50,8 @@ pub(super) struct Registrar {
     lease: Option<i64>,
     /// Revision at which the key was last written; 0 before the first time.
     written: u64,
+    /// False if the registration has changed since then.
+    is_written: bool,
 }
 
 /// A newer pod has registered under this member's name.
@@ -67,11 +71,22 @@ impl Registrar {
         context: MembershipContext,
         name: String,
         registration: Registration,
+        weight: watch::Receiver<u32>,
         (registered, superseded): (watch::Sender<bool>, watch::Sender<bool>),
         leaving: CancellationToken,
     ) -> Self {
-        let (lease, written) = (None, 0);
-        Self { context, name, registration, registered, superseded, leaving, lease, written }
+        Self {
+            context,
+            name,
+            registration,
+            weight,
+            registered,
+            superseded,
+            leaving,
+            lease: None,
+            written: 0,
+            is_written: false,
+        }
     }
 
     /// Runs until the member leaves.
@@ -109,25 +124,36 @@ impl Registrar {
         }
     }
 
-    /// One connection. Renews at once, then when the next renewal is due or the view shows that the
-    /// key is missing.
+    /// One connection. Renews at once, then when the next renewal is due, the view shows that the
+    /// key is missing, or the weight changes.
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Superseded, Error> {
         let session = self.context.registry.connect().await?;
         let mut views = self.context.board.subscribe();
+        let mut weight = self.weight.clone();
         loop {
+            self.set_weight(*weight.borrow_and_update());
             if let Some(superseded) = self.renew(session.as_ref()).await? {
                 return Ok(superseded);
             }
             backoff.reset();
             let missing = views.wait_for(|view| self.own_key(view) == OwnKey::Missing);
             let interval = self.context.renewal_interval();
-            let is_missing = tokio::time::timeout(interval, missing).await.is_ok();
+            let is_missing = tokio::select! {
+                missing = tokio::time::timeout(interval, missing) => missing.is_ok(),
+                Ok(()) = weight.changed() => false,
+            };
             if is_missing {
                 // Limits how often a missing key is rewritten.
                 let delay = backoff.next_delay(self.context.random.ratio());
                 tokio::time::sleep(delay).await;
             }
         }
+    }
+
+    fn set_weight(&mut self, weight: u32) {
+        let registered = &mut self.registration.metadata.weight;
+        self.is_written &= *registered == weight;
+        *registered = weight;
     }
 
     /// Renews the lease, and makes sure that the key is attached to it.
@@ -144,7 +170,7 @@ impl Registrar {
             }
         }
         let in_place = self.lease.is_some()
-            && self.written > 0
+            && self.is_written
             && self.own_key(&self.context.board.view()) == OwnKey::InPlace;
         if in_place { Ok(None) } else { self.claim(session).await }
     }
@@ -165,7 +191,7 @@ impl Registrar {
             let expected = stored.map_or(0, |stored| stored.revision);
             if let Some(revision) = session.put_if(&key, value, lease, expected).await? {
                 tracing::info!(revision, "registered");
-                self.written = revision;
+                (self.written, self.is_written) = (revision, true);
                 self.context.visibility.registered(revision);
                 self.registered.send_replace(true);
                 return Ok(None);

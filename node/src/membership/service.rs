@@ -63,6 +63,7 @@ pub struct Membership {
     pub superseded: watch::Receiver<bool>,
     reporter: Reporter,
     visibility: Visibility,
+    weight: watch::Sender<u32>,
     leaving: CancellationToken,
     registrar: JoinHandle<()>,
 }
@@ -118,11 +119,13 @@ pub fn start_with(
     let (connected_sender, connected) = watch::channel(false);
     let (registered_sender, registered) = watch::channel(false);
     let (superseded_sender, superseded) = watch::channel(false);
+    let (weight, weights) = watch::channel(options.registration.metadata.weight);
     let leaving = CancellationToken::new();
     let registrar = Registrar::new(
         context.clone(),
         options.name,
         options.registration,
+        weights,
         (registered_sender, superseded_sender),
         leaving.clone(),
     );
@@ -150,6 +153,7 @@ pub fn start_with(
         superseded,
         reporter,
         visibility,
+        weight,
         leaving,
         registrar,
     }
@@ -166,6 +170,12 @@ impl Membership {
     #[must_use]
     pub fn visibility(&self) -> Visibility {
         self.visibility.clone()
+    }
+
+    /// Takes changes of this member's weight, which are registered at once.
+    #[must_use]
+    pub fn weight(&self) -> watch::Sender<u32> {
+        self.weight.clone()
     }
 
     /// Deregisters and revokes the lease, so that the others remove this member from their rings at

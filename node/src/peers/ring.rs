@@ -144,7 +144,7 @@ impl RingView {
         self.stamp
     }
 
-    /// Equal for rings with the same names and uids.
+    /// Equal for rings with the same names, uids, weights and zones.
     pub(crate) fn digest(&self) -> u64 {
         self.stamp.digest
     }

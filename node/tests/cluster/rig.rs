@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ use super::links::Links;
 
 /// Memory of a member.
 pub(super) const CAPACITY_BYTES: u64 = 8 << 20;
+/// The memory limit that belongs to [`CAPACITY_BYTES`].
+pub(super) const MEMORY_BYTES: u64 = 34 << 20;
 /// TTL of the members' leases: the shortest that etcd grants.
 const LEASE_SECONDS: u64 = 2;
 
@@ -76,6 +79,8 @@ pub(crate) struct Cluster {
     pub(crate) replica_percent: u8,
     /// Part of the memory for copies of other members' entries.
     hot_percent: u32,
+    /// The file with the memory limit of the next member; it begins with [`MEMORY_BYTES`].
+    pub(super) memory_limit: Option<PathBuf>,
 }
 
 /// A member in a process of its own.
@@ -290,6 +295,7 @@ impl Cluster {
         let (members, channels, links) = (Vec::new(), Vec::new(), Links::default());
         let limits = Limits::default();
         let (snapshots, replica_percent, hot_percent) = (None, 0, 10);
+        let memory_limit = None;
         Self {
             origin,
             registry,
@@ -302,6 +308,7 @@ impl Cluster {
             snapshots,
             replica_percent,
             hot_percent,
+            memory_limit,
         }
     }
 
@@ -319,6 +326,8 @@ impl Cluster {
             },
             placement: Placement::Rendezvous {},
             capacity_bytes,
+            memory_bytes: self.memory_limit.as_ref().map(|_| MEMORY_BYTES),
+            replica_percent: 0,
             hot_percent: self.hot_percent,
             hot_ttl_ms: 60_000,
             snapshot: self.snapshots.as_ref().map(|folder| SnapshotConfig {
@@ -364,6 +373,10 @@ impl Cluster {
             .group(batch::GROUP, batch::Batched(self.origin.clone()))
             .transport(transport)
             .replica_percent(self.replica_percent);
+        let options = match &self.memory_limit {
+            Some(file) => options.memory_limit_file(file),
+            None => options,
+        };
         App::build(config, options).expect("free ports").spawn().expect("threads")
     }
 

@@ -12,10 +12,10 @@ use super::links::{Fault, Lie};
 use super::rig::{CAPACITY_BYTES, Cluster, get};
 use crate::GROUP;
 
-const KEYS: usize = 1_500;
+pub(super) const KEYS: usize = 1_500;
 /// A tenth of the keys. Without a hand-over, a join and a leave load half of them again, and a
 /// rolling restart loads all. A busy machine may miss the time in which a previous owner is asked.
-const MOST_LOADS: usize = KEYS / 10;
+pub(super) const MOST_LOADS: usize = KEYS / 10;
 const LONG: Duration = Duration::from_secs(20);
 
 fn key(number: usize) -> String {
@@ -25,6 +25,12 @@ fn key(number: usize) -> String {
 /// Members whose entries do not expire while a busy machine runs the test.
 async fn start(members: usize) -> Cluster {
     let cluster = Cluster::start(members).await;
+    let_entries_live(&cluster, members).await;
+    cluster
+}
+
+/// Waits until entries of these members no longer expire during a test.
+pub(super) async fn let_entries_live(cluster: &Cluster, members: usize) {
     cluster.put_group(GROUP, "http://unused/{key}", 3_600_000).await;
     for member in 0..members {
         let applied = || async {
@@ -33,11 +39,10 @@ async fn start(members: usize) -> Cluster {
         };
         cluster.eventually(LONG, applied).await;
     }
-    cluster
 }
 
 /// Reads every key once, each at one of these members.
-async fn read_all(cluster: &Cluster, members: &[usize]) {
+pub(super) async fn read_all(cluster: &Cluster, members: &[usize]) {
     let reads = (0..KEYS).map(|number| {
         let client = cluster.client(members[number % members.len()]);
         async move { get(client, GROUP, &key(number)).await.expect("a value") }

@@ -93,6 +93,8 @@ fn config(lease_ttl: Duration, proxies: &[Proxy]) -> NodeConfig {
             },
             placement: Placement::Rendezvous {},
             capacity_bytes: CAPACITY_BYTES,
+            memory_bytes: None,
+            replica_percent: 12,
             // Copies would hide whether the owner answers.
             hot_percent: 0,
             hot_ttl_ms: 0,

@@ -122,6 +122,12 @@ pub struct CacheClusterSpec {
     /// larder.dev/use-as-origin, and no loopback or link-local address.
     #[serde(default, skip_serializing_if = "OriginsSpec::is_default")]
     pub origins: OriginsSpec,
+    /// Memory that replicas of other members' hottest entries may fill, so that these stay warm when
+    /// their member dies. 0 keeps none. An edit restarts the members one by one. Unit: percent of
+    /// the memory for entries, 0 to 50. Default: 12.
+    #[serde(default = "defaults::replica_percent")]
+    #[schemars(range(min = 0, max = 50))]
+    pub replica_percent: i32,
     /// Image of the members. Default: the member image that the operator is configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]

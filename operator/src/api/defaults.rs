@@ -13,6 +13,8 @@ pub const ETCD_MEMBERS: i32 = 3;
 pub const VIRTUAL_NODES: i32 = 160;
 /// Seconds between two snapshots of a member.
 pub const SNAPSHOT_INTERVAL_SECONDS: i64 = 30;
+/// Memory of a member that replicas may fill, percent.
+pub const REPLICA_PERCENT: i32 = 12;
 /// Members that can be evicted at one time.
 pub const MAX_UNAVAILABLE: i32 = 1;
 /// TTL of a loaded value, seconds.
@@ -52,6 +54,10 @@ pub(crate) fn enabled() -> bool {
 
 pub(crate) fn snapshot_interval_seconds() -> i64 {
     SNAPSHOT_INTERVAL_SECONDS
+}
+
+pub(crate) fn replica_percent() -> i32 {
+    REPLICA_PERCENT
 }
 
 pub(crate) fn max_unavailable() -> i32 {

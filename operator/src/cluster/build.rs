@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 pub use self::member::secret::credentials;
-pub use self::node_config::{capacity_bytes, node_config};
+pub use self::node_config::node_config;
 use super::validate::{Cluster, Etcd};
 
 /// The objects of a CacheCluster that follow from its spec alone. The etcd members are not here:

@@ -48,6 +48,8 @@ pub struct Cluster {
     pub snapshot: Option<Snapshot>,
     /// What CacheGroups may use as origins.
     pub origins: OriginsSpec,
+    /// Memory that replicas may fill, percent.
+    pub replica_percent: u8,
     /// Image of the members.
     pub image: String,
     /// Names of the Secrets for pulling images.
@@ -141,6 +143,8 @@ pub enum Error {
          10.0.0.0/8"
     )]
     Target { text: String },
+    #[error("spec.replicaPercent: {percent} is not between 0 and 50")]
+    ReplicaPercent { percent: i32 },
     #[error("spec.placement.ring.virtualNodes: {virtual_nodes} is not between 1 and 4096")]
     VirtualNodes { virtual_nodes: i32 },
 }
@@ -173,6 +177,7 @@ pub fn validate(cluster: &CacheCluster, images: &Images) -> Result<Cluster, Erro
         placement: placement(&spec.placement)?,
         snapshot: snapshot(&spec.snapshot)?,
         origins: origins(&spec.origins)?,
+        replica_percent: replica_percent(spec.replica_percent)?,
         image: spec.image.clone().unwrap_or_else(|| images.member.clone()),
         image_pull_secrets: spec.image_pull_secrets.iter().map(|s| s.name.clone()).collect(),
         scheduling: spec.scheduling.clone().unwrap_or_default(),
@@ -231,6 +236,11 @@ fn snapshot(spec: &SnapshotSpec) -> Result<Option<Snapshot>, Error> {
     };
     let storage = spec.storage.as_ref().map(sized).transpose()?;
     Ok(Some(Snapshot { interval_seconds, storage }))
+}
+
+fn replica_percent(percent: i32) -> Result<u8, Error> {
+    let valid = u8::try_from(percent).ok().filter(|percent| *percent <= 50);
+    valid.ok_or(Error::ReplicaPercent { percent })
 }
 
 fn placement(spec: &PlacementSpec) -> Result<Placement, Error> {
@@ -333,12 +343,13 @@ mod tests {
     #[test]
     fn unusable_fields_are_reported_by_their_path() {
         type Change = fn(&mut CacheCluster);
-        let cases: [(Change, &str); 10] = [
+        let cases: [(Change, &str); 11] = [
             (
                 |c| c.spec.origins.allowed_targets = vec!["10.0.0.1".into(), "10.0.0.0/33".into()],
                 "spec.origins.allowedTargets: \"10.0.0.0/33\" is neither an address nor a network \
                  such as 10.0.0.0/8",
             ),
+            (|c| c.spec.replica_percent = 51, "spec.replicaPercent: 51 is not between 0 and 50"),
             (
                 |c| c.spec.snapshot.interval_seconds = 0,
                 "spec.snapshot.intervalSeconds: 0 is not between 1 and 86400",

@@ -3,6 +3,7 @@
 
 use larder_proto::config::{
     ClusterRef, Limits, Listen, MemberMode, Mode, NodeConfig, RegistryConfig, SnapshotConfig,
+    capacity_bytes,
 };
 
 use crate::cluster::names;
@@ -21,13 +22,6 @@ pub const SNAPSHOT_DIRECTORY: &str = "/var/lib/larder";
 /// Time for requests in flight to finish after SIGTERM, seconds.
 pub const DRAIN_SECONDS: u64 = 20;
 
-/// Memory of the program itself: code, runtimes, connections, one load's buffers. An idle member
-/// takes 15 MB; the rest is for connections.
-const PROGRAM_BYTES: u64 = 24 << 20;
-/// Share of the remaining memory for entries, percent. The rest is for the allocator's overhead,
-/// responses in flight and page tables.
-const ENTRY_PERCENT: u64 = 80;
-
 /// Largest snapshot in a pod's own storage, which it shares with all pods of the Kubernetes node.
 const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
 /// Share of a volume for one snapshot, percent. Two exist while one is written, and journals.
@@ -41,12 +35,6 @@ pub fn snapshot_bytes(cluster: &Cluster, snapshot: &Snapshot) -> u64 {
         None => MAX_SNAPSHOT_BYTES,
     };
     capacity_bytes(cluster.memory_bytes).min(room)
-}
-
-/// Bytes for entries in a container with a limit of `memory_bytes`.
-#[must_use]
-pub fn capacity_bytes(memory_bytes: u64) -> u64 {
-    memory_bytes.saturating_sub(PROGRAM_BYTES) / 100 * ENTRY_PERCENT
 }
 
 /// The configuration of every member of `cluster`.
@@ -65,6 +53,8 @@ pub fn node_config(cluster: &Cluster) -> NodeConfig {
             registry: RegistryConfig { endpoints, tls_directory, lease_ttl_seconds: 10 },
             placement: cluster.placement.clone(),
             capacity_bytes: capacity_bytes(cluster.memory_bytes),
+            memory_bytes: Some(cluster.memory_bytes),
+            replica_percent: cluster.replica_percent,
             hot_percent: 10,
             hot_ttl_ms: 1_000,
             snapshot: cluster.snapshot.as_ref().map(|snapshot| SnapshotConfig {
@@ -94,21 +84,12 @@ mod tests {
     use crate::cluster::validate::example;
 
     #[test]
-    fn capacity_leaves_room_for_the_program_and_a_fifth_of_the_rest() {
-        assert_eq!(capacity_bytes(512 << 20), ((512 - 24) << 20) / 100 * 80);
-        assert_eq!(capacity_bytes(64 << 20), (40 << 20) / 100 * 80);
-        assert_eq!(capacity_bytes(1 << 20), 0);
-        for memory in [64u64 << 20, 1 << 30, 1 << 40] {
-            assert!(capacity_bytes(memory) + PROGRAM_BYTES < memory);
-        }
-    }
-
-    #[test]
     fn a_managed_etcd_is_reached_through_its_client_service() {
         let config = node_config(&example("{memory: 512Mi}"));
         let Mode::Member(member) = config.mode else { panic!("a member") };
         assert_eq!(member.registry.endpoints, ["http://shop-etcd.prod.svc:2379"]);
         assert_eq!(member.registry.tls_directory, None);
+        assert_eq!((member.memory_bytes, member.replica_percent), (Some(512 << 20), 12));
         assert_eq!(config.limits.workers, 2);
     }
 
@@ -125,9 +106,11 @@ mod tests {
 
     #[test]
     fn members_can_read_the_rendered_file() {
-        let config = node_config(&example("{memory: 1Gi, placement: {algorithm: Ring}}"));
+        let config =
+            node_config(&example("{memory: 1Gi, replicaPercent: 0, placement: {algorithm: Ring}}"));
         let text = serde_json::to_string(&config).expect("plain data");
         assert_eq!(serde_json::from_str::<NodeConfig>(&text).expect("own text"), config);
+        assert!(text.contains(r#""replicaPercent":0,"#), "{text}");
         assert!(text.contains(r#""ring":{"virtualNodes":160,"hash":"Xxh3"}"#), "{text}");
     }
 }
