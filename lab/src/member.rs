@@ -117,6 +117,7 @@ fn config(plan: &Plan, slot: Slot, uid: &str, host: &str) -> Config {
         listen: Listen::default(),
         limits,
         credentials_directory: String::new(),
+        tls: None,
         drain_seconds: 4,
     };
     let identity =

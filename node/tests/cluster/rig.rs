@@ -334,6 +334,7 @@ impl Cluster {
             listen: Listen { grpc: free(), peer: free(), http: free(), admin: free() },
             limits: Limits { workers: 1, ..self.limits.clone() },
             credentials_directory: String::new(),
+            tls: None,
             drain_seconds: 4,
         };
         let identity = Identity {

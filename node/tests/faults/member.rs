@@ -101,6 +101,7 @@ fn config(lease_ttl: Duration, proxies: &[Proxy]) -> NodeConfig {
         listen: Listen { grpc: free(), peer: free(), http: free(), admin: free() },
         limits: Limits { workers: 1, ..Limits::default() },
         credentials_directory: String::new(),
+        tls: None,
         drain_seconds: 4,
     }
 }

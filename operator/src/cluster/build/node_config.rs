@@ -77,6 +77,7 @@ pub fn node_config(cluster: &Cluster) -> NodeConfig {
         listen: Listen::default(),
         limits: Limits { workers: workers(cluster), ..Limits::default() },
         credentials_directory: CREDENTIALS_DIRECTORY.into(),
+        tls: None,
         drain_seconds: DRAIN_SECONDS,
     }
 }
