@@ -15,4 +15,5 @@ pub mod process;
 pub mod random;
 pub mod ready;
 pub mod tasks;
-pub mod tls;
+
+pub use larder_tls as tls;
