@@ -33,7 +33,7 @@
 //!
 //! Start at [`Client`]; `call.rs` has the rounds, `directory.rs` the members and the ring. Modules
 //! import in one direction: `builder` and `batch` use `client`, which uses `call` and `near`;
-//! `call` uses `budget` and `directory`, which uses `member` and `ring`; below are `network`,
+//! `call` uses `budget` and `directory`, which uses `member` and `ring`; below are `tls`, `network`,
 //! `status` and `error`.
 
 mod answer;
@@ -55,6 +55,7 @@ mod ring;
 mod route;
 mod settings;
 mod status;
+mod tls;
 
 pub use answer::Answer;
 pub use builder::Builder;
@@ -66,6 +67,7 @@ pub use key::Key;
 pub use larder_backoff::{BackoffPolicy, Error as BackoffError};
 pub use retry::Retry;
 pub use ring::Ring;
+pub use tls::Tls;
 
 /// Messages that the calls return as they are on the wire.
 pub use larder_proto::v1::{

@@ -40,6 +40,35 @@ pub enum Role {
 )]
 pub struct InvalidIdentity(pub String);
 
+impl Identity {
+    /// The identity of a certificate, by its URI names. `None` if none of them has the scheme of an
+    /// identity.
+    ///
+    /// # Errors
+    /// A name of that scheme is not an identity, or there are several: a certificate is that of
+    /// one process.
+    pub fn of_certificate(uri_names: &[String]) -> Result<Option<Self>, InvalidIdentity> {
+        let mut identities = uri_names.iter().filter(|name| name.starts_with(SCHEME));
+        let Some(first) = identities.next() else { return Ok(None) };
+        match identities.next() {
+            Some(second) => Err(InvalidIdentity(format!("{first} and {second}"))),
+            None => first.parse().map(Some),
+        }
+    }
+
+    /// The DNS name in every member's certificate of the identity's cluster.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        format!("{}.{}.svc", self.cluster, self.namespace)
+    }
+
+    /// True for a process of this cluster, whatever its role.
+    #[must_use]
+    pub fn is_of(&self, namespace: &str, cluster: &str) -> bool {
+        self.namespace == namespace && self.cluster == cluster
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}/{}/", self.namespace, self.cluster)?;
@@ -101,5 +130,24 @@ mod tests {
         ] {
             assert_eq!(uri.parse::<Identity>(), Err(InvalidIdentity(uri.into())));
         }
+    }
+
+    #[test]
+    fn a_certificate_has_at_most_one_identity() {
+        let of = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            Identity::of_certificate(&names)
+        };
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&["spiffe://cluster.local/ns/shop/sa/checkout"]), Ok(None));
+        let found = of(&["https://a", "larder://shop/cache/member"]).expect("valid");
+        let member = found.expect("an identity");
+        assert_eq!(
+            (member.role.clone(), member.server_name()),
+            (Role::Member, "cache.shop.svc".into())
+        );
+        assert!(member.is_of("shop", "cache") && !member.is_of("cache", "shop"));
+        of(&["larder://shop/cache/member", "larder://shop/cache/operator"]).expect_err("two");
+        of(&["larder://shop/cache/king"]).expect_err("an unknown role");
     }
 }

@@ -15,5 +15,6 @@ pub mod process;
 pub mod random;
 pub mod ready;
 pub mod tasks;
+pub mod throttle;
 
 pub use larder_tls as tls;

@@ -145,6 +145,8 @@ impl Members {
             member.registry.endpoints = vec![self.registry.clone()];
             member.registry.tls_directory = None;
         }
+        // Everything listens on loopback, and there is no authority.
+        file.tls = None;
         file.listen = listen;
         file.limits.workers = 1;
         file.credentials_directory = self.credentials.display().to_string();

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_engine::PolicyKind;
 use larder_proto::contract::{Freshness, OriginLimits};
 use larder_runtime::random::Random;
 
+use super::tls::POLL_INTERVAL;
 use crate::cache::{GroupPlan, OriginSource};
 use crate::membership::RegistryClient;
 use crate::origin::Loader;
@@ -22,6 +24,7 @@ pub struct Options {
     pub(super) transport: Option<Arc<dyn Transport>>,
     pub(super) registry: Option<Arc<dyn RegistryClient>>,
     pub(super) replica_percent: u8,
+    pub(super) certificate_interval: Duration,
 }
 
 impl Default for Options {
@@ -32,6 +35,7 @@ impl Default for Options {
             transport: None,
             registry: None,
             replica_percent: DEFAULT_REPLICA_PERCENT,
+            certificate_interval: POLL_INTERVAL,
         }
     }
 }
@@ -97,6 +101,13 @@ impl Options {
     #[must_use]
     pub fn replica_percent(mut self, percent: u8) -> Self {
         self.replica_percent = percent.min(100);
+        self
+    }
+
+    /// Sets how often the files of the certificates are read again. The default is 5 s.
+    #[must_use]
+    pub fn certificate_interval(mut self, interval: Duration) -> Self {
+        self.certificate_interval = interval;
         self
     }
 }

@@ -75,7 +75,7 @@ fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
     let peers = PeerDeps {
         member: member.clone(),
         uid: "a pod".into(),
-        transport: Arc::new(Grpc),
+        transport: Arc::new(Grpc::default()),
         tasks: tasks.clone(),
         clock,
         random: Random::seeded(1),

@@ -40,6 +40,7 @@ pub(crate) use self::http::{http_get, raw_get};
 
 use super::batch;
 use super::links::Links;
+use super::tls_rig::ClusterTls;
 
 /// Memory of a member.
 pub(super) const CAPACITY_BYTES: u64 = 8 << 20;
@@ -74,6 +75,8 @@ pub(crate) struct Cluster {
     /// Of the members that are added from now on. Without replicas, the loads of a test do not
     /// depend on its duration.
     pub(crate) replica_percent: u8,
+    /// Certificates, if the cluster speaks TLS.
+    pub(super) tls: Option<ClusterTls>,
 }
 
 /// A member in a process of its own.
@@ -209,6 +212,14 @@ impl Cluster {
         cluster
     }
 
+    /// [`Cluster::start`] with certificates for every member.
+    pub(super) async fn start_with_tls(members: usize) -> Self {
+        let mut cluster = Self::empty(Origin::new());
+        cluster.tls = Some(ClusterTls::new());
+        cluster.add_all(members).await;
+        cluster
+    }
+
     async fn add_all(&mut self, members: usize) {
         for index in 0..members {
             self.add(&format!("shop-{index}"), CAPACITY_BYTES);
@@ -290,6 +301,7 @@ impl Cluster {
             limits,
             snapshots,
             replica_percent,
+            tls: None,
         }
     }
 
@@ -334,7 +346,7 @@ impl Cluster {
             listen: Listen { grpc: free(), peer: free(), http: free(), admin: free() },
             limits: Limits { workers: 1, ..self.limits.clone() },
             credentials_directory: String::new(),
-            tls: None,
+            tls: self.tls.as_ref().map(|tls| tls.config(name)),
             drain_seconds: 4,
         };
         let identity = Identity {
@@ -346,12 +358,16 @@ impl Cluster {
         let config = Config::new(file, identity).expect("valid");
         let origin = self.origin.clone();
         let loader = origin::from_fn(move |key| origin.clone().load(key));
-        let transport = self.links.transport(name);
         let options = Options::default()
             .group("students", loader)
             .group(batch::GROUP, batch::Batched(self.origin.clone()))
-            .transport(transport)
+            .certificate_interval(Duration::from_millis(20))
             .replica_percent(self.replica_percent);
+        let options = match &self.tls {
+            // Links break in plain text only.
+            Some(_) => options,
+            None => options.transport(self.links.transport(name)),
+        };
         App::build(config, options).expect("free ports").spawn().expect("threads")
     }
 
@@ -429,7 +445,12 @@ impl Cluster {
     }
 
     pub(crate) fn channel_to(&self, address: SocketAddr) -> Channel {
-        Endpoint::from_shared(format!("http://{address}")).expect("a URL").connect_lazy()
+        match &self.tls {
+            Some(tls) => tls.channel_to(address),
+            None => {
+                Endpoint::from_shared(format!("http://{address}")).expect("a URL").connect_lazy()
+            }
+        }
     }
 
     pub(crate) fn channel(&self, member: usize) -> Channel {
