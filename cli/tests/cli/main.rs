@@ -6,5 +6,6 @@ mod edits;
 mod inspect;
 mod rig;
 mod tags;
+mod tls;
 mod up;
 mod usage;

@@ -1,6 +1,7 @@
 //! Builds a member: first everything but its ports, then the ports.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -271,7 +272,16 @@ fn threads(
         PeerServer::new(peer_service.clone()).max_decoding_message_size(MAX_PEER_REQUEST_BYTES);
     let others = common_services(&core.health).prepare();
     let peer_port = PortService::new(service, "/larder.v1.Peer/", others);
+    let is_local = |listener: &TcpListener| {
+        listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
+    };
     let routes = http::routes(cache.clone());
+    let routes = match listeners.http.first() {
+        Some(listener) if core.tls.is_none() && is_local(listener) => {
+            http::serve_local_only(routes)
+        }
+        _ => routes,
+    };
 
     let [client_tls, peer_tls, http_tls] = [PortKind::Grpc, PortKind::Peer, PortKind::Http]
         .map(|port| core.tls.as_ref().map(|tls| tls.acceptor(port)));

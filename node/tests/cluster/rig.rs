@@ -36,7 +36,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 mod http;
 
-pub(crate) use self::http::{http_get, raw_get};
+pub(crate) use self::http::{http_get, http_get_of, raw_get};
 
 use super::batch;
 use super::links::Links;

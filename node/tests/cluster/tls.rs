@@ -13,7 +13,7 @@ use larder_tls::testing::{Authority, Leaf, NOT_AFTER_S};
 use larder_tls::{Identity, Pem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::rig::{CAPACITY_BYTES, Cluster, eventually, get};
+use super::rig::{CAPACITY_BYTES, Cluster, eventually, get, http_get_of};
 use super::tls_rig::{APPLICATION, ClusterTls, MEMBER, SERVER_NAME, client, https_get, tls};
 
 const GROUP: &str = "students";
@@ -198,6 +198,19 @@ async fn plain_http_on_a_tls_port_is_answered_with_what_to_do_and_closed() {
         .expect("text");
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("use https://"), "{answer}");
     refused(&cluster, "http", "plain_text", 1.0).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_on_loopback_refuses_a_host_that_is_not_this_machine() {
+    let cluster = Cluster::start(1).await;
+    let (http, path) =
+        (cluster.addresses(0).http.expect("a member"), "/api?group=students&key=Tom");
+    let (status, body) = http_get_of(http, "attacker.example", path).await;
+    assert_eq!(status, 403, "{}", String::from_utf8_lossy(&body));
+    assert_eq!(cluster.origin.loads_of("Tom"), 0);
+    let (status, _) = http_get_of(http, &http.to_string(), path).await;
+    assert_eq!(status, 200);
     cluster.stop().await;
 }
 

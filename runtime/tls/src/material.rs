@@ -48,29 +48,36 @@ impl Material {
     /// is not valid yet, is not signed by an authority or may not be used for `usage`; every
     /// authority has expired; a server has no certificate.
     pub fn new(pem: &Pem, place: &str, usage: Usage, now: UnixTime) -> Result<Self, Error> {
-        let invalid = |file: &str, problem| {
-            let file = if place.is_empty() { file.into() } else { format!("{place}/{file}") };
-            Error::Invalid { file, problem }
-        };
-        let authorities = authorities(&pem.ca, now).map_err(|problem| invalid(CA_FILE, problem))?;
+        let authorities =
+            authorities(&pem.ca, now).map_err(|problem| invalid(place, CA_FILE, problem))?;
         let Authorities { clients, servers, not_after_s: authority_not_after_s } = authorities;
         let Some(identity) = &pem.identity else {
             if usage == Usage::Server {
-                return Err(invalid(CERTIFICATE_FILE, Problem::NoIdentity));
+                return Err(invalid(place, CERTIFICATE_FILE, Problem::NoIdentity));
             }
             let (key, uris, not_after_s) = (None, Vec::new(), None);
             return Ok(Self { key, clients, servers, uris, not_after_s, authority_not_after_s });
         };
-        let chain = chain(identity).map_err(|problem| invalid(CERTIFICATE_FILE, problem))?;
-        let key = certified_key(identity, chain).map_err(|problem| invalid(KEY_FILE, problem))?;
-        let of_certificate = |problem| invalid(CERTIFICATE_FILE, problem);
-        let leaf = parse(&key.cert[0]).map_err(of_certificate)?;
-        check_validity(leaf.validity(), now).map_err(of_certificate)?;
+        let key = pair(identity, place, now)?;
+        let of_certificate = |problem| invalid(place, CERTIFICATE_FILE, problem);
         check_chain(&key, &*clients, &*servers, usage, now).map_err(of_certificate)?;
+        let leaf = parse(&key.cert[0]).map_err(of_certificate)?;
         let not_after_s = Some(leaf.validity().not_after.timestamp());
         let uris = uris(&leaf);
         let key = Some(Arc::new(key));
         Ok(Self { key, clients, servers, uris, not_after_s, authority_not_after_s })
+    }
+
+    /// Checks only that the private key of `pem` belongs to its certificate, and that this has not
+    /// expired. For a server whose clients another authority signs than the one that signs itself.
+    ///
+    /// # Errors
+    /// As [`Material::new`].
+    pub fn check_pair(pem: &Pem, place: &str, now: UnixTime) -> Result<(), Error> {
+        match &pem.identity {
+            Some(identity) => pair(identity, place, now).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// URI names of the process's own certificate.
@@ -140,8 +147,20 @@ fn authorities(pem: &[u8], now: UnixTime) -> Result<Authorities, Problem> {
     })
 }
 
-fn chain(identity: &Identity) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    certificates(&identity.certificate)
+/// A private key with its certificate, which is valid now.
+fn pair(identity: &Identity, place: &str, now: UnixTime) -> Result<CertifiedKey, Error> {
+    let of_certificate = |problem| invalid(place, CERTIFICATE_FILE, problem);
+    let chain = certificates(&identity.certificate).map_err(of_certificate)?;
+    let key =
+        certified_key(identity, chain).map_err(|problem| invalid(place, KEY_FILE, problem))?;
+    let leaf = parse(&key.cert[0]).map_err(of_certificate)?;
+    check_validity(leaf.validity(), now).map_err(of_certificate)?;
+    Ok(key)
+}
+
+fn invalid(place: &str, file: &str, problem: Problem) -> Error {
+    let file = if place.is_empty() { file.into() } else { format!("{place}/{file}") };
+    Error::Invalid { file, problem }
 }
 
 fn certified_key(

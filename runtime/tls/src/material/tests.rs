@@ -72,6 +72,18 @@ fn a_pair_of_another_authority_is_refused() {
 }
 
 #[test]
+fn a_pair_alone_need_not_be_signed_by_the_authority_of_the_server() {
+    let (authority, other) = (Authority::new("shop"), Authority::new("other"));
+    let mut pem = Pem { ca: authority.pem().into(), identity: Some(other.issue(&MEMBER)) };
+    let check = |pem: &Pem| Material::check_pair(pem, "/tls", UnixTime::now());
+    check(&pem).expect("valid");
+    pem.identity.as_mut().expect("a pair").key = other.issue(&MEMBER).key;
+    check(&pem).expect_err("torn");
+    pem.identity = Some(other.issue(&Leaf { expired: true, ..MEMBER }));
+    check(&pem).expect_err("expired");
+}
+
+#[test]
 fn a_certificate_for_clients_is_not_one_for_servers() {
     let authority = Authority::new("shop");
     let pem = authority.pem_of(&Leaf { client_only: true, ..MEMBER });
