@@ -12,7 +12,7 @@ fn tls(uris: &[&str]) -> Tls {
 
 fn name(tls: &Tls, endpoint: &str) -> Result<String, String> {
     let endpoints = [endpoint.parse().expect("an endpoint")];
-    let name = server_name(tls, &*tls.open().expect("valid"), &endpoints);
+    let name = server_name(tls, &tls.open().expect("valid"), &endpoints);
     name.map(|name| name.to_str().into_owned()).map_err(|error| error.to_string())
 }
 
