@@ -229,8 +229,9 @@ impl Bench {
 
     async fn channels(&self) -> anyhow::Result<Vec<Channel>> {
         let address = self.connection.address()?;
-        let endpoint = network::endpoint(&address)?.connect_timeout(CONNECT_TIMEOUT);
-        let connections = (0..self.connections.min(self.concurrency)).map(|_| endpoint.connect());
+        let network = self.connection.network()?;
+        let connections = (0..self.connections.min(self.concurrency))
+            .map(|_| network::connect(network.clone(), &address, CONNECT_TIMEOUT));
         let channels: Result<Vec<_>, _> = join_all(connections).await.into_iter().collect();
         channels.with_context(|| format!("cannot connect to {address}"))
     }

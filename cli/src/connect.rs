@@ -1,11 +1,17 @@
 //! The flags by which a verb finds the members, and the client made from them.
 
+mod tls;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use larder_client::network::Network;
 use larder_client::{BuildError, Client, Endpoint, EndpointError, Retry};
 use tokio::runtime::Runtime;
+
+use self::tls::TlsFlags;
 
 /// Where `larder up` listens first.
 pub(crate) const DEFAULT_ENDPOINT: &str = "127.0.0.1:7600";
@@ -15,7 +21,8 @@ const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct Connection {
-    /// Member or Service to ask; the port defaults to 7600; any member answers for every key
+    /// Member or Service to ask; the port defaults to 7600; any member answers for every key;
+    /// https:// or a TLS flag connects over TLS
     #[arg(
         long,
         short,
@@ -33,18 +40,25 @@ pub(crate) struct Connection {
     /// Further tries when no member answers, after 1, 2 and 4 s
     #[arg(long, default_value = "1", value_name = "N")]
     pub(crate) retries: u32,
+
+    #[command(flatten)]
+    tls: TlsFlags,
 }
 
 impl Connection {
     /// The endpoint as `host:port`.
     pub(crate) fn address(&self) -> anyhow::Result<String> {
-        let read: Result<Endpoint, EndpointError> = self.endpoint.parse();
-        Ok(read.map_err(BuildError::from)?.to_string())
+        Ok(parsed(&self.endpoint)?.address())
+    }
+
+    /// Opens connections to members as the clients do.
+    pub(crate) fn network(&self) -> anyhow::Result<Arc<dyn Network>> {
+        Ok(self.builder(&self.endpoint)?.into_network()?)
     }
 
     /// A client that asks exactly this endpoint.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Ok(self.builder(&self.endpoint).follow_ring(false).build()?)
+        Ok(self.builder(&self.endpoint)?.follow_ring(false).build()?)
     }
 
     /// A client that learns the other members from this endpoint.
@@ -54,16 +68,25 @@ impl Connection {
 
     /// [`Connection::cluster`] of another endpoint.
     pub(crate) fn cluster_at(&self, endpoint: &str) -> anyhow::Result<Client> {
-        Ok(self.builder(endpoint).try_timeout(self.timeout.min(MEMBER_TIMEOUT)).build()?)
+        Ok(self.builder(endpoint)?.try_timeout(self.timeout.min(MEMBER_TIMEOUT)).build()?)
     }
 
-    fn builder(&self, endpoint: &str) -> larder_client::Builder {
-        Client::builder()
+    fn builder(&self, endpoint: &str) -> anyhow::Result<larder_client::Builder> {
+        let builder = Client::builder()
             .members([endpoint])
             .timeout(self.timeout)
             .try_timeout(self.timeout)
-            .retry(Retry { retries: self.retries, ..Retry::default() })
+            .retry(Retry { retries: self.retries, ..Retry::default() });
+        Ok(match self.tls.for_endpoint(&parsed(endpoint)?)? {
+            Some(tls) => builder.tls(tls),
+            None => builder,
+        })
     }
+}
+
+fn parsed(endpoint: &str) -> anyhow::Result<Endpoint> {
+    let read: Result<Endpoint, EndpointError> = endpoint.parse();
+    Ok(read.map_err(BuildError::from)?)
 }
 
 /// A runtime for one command.

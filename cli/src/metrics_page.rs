@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use larder_node::app::{App, Options, Running};
 use larder_node::config::Config;
-use larder_node::metrics::{CacheMetrics, GrpcMetrics, Method, RingMetrics};
+use larder_node::metrics::{CacheMetrics, GrpcMetrics, Method, RingMetrics, TlsMetrics};
 use larder_node::origin::{self, Loaded};
 use larder_operator::api::CacheClusterStatus;
 use larder_operator::metrics::{Kind, Metrics};
@@ -40,7 +40,8 @@ A series appears with its first event.
 const MEMBER: &str = "
 ## Members
 
-A sidecar serves `grpc_server_*`, `larder_build_info` and `process_*` of these.
+A sidecar serves `grpc_server_*`, `larder_build_info`, `larder_tls_*` and `process_*` of these. A node
+without certificates has no `larder_tls_*`.
 
 ";
 const OPERATOR: &str = "
@@ -65,6 +66,10 @@ const VALUES: &str = "
 | `reason` | `larder_ring_held_info` | `shrink_guard` the registry is distrusted, `grace` some \
   still answer |
 | `code` | `larder_peer_requests_total` | `ok`, `failed` |
+| `port` | `larder_tls_handshakes_refused_total` | `grpc`, `peer`, `http` |
+| `reason` | `larder_tls_handshakes_refused_total` | `plain_text`, `timeout`, `no_certificate`, \
+  `certificate` expired or of another authority, `identity` valid and not served on this port, \
+  `by_client` the client refused the member's certificate, `protocol` anything else |
 ";
 
 /// Holds up one load.
@@ -113,6 +118,7 @@ async fn member() -> Families {
     let (reads, ring) = (CacheMetrics::register(&registry), RingMetrics::register(&registry));
     reads.refused("overloaded", "peer");
     let _peer = ring.peer("shop-1");
+    let _port = TlsMetrics::register(&registry).port("grpc");
     let calls = GrpcMetrics::register(&registry);
     calls.begin(Method::Get).end(Ok(())).expect("as given");
     families.extend(gathered(&registry));

@@ -10,12 +10,14 @@ use crate::error::BuildError;
 use crate::network::{Network, Tcp};
 use crate::retry::Retry;
 use crate::settings::Settings;
+use crate::tls::{self, Tls};
 
 /// Builds a [`Client`]. Only the members have no default.
 #[must_use]
 pub struct Builder {
     members: Vec<String>,
     network: Option<Arc<dyn Network>>,
+    tls: Option<Tls>,
     connect_timeout: Duration,
     settings: Settings,
 }
@@ -32,6 +34,7 @@ impl Default for Builder {
         Self {
             members: Vec::new(),
             network: None,
+            tls: None,
             connect_timeout: Duration::from_secs(1),
             settings: Settings::default(),
         }
@@ -146,22 +149,46 @@ impl Builder {
         self
     }
 
-    /// Checks the settings. Opens nothing and needs no runtime: calls open the connections.
+    /// Calls the members over TLS. Needed for `https://` endpoints; with it, endpoints without a
+    /// scheme are called over TLS too.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Checks the settings and reads the certificates. Opens no connection and needs no runtime:
+    /// calls open the connections.
     ///
     /// # Errors
-    /// No endpoint, a text that is not an endpoint, a limit of zero.
+    /// No endpoint, a text that is not an endpoint, a limit of zero, certificates that cannot be
+    /// used, an endpoint whose scheme contradicts the TLS settings.
     pub fn build(self) -> Result<Client, BuildError> {
+        self.settings.check()?;
+        let settings = self.settings.clone();
+        let (network, endpoints) = self.network_and_endpoints()?;
+        Ok(Client::new(network, endpoints, settings))
+    }
+
+    /// The network that the client would use, for calls that the client does not offer
+    /// ([`network::connect`](crate::network::connect)).
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn into_network(self) -> Result<Arc<dyn Network>, BuildError> {
+        Ok(self.network_and_endpoints()?.0)
+    }
+
+    fn network_and_endpoints(self) -> Result<(Arc<dyn Network>, Vec<Endpoint>), BuildError> {
         if self.members.is_empty() {
             return Err(BuildError::NoMembers);
         }
         let endpoints = self.members.iter().map(|text| text.parse());
         let endpoints = endpoints.collect::<Result<Vec<Endpoint>, EndpointError>>()?;
-        self.settings.check()?;
         if self.connect_timeout.is_zero() {
             return Err(BuildError::Zero { setting: "the connect timeout" });
         }
         let network = self.network.unwrap_or_else(|| Arc::new(Tcp::new(self.connect_timeout)));
-        Ok(Client::new(network, endpoints, self.settings))
+        Ok((tls::network(network, self.tls, &endpoints)?, endpoints))
     }
 }
 
@@ -183,5 +210,9 @@ mod tests {
         );
         assert_eq!(error(one().timeout(Duration::ZERO)), "the timeout must be above zero");
         assert!(one().build().is_ok(), "outside a runtime");
+        assert_eq!(
+            error(one().dns("https://shop")),
+            "https://shop:7600: https needs the certificates of a client"
+        );
     }
 }

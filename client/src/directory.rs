@@ -103,7 +103,7 @@ impl Directory {
         endpoints: Vec<Endpoint>,
         settings: &Settings,
     ) -> Arc<Self> {
-        let addresses = endpoints.iter().map(|endpoint| match &endpoint.0 {
+        let addresses = endpoints.iter().map(|endpoint| match &endpoint.target {
             Target::Address(address) => vec![address.to_string()],
             Target::Name { .. } => Vec::new(),
         });
@@ -295,7 +295,7 @@ impl Directory {
     async fn resolve(&self) {
         let now = Instant::now();
         let names =
-            self.endpoints.iter().enumerate().filter_map(|(i, endpoint)| match &endpoint.0 {
+            self.endpoints.iter().enumerate().filter_map(|(i, endpoint)| match &endpoint.target {
                 Target::Name { host, port } => Some((i, host, *port)),
                 Target::Address(_) => None,
             });

@@ -22,6 +22,20 @@ pub enum BuildError {
         /// The setting's name.
         setting: &'static str,
     },
+    /// An endpoint asks for TLS, and there are no certificates, or the other way round.
+    #[error("{endpoint}: {problem}")]
+    Scheme {
+        /// The endpoint.
+        endpoint: String,
+        /// What does not go together.
+        problem: &'static str,
+    },
+    /// The certificates cannot be used.
+    #[error("{0}")]
+    Certificates(String),
+    /// The name that the members' certificates must contain is not a DNS name or not known.
+    #[error("{0}")]
+    ServerName(String),
 }
 
 /// Why a call failed.

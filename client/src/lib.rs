@@ -34,7 +34,8 @@
 //!
 //! Start at [`Client`]; `call.rs` has the rounds, `directory.rs` the members and the ring. Modules
 //! import in one direction: `builder` and `batch` use `client`, which uses `call` and `near`;
-//! `call` uses `budget` and `directory`, which uses `balance`, `member`, `ring` and `spread`; below are `network`,
+//! `call` uses `budget` and `directory`, which uses `balance`, `member`, `ring` and `spread`; below are
+//! `tls`, `network`,
 //! `status` and `error`.
 
 mod answer;
@@ -58,6 +59,7 @@ mod route;
 mod settings;
 mod spread;
 mod status;
+mod tls;
 
 pub use answer::Answer;
 pub use balance::Balance;
@@ -70,6 +72,7 @@ pub use key::Key;
 pub use larder_backoff::{BackoffPolicy, Error as BackoffError};
 pub use retry::Retry;
 pub use ring::Ring;
+pub use tls::Tls;
 
 /// Messages that the calls return as they are on the wire.
 pub use larder_proto::v1::{

@@ -1,8 +1,11 @@
 //! The only module that opens a connection or calls a resolver, behind a trait that a simulation
 //! can implement.
 
+mod first_read;
+
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,14 +15,14 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tokio_util::io::InspectReader;
 use tonic::body::Body;
 use tonic::transport::{self, Channel, Endpoint, Uri};
 use tower::util::MapResult;
 
+use self::first_read::FirstRead;
 use crate::error::{Failure, root_cause};
+use crate::tls::explain;
 
 /// Idle time of a connection with open calls after which it is pinged.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -29,8 +32,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Time limit of the HTTP/2 handshake, from the open connection to the server's first frame.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
-/// Bytes of an unexpected handshake that an error quotes.
-const QUOTED_BYTES: usize = 40;
 
 /// Bytes to and from a member.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -54,6 +55,11 @@ pub trait Network: Send + Sync + 'static {
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// True if connections are encrypted, so that requests say `https`.
+    fn is_encrypted(&self) -> bool {
+        false
+    }
 }
 
 /// TCP and the operating system's resolver.
@@ -96,15 +102,44 @@ impl Network for Tcp {
     }
 }
 
-/// The tonic endpoint of a member at `address` (`host:port`).
+/// A channel to a member at `address` (`host:port`), which reconnects by itself.
 ///
 /// # Errors
-/// `address` is not part of a valid URL.
-pub fn endpoint(address: &str) -> io::Result<Endpoint> {
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-    Endpoint::from_shared(format!("http://{address}"))
+/// No connection within `limit`, or the server does not speak gRPC.
+pub async fn connect(
+    network: Arc<dyn Network>,
+    address: &str,
+    limit: Duration,
+) -> Result<Channel, Failure> {
+    let failure = |message| Failure::Connection { address: address.to_owned(), message };
+    // A channel that reconnects does not say why a server refuses a connection.
+    drop(channel(&*network, address).await?);
+    let endpoint = endpoint(address, network.is_encrypted())
+        .map_err(|error| failure(root_cause(&error)))?
+        .connect_timeout(limit);
+    let dialled = address.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let (network, address) = (network.clone(), dialled.clone());
+        async move { network.connect(&address).await.map(TokioIo::new) }
+    });
+    let connected = endpoint.connect_with_connector(connector).await;
+    connected.map_err(|error| failure(root_cause(&error)))
+}
+
+/// The tonic endpoint of a member at `address` (`host:port`).
+fn endpoint(address: &str, is_encrypted: bool) -> io::Result<Endpoint> {
+    let invalid = |error: &dyn std::error::Error| {
+        io::Error::new(io::ErrorKind::InvalidInput, root_cause(error))
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .and_then(|e| e.user_agent(concat!("larder-client/", env!("CARGO_PKG_VERSION"))))
-        .map_err(invalid)
+        .map_err(|error| invalid(&error))?;
+    if !is_encrypted {
+        return Ok(endpoint);
+    }
+    // The network encrypts; the endpoint's own scheme would make tonic do it again.
+    let origin = format!("https://{address}").parse().map_err(|error| invalid(&error))?;
+    Ok(endpoint.origin(origin))
 }
 
 /// A channel whose calls fail with [`ChannelError::NotGrpc`] when the response is not gRPC.
@@ -131,12 +166,12 @@ pub(crate) enum ChannelError {
 pub(crate) async fn channel(network: &dyn Network, address: &str) -> Result<GrpcChannel, Failure> {
     let failure = |message| Failure::Connection { address: address.to_owned(), message };
     let io_failure = |error: io::Error| failure(root_cause(&error));
-    let endpoint = endpoint(address)
+    let endpoint = endpoint(address, network.is_encrypted())
         .map_err(io_failure)?
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let stream = network.connect(address).await.map_err(io_failure)?;
-    let (stream, first_bytes) = observe_first_bytes(stream);
+    let (stream, first_bytes) = FirstRead::of(stream);
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_: Uri| {
         let ended = || io::Error::new(io::ErrorKind::NotConnected, "the connection has ended");
@@ -144,16 +179,18 @@ pub(crate) async fn channel(network: &dyn Network, address: &str) -> Result<Grpc
     });
     let handshake = async {
         let connected = endpoint.connect_with_connector(connector).await;
-        let channel = connected.map_err(|error| failure(root_cause(&error)))?;
-        match first_bytes.await {
-            Ok(bytes) if starts_http2(&bytes) => {
+        match (first_bytes.await, connected) {
+            // A server that refuses the client's certificate says so after the TLS handshake.
+            (Ok(Err(error)), _) => Err(io_failure(explain(error))),
+            (_, Err(error)) => Err(failure(root_cause(&error))),
+            (Ok(Ok(bytes)), Ok(channel)) if starts_http2(&bytes) => {
                 Ok(MapResult::new(channel, require_grpc as fn(_) -> _))
             }
-            Ok(bytes) => {
+            (Ok(Ok(bytes)), Ok(_)) => {
                 let problem = describe(&bytes);
                 Err(Failure::NotGrpc { address: address.to_owned(), problem })
             }
-            Err(_) => {
+            (Err(_), Ok(_)) => {
                 Err(failure("the server closed the connection in the HTTP/2 handshake".into()))
             }
         }
@@ -162,26 +199,6 @@ pub(crate) async fn channel(network: &dyn Network, address: &str) -> Result<Grpc
     timeout(limit, handshake).await.unwrap_or_else(|_| {
         Err(failure(format!("no HTTP/2 handshake within {} ms", limit.as_millis())))
     })
-}
-
-/// Passes on the first bytes that arrive on a connection, at least [`FRAME_TYPE_AT`] + 1 of them.
-fn observe_first_bytes(
-    stream: Connection,
-) -> (impl AsyncRead + AsyncWrite + Send + Unpin, oneshot::Receiver<Vec<u8>>) {
-    let (sender, receiver) = oneshot::channel();
-    let (mut sender, mut first) = (Some(sender), Vec::new());
-    let observed = InspectReader::new(stream, move |bytes: &[u8]| {
-        if sender.is_none() {
-            return;
-        }
-        first.extend_from_slice(&bytes[..bytes.len().min(QUOTED_BYTES)]);
-        if first.len() > FRAME_TYPE_AT
-            && let Some(sender) = sender.take()
-        {
-            _ = sender.send(std::mem::take(&mut first));
-        }
-    });
-    (observed, receiver)
 }
 
 /// Where an HTTP/2 frame has its type. Source: RFC 9113, section 4.1.
@@ -198,7 +215,7 @@ fn starts_http2(first_bytes: &[u8]) -> bool {
 /// What a server that does not begin with HTTP/2 sent, for an error message.
 fn describe(first_bytes: &[u8]) -> String {
     if first_bytes.first() == Some(&TLS_ALERT) {
-        return "it expects TLS".into();
+        return "it expects TLS: use https:// and certificates".into();
     }
     let mut lines = first_bytes.split(|byte| matches!(byte, b'\r' | b'\n'));
     let line = String::from_utf8_lossy(lines.next().unwrap_or_default());
@@ -246,6 +263,6 @@ mod tests {
         assert_eq!(describe(b"HTTP/1.1 400 Bad Request\r\nDate: x"), expected);
         let alert = [21, 3, 3, 0, 2, 2, 70];
         assert!(!starts_http2(&alert));
-        assert_eq!(describe(&alert), "it expects TLS");
+        assert_eq!(describe(&alert), "it expects TLS: use https:// and certificates");
     }
 }

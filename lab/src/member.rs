@@ -144,6 +144,7 @@ fn config(plan: &Plan, slot: Slot, uid: &str, host: &str) -> Config {
         limits,
         credentials_directory: String::new(),
         allowed_targets: Vec::new(),
+        tls: None,
         drain_seconds: 4,
     };
     let identity =

@@ -34,6 +34,7 @@ mod node;
 mod options;
 mod running;
 mod sidecar;
+mod tls;
 
 pub use build::App;
 pub use member::PortlessMember;

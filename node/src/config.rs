@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use larder_proto::config as file;
 pub use larder_proto::config::{ClusterRef, Limits, NodeConfig, Placement, RingHash};
+use rustls::pki_types::ServerName;
 
 /// Below this, bookkeeping would take most of the memory.
 const MIN_CAPACITY_BYTES: u64 = 1024 * 1024;
@@ -40,8 +41,19 @@ pub struct Config {
     /// Networks that `http` origins may connect to although they are loopback, link-local or the API
     /// server.
     pub allowed_targets: Vec<IpNet>,
+    /// Certificates; without them the node speaks plain text.
+    pub tls: Option<TlsSettings>,
     /// Time for requests in flight after a stop signal.
     pub drain_grace: Duration,
+}
+
+/// Certificates of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Folder with `ca.crt`, `tls.crt` and `tls.key`.
+    pub directory: PathBuf,
+    /// Name in the certificate of every member.
+    pub server_name: ServerName<'static>,
 }
 
 /// What differs between the pods of one StatefulSet.
@@ -206,6 +218,7 @@ impl Config {
             limits: file.limits,
             credentials_directory: file.credentials_directory.into(),
             allowed_targets: check_targets(&file.allowed_targets)?,
+            tls: file.tls.map(check_tls).transpose()?,
             drain_grace: Duration::from_secs(file.drain_seconds),
         })
     }
@@ -238,6 +251,7 @@ impl Config {
             limits: Limits::default(),
             credentials_directory: PathBuf::new(),
             allowed_targets: Vec::new(),
+            tls: None,
             drain_grace: Duration::from_secs(5),
         }
     }
@@ -397,6 +411,20 @@ fn check_sidecar(sidecar: &file::SidecarMode) -> Result<(), Error> {
     Ok(())
 }
 
+fn check_tls(file: file::TlsConfig) -> Result<TlsSettings, Error> {
+    let file::TlsConfig { directory, server_name } = file;
+    require("tls.directory", !directory.is_empty(), || "name a folder".into())?;
+    match ServerName::try_from(server_name.clone()) {
+        Ok(server_name @ ServerName::DnsName(_)) => {
+            Ok(TlsSettings { directory: directory.into(), server_name })
+        }
+        _ => Err(Error::Field {
+            field: "tls.serverName",
+            problem: format!("{server_name:?} is not a DNS name, such as shop.prod.svc"),
+        }),
+    }
+}
+
 fn check_limits(limits: &Limits) -> Result<(), Error> {
     let Limits {
         max_key_bytes,
@@ -545,13 +573,31 @@ mod tests {
             Config::new(serde_json::from_value(file).expect("fits the schema"), nameless.clone())
         };
         make(json!(["shop-members:7600", "shop-members"])).expect("the port has a default");
-        let text = make(json!(["https://shop"])).expect_err("no TLS").to_string();
+        let text = make(json!(["dns://shop"])).expect_err("an unknown scheme").to_string();
         assert_eq!(
             text,
-            "mode.sidecar.members: \"https://shop\" is not an endpoint: the client does not \
-             support TLS yet: use http:// or no scheme"
+            "mode.sidecar.members: \"dns://shop\" is not an endpoint: the scheme \"dns\" is \
+             unknown: use http://, https:// or none"
         );
         make(json!([])).expect_err("no members");
+    }
+
+    #[test]
+    fn tls_needs_a_folder_and_a_dns_name() {
+        let make = |tls: Value| check(|file| file["tls"] = tls);
+        let valid = json!({"directory": "/etc/larder/tls", "serverName": "shop.prod.svc"});
+        assert!(make(valid).expect("valid").tls.is_some());
+        for (tls, expected) in [
+            (json!({"directory": "", "serverName": "shop.prod.svc"}), "tls.directory: name a"),
+            (
+                json!({"directory": "/tls", "serverName": "10.0.0.1"}),
+                "tls.serverName: \"10.0.0.1\"",
+            ),
+            (json!({"directory": "/tls", "serverName": "a b"}), "tls.serverName: \"a b\" is not"),
+        ] {
+            let text = make(tls).expect_err(expected).to_string();
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod port;
 mod response;
 mod stream;
 
+pub use crate::serve::CallerIdentity;
 pub use backend::{Backend, ReadReply};
 pub use deadline::call_deadline;
 pub use port::{PortService, common_services};

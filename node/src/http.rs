@@ -3,12 +3,14 @@
 
 mod gateway;
 mod groupcache;
+mod local;
 mod parts;
 
 use axum::Router;
 use axum::routing::get;
 use larder_proto::names::GROUPCACHE_HTTP_PREFIX;
 
+pub(crate) use self::local::serve_local_only;
 use crate::cache::Cache;
 
 /// The routes of the HTTP port.

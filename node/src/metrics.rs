@@ -11,6 +11,7 @@ mod process;
 mod register;
 mod ring;
 mod take_over;
+mod tls;
 
 pub use cache::{CacheMetrics, CountedAs, GroupMetrics, LoadTarget, OriginRefusal, hit_ratio};
 pub use engine::{EngineCollector, EngineFigures, GroupFigures};
@@ -18,3 +19,4 @@ pub use grpc::{CallTimer, GrpcMetrics, Method};
 pub use process::register_process;
 pub use ring::{PeerMetrics, RingMetrics};
 pub use take_over::{StoredEntries, TakeOverMetrics};
+pub use tls::{HandshakeRefusal, PortTlsMetrics, TlsMetrics};

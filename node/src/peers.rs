@@ -28,6 +28,7 @@ mod remote;
 mod ring;
 mod stamp;
 mod state;
+mod tls;
 mod transport;
 mod wire;
 
@@ -45,5 +46,6 @@ pub use peer::{Peer, Refusal};
 pub(crate) use previous::{PreviousRing, Source};
 pub(crate) use recorder::{LogEvent, Recorder, Ticket};
 pub use ring::{Owner, RingView};
+pub use tls::PeerTls;
 pub use transport::{CallError, InvalidAddress, PeerConnection, Transport};
 pub(crate) use wire::{from_wire, to_wire};

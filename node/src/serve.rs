@@ -4,6 +4,10 @@
 //! its thread, so a hit involves one thread only. This module does not interpret requests. Start at
 //! [`Workers::start`].
 
+mod identity;
+mod stream;
+mod tls;
+
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
@@ -22,13 +26,16 @@ use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use larder_runtime::random::Random;
 use larder_runtime::tasks::Failure;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
+pub use self::identity::CallerIdentity;
+use self::identity::Identified;
+use self::stream::ServerStream;
+pub(crate) use self::tls::{Acceptor, PortKind};
 use crate::grpc::PortService;
 
 /// Most connections of one thread on one port.
@@ -157,9 +164,10 @@ async fn serve(listeners: Vec<ListenerTask>, connections: Connections) {
     open.wait().await;
 }
 
-/// Serves gRPC over HTTP/2.
+/// Serves gRPC over HTTP/2, over TLS if there is an `acceptor`.
 pub(crate) fn grpc<S>(
     listener: TcpListener,
+    acceptor: Option<Arc<Acceptor>>,
     service: PortService<S>,
     limits: ConnectionLimits,
 ) -> ListenerTask
@@ -183,13 +191,20 @@ where
         .keep_alive_timeout(PING_TIMEOUT);
     Box::new(move |connections| {
         let service = service.until(connections.stopping.clone());
-        let connect = move |stream| builder.serve_connection(TokioIo::new(stream), service.clone());
-        Box::pin(accept(listener, connections, limits, connect))
+        let connect = move |stream, caller| {
+            let service = Identified { service: service.clone(), caller };
+            builder.serve_connection(TokioIo::new(stream), service)
+        };
+        Box::pin(accept(listener, connections, limits, acceptor, connect))
     })
 }
 
-/// Serves routes over HTTP/1.1 and HTTP/2.
-pub(crate) fn web(listener: TcpListener, routes: Router) -> ListenerTask {
+/// Serves routes over HTTP/1.1 and HTTP/2, over TLS if there is an `acceptor`.
+pub(crate) fn web(
+    listener: TcpListener,
+    acceptor: Option<Arc<Acceptor>>,
+    routes: Router,
+) -> ListenerTask {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
@@ -200,16 +215,19 @@ pub(crate) fn web(listener: TcpListener, routes: Router) -> ListenerTask {
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let service = TowerToHyperService::new(routes);
-    let connect =
-        move |stream| builder.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
-    Box::new(move |connections| Box::pin(accept(listener, connections, CLIENTS, connect)))
+    let connect = move |stream, caller| {
+        let service = Identified { service: service.clone(), caller };
+        builder.serve_connection(TokioIo::new(stream), service).into_owned()
+    };
+    Box::new(move |connections| Box::pin(accept(listener, connections, CLIENTS, acceptor, connect)))
 }
 
 async fn accept<C>(
     listener: TcpListener,
     connections: Connections,
     limits: ConnectionLimits,
-    connect: impl Fn(TcpStream) -> C,
+    acceptor: Option<Arc<Acceptor>>,
+    connect: impl Fn(ServerStream, Option<CallerIdentity>) -> C + Clone + Send + 'static,
 ) where
     C: GracefulConnection<Error: std::fmt::Display + Send> + Send + 'static,
 {
@@ -232,12 +250,14 @@ async fn accept<C>(
                 // A failure only costs latency.
                 _ = stream.set_nodelay(true);
                 count.fetch_add(1, Ordering::Relaxed);
-                let (count, connection) = (count.clone(), connect(stream));
+                let (count, connect, acceptor) = (count.clone(), connect.clone(), acceptor.clone());
                 let (stopping, max_age) =
                     (connections.stopping.clone(), connections.max_age(limits));
                 // Not through `Tasks`, whose span would be entered at every poll of the hot path.
                 connections.open.spawn(async move {
-                    run(connection, stopping, max_age).await;
+                    if let Some((stream, caller)) = tls::secure(acceptor.as_deref(), stream).await {
+                        run(connect(stream, caller), stopping, max_age).await;
+                    }
                     count.fetch_sub(1, Ordering::Relaxed);
                 });
             }

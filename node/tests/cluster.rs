@@ -19,6 +19,8 @@ mod cluster {
     mod scale;
     mod superseded;
     mod tags;
+    mod tls;
+    mod tls_rig;
     mod views;
     mod warm;
     mod weight;

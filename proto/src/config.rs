@@ -28,9 +28,22 @@ pub struct NodeConfig {
     /// loopback, link-local or the Kubernetes API server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_targets: Vec<String>,
+    /// Certificates of this node. Without them it serves and calls peers in plain text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
     /// Seconds that requests in flight may take to finish during a shutdown.
     #[serde(default = "default_drain_seconds")]
     pub drain_seconds: u64,
+}
+
+/// The node's own certificate and the authority that it trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Folder with `ca.crt`, `tls.crt` and `tls.key`. The files are read again after they change.
+    pub directory: String,
+    /// DNS name that every member's certificate contains, and that callers of members check.
+    pub server_name: String,
 }
 
 /// Namespace and name of a CacheCluster.

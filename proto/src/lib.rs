@@ -10,6 +10,7 @@
 pub mod config;
 pub mod contract;
 pub mod explanation;
+pub mod identity;
 pub mod keys;
 pub mod names;
 mod placement;

@@ -15,4 +15,6 @@ pub mod process;
 pub mod random;
 pub mod ready;
 pub mod tasks;
-pub mod tls;
+pub mod throttle;
+
+pub use larder_tls as tls;

@@ -3,10 +3,11 @@
 //! reason.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use larder_client::network;
+use larder_client::network::{self, Network};
 use larder_client::{RingResponse, StatusResponse};
 use larder_proto::v1::admin_client::AdminClient;
 use larder_proto::v1::{RingRequest, StatusRequest};
@@ -32,16 +33,21 @@ const REGISTRY_LOST: &str = "reads continue with the last ring; look at the etcd
 pub(super) async fn check(connection: &Connection) -> anyhow::Result<Vec<Finding>> {
     let address = connection.address()?;
     let mut findings = Vec::new();
-    if let Err(last) = steps(&address, &mut findings).await {
+    let network = connection.network()?;
+    if let Err(last) = steps(&network, &address, &mut findings).await {
         findings.push(last);
     }
     Ok(findings)
 }
 
-async fn steps(address: &str, done: &mut Vec<Finding>) -> Result<(), Finding> {
+async fn steps(
+    network: &Arc<dyn Network>,
+    address: &str,
+    done: &mut Vec<Finding>,
+) -> Result<(), Finding> {
     let addresses = resolve(address, done).await?;
     connect(&addresses, done).await?;
-    let channel = channel(address)
+    let channel = channel(network, address)
         .await
         .map_err(|detail| Finding::fail("speaks-grpc", detail, NOT_LARDER))?;
     health(&channel, done).await?;
@@ -59,7 +65,7 @@ async fn steps(address: &str, done: &mut Vec<Finding>) -> Result<(), Finding> {
     let ring = ring.map_err(|d| Finding::fail("ring-joined", d, "ask again in a second"))?;
     let ring = ring.into_inner();
     joined(&status, &ring, done);
-    members(&ring, done).await;
+    members(network, &ring, done).await;
     groups(&status, done);
     Ok(())
 }
@@ -102,9 +108,9 @@ async fn connect(addresses: &[SocketAddr], done: &mut Vec<Finding>) -> Result<()
     Err(Finding::fail("port-accepts", last, START))
 }
 
-async fn channel(address: &str) -> Result<Channel, String> {
-    let endpoint = network::endpoint(address).map_err(|e| e.to_string())?;
-    step(async { endpoint.connect().await.map_err(|e| e.to_string()) }).await
+async fn channel(network: &Arc<dyn Network>, address: &str) -> Result<Channel, String> {
+    let connected = network::connect(network.clone(), address, STEP);
+    step(async { connected.await.map_err(|error| error.to_string()) }).await
 }
 
 async fn health(channel: &Channel, done: &mut Vec<Finding>) -> Result<(), Finding> {
@@ -157,9 +163,9 @@ fn joined(status: &StatusResponse, ring: &RingResponse, done: &mut Vec<Finding>)
     });
 }
 
-async fn members(ring: &RingResponse, done: &mut Vec<Finding>) {
+async fn members(network: &Arc<dyn Network>, ring: &RingResponse, done: &mut Vec<Finding>) {
     let asked = ring.members.iter().map(|member| async move {
-        let status = match channel(&member.grpc_address).await {
+        let status = match channel(network, &member.grpc_address).await {
             Ok(channel) => status(&channel).await,
             Err(detail) => Err(detail),
         };

@@ -147,6 +147,8 @@ impl Members {
             // The limit of this process is not that of a member's container.
             member.memory_bytes = None;
         }
+        // Everything listens on loopback, and there is no authority.
+        file.tls = None;
         file.listen = listen;
         file.limits.workers = 1;
         // The origins of a person who tries things out run on the same machine.

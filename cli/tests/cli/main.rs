@@ -6,6 +6,7 @@ mod edits;
 mod inspect;
 mod rig;
 mod tags;
+mod tls;
 mod up;
 mod usage;
 mod warm;

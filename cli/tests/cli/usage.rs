@@ -70,8 +70,7 @@ fn wrong_usage_is_one_line_and_64() {
         ),
         (
             &["check", "--endpoint", "https://shop"],
-            "larder: \"https://shop\" is not an endpoint: the client does not support TLS yet: use \
-             http:// or no scheme\n",
+            "larder: https://shop:7600: https needs certificates: give --tls-dir\n",
         ),
         (&["ring", "g"], "larder: name one key: GROUP KEY or GROUP/KEY\n"),
         (

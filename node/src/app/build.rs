@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use larder_runtime::net;
@@ -16,6 +17,7 @@ use super::node::{Addresses, Listeners, NodeCore};
 use super::options::Options;
 use super::running::Running;
 use super::sidecar;
+use super::tls::{NodeTls, POLL_INTERVAL};
 use crate::config::{Config, Mode};
 use crate::metrics;
 use crate::serve::Workers;
@@ -30,10 +32,10 @@ pub struct App {
 }
 
 impl App {
-    /// Binds the ports.
+    /// Binds the ports and reads the certificates.
     ///
     /// # Errors
-    /// A port that cannot be bound; the message names it.
+    /// A port that cannot be bound, or certificates that cannot be used; the message names them.
     pub fn build(config: Config, mut options: Options) -> anyhow::Result<Self> {
         let workers = config.workers();
         let shared = |name: &str, address: SocketAddr| {
@@ -49,7 +51,8 @@ impl App {
         };
         let admin = net::listen(listen.admin, false)
             .with_context(|| format!("listen.admin: cannot listen on {}", listen.admin))?;
-        let core = NodeCore::new(&mut options);
+        let mut core = NodeCore::new(&mut options);
+        core.tls = NodeTls::open(&config, &core.metrics).context("tls")?.map(Arc::new);
         metrics::register_process(&core.metrics);
         Ok(Self { config, options, listeners, admin, core })
     }
@@ -63,6 +66,11 @@ impl App {
         let addresses = addresses(&listeners, &admin)?;
         let (background, tasks) =
             Background::start(config.workers(), &core.failure).context("cannot start a runtime")?;
+        if let Some(tls) = &core.tls {
+            let stopping = tasks.upkeep.stopping().clone();
+            let interval = options.certificate_interval.unwrap_or(POLL_INTERVAL);
+            tasks.upkeep.spawn_vital("certificates", tls.clone().follow(interval, stopping));
+        }
         let (registry, ready) = (core.metrics.clone(), core.ready.clone());
         larder_runtime::admin::serve(admin, registry, ready, &tasks.upkeep)
             .context("listen.admin")?;

@@ -1,6 +1,7 @@
 //! Builds a member: first everything but its ports, then the ports.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ use crate::handover::{self, Receiver};
 use crate::http;
 use crate::membership::{self, Membership, MembershipOptions};
 use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
-use crate::peers::{Grpc, PeerDeps, Peers};
-use crate::serve::{self, CLIENTS, ListenerTask, MEMBERS};
+use crate::peers::{Grpc, PeerDeps, Peers, Transport};
+use crate::serve::{self, CLIENTS, ListenerTask, MEMBERS, PortKind};
 use crate::snapshot::{Opening, Snapshots};
 
 /// Largest message from a peer: a batch of the longest keys.
@@ -100,7 +101,7 @@ impl PortlessMember {
             PeerDeps {
                 member: name.clone(),
                 uid: config.identity.uid.as_str().into(),
-                transport: options.transport.clone().unwrap_or_else(|| Arc::new(Grpc)),
+                transport: transport(&options, core),
                 tasks: tasks.peers.clone(),
                 clock: core.clock,
                 random: core.random.clone(),
@@ -159,6 +160,15 @@ impl PortlessMember {
         let threads = threads(&self, core, listeners);
         let Self { cache, membership, snapshots, .. } = self;
         ModeParts { threads, cache: Some(cache), membership, snapshots }
+    }
+}
+
+/// How the other members are called.
+fn transport(options: &Options, core: &NodeCore) -> Arc<dyn Transport> {
+    match (&options.transport, &core.tls) {
+        (Some(transport), _) => transport.clone(),
+        (None, Some(tls)) => Arc::new(tls.transport()),
+        (None, None) => Arc::new(Grpc::default()),
     }
 }
 
@@ -283,17 +293,28 @@ fn threads(
         PeerServer::new(peer_service.clone()).max_decoding_message_size(MAX_PEER_REQUEST_BYTES);
     let others = common_services(&core.health).prepare();
     let peer_port = PortService::new(service, "/larder.v1.Peer/", others);
+    let is_local = |listener: &TcpListener| {
+        listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
+    };
     let routes = http::routes(cache.clone());
+    let routes = match listeners.http.first() {
+        Some(listener) if core.tls.is_none() && is_local(listener) => {
+            http::serve_local_only(routes)
+        }
+        _ => routes,
+    };
 
+    let [client_tls, peer_tls, http_tls] = [PortKind::Grpc, PortKind::Peer, PortKind::Http]
+        .map(|port| core.tls.as_ref().map(|tls| tls.acceptor(port)));
     let Listeners { grpc, peer, http } = listeners;
     grpc.into_iter()
         .zip(peer)
         .zip(http)
         .map(|((grpc, peer), http)| {
             vec![
-                serve::grpc(grpc, client_port.clone(), CLIENTS),
-                serve::grpc(peer, peer_port.clone(), MEMBERS),
-                serve::web(http, routes.clone()),
+                serve::grpc(grpc, client_tls.clone(), client_port.clone(), CLIENTS),
+                serve::grpc(peer, peer_tls.clone(), peer_port.clone(), MEMBERS),
+                serve::web(http, http_tls.clone(), routes.clone()),
             ]
         })
         .collect()

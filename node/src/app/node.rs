@@ -11,6 +11,7 @@ use prometheus::Registry;
 use tonic_health::server::HealthReporter;
 
 use super::options::Options;
+use super::tls::NodeTls;
 use crate::cache::Cache;
 use crate::membership::Membership;
 use crate::serve::ListenerTask;
@@ -24,6 +25,8 @@ pub(super) struct NodeCore {
     pub(super) clock: Clock,
     pub(super) random: Random,
     pub(super) failure: Failure,
+    /// `None` for a node without certificates, which speaks plain text.
+    pub(super) tls: Option<Arc<NodeTls>>,
 }
 
 impl NodeCore {
@@ -36,6 +39,7 @@ impl NodeCore {
             clock: Clock::start(),
             random: options.random.take().unwrap_or_else(Random::from_entropy),
             failure: Failure::default(),
+            tls: None,
         }
     }
 }

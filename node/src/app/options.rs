@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_engine::PolicyKind;
 use larder_proto::contract::{Freshness, Origin, OriginLimits};
@@ -26,6 +27,7 @@ pub struct Options {
     pub(super) build_origin: Option<BuildOrigin>,
     pub(super) replica_percent: Option<u8>,
     pub(super) memory_limit_file: Option<PathBuf>,
+    pub(super) certificate_interval: Option<Duration>,
 }
 
 impl Options {
@@ -108,6 +110,13 @@ impl Options {
     #[must_use]
     pub fn memory_limit_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.memory_limit_file = Some(file.into());
+        self
+    }
+
+    /// Sets how often the files of the certificates are read again. The default is 5 s.
+    #[must_use]
+    pub fn certificate_interval(mut self, interval: Duration) -> Self {
+        self.certificate_interval = Some(interval);
         self
     }
 }

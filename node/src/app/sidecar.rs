@@ -25,7 +25,7 @@ const CONNECT_INTERVAL: Duration = Duration::from_millis(500);
 /// Builds the client and the port.
 ///
 /// # Errors
-/// An invalid address of a member.
+/// An invalid address of a member, or one whose scheme contradicts the certificates.
 pub(super) fn build(
     config: &Config,
     settings: &SidecarMode,
@@ -41,6 +41,9 @@ pub(super) fn build(
     }
     if let Some(zone) = &config.identity.zone {
         builder = builder.zone(zone);
+    }
+    if let Some(tls) = &core.tls {
+        builder = builder.tls(tls.client());
     }
     let client = {
         let _runtime = tasks.handle().enter();
@@ -59,7 +62,7 @@ pub(super) fn build(
     let threads = listeners
         .grpc
         .into_iter()
-        .map(|listener| vec![serve::grpc(listener, port.clone(), CLIENTS)])
+        .map(|listener| vec![serve::grpc(listener, None, port.clone(), CLIENTS)])
         .collect();
     Ok(ModeParts { threads, cache: None, membership: None, snapshots: None })
 }

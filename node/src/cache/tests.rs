@@ -69,7 +69,7 @@ const FRESHNESS: Freshness = Freshness {
 };
 
 fn rig(freshness: Freshness, limits: Limits, delay: Duration) -> Rig {
-    rig_with(Arc::new(Grpc), freshness, limits, delay)
+    rig_with(Arc::new(Grpc::default()), freshness, limits, delay)
 }
 
 fn rig_with(

@@ -13,7 +13,8 @@ use etcd_client::{
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use larder_runtime::tls;
+use larder_runtime::tls::{self, Material};
+use rustls::pki_types::UnixTime;
 
 use super::registry::{
     Error, Feed, KeyChange, Listing, RegistryClient, Session, StoredValue, WatchMessage,
@@ -60,6 +61,8 @@ impl Etcd {
             ConnectOptions::new().with_connect_timeout(self.call_timeout).with_require_leader(true);
         let Some(directory) = &self.tls_directory else { return Ok(options) };
         let pem = tls::load(directory).map_err(Error::Certificates)?;
+        let place = directory.display().to_string();
+        Material::check_pair(&pem, &place, UnixTime::now()).map_err(Error::Certificates)?;
         let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(pem.ca));
         if let Some(identity) = pem.identity {
             tls = tls.identity(Identity::from_pem(identity.certificate, identity.key));

@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
 use larder_proto::v1::peer_client::PeerClient;
 use larder_proto::v1::{
     FetchRequest, FetchResponse, SyncRequest, SyncResponse, TakeOverRequest, TakeOverResponse,
 };
-use tonic::transport::{Channel, Endpoint};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Response, Status};
+use tower::Service;
 
+use super::tls::PeerTls;
 use super::transport::{CallError, InvalidAddress, PeerConnection, Transport};
 
 /// A peer that accepts no connection within this time counts as not answering.
@@ -26,22 +31,55 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Leaves room for one more value of the largest size and for framing.
 const MAX_MESSAGE_BYTES: usize = 4 * BATCH_BYTES;
 
-/// The transport of a real cluster.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Grpc;
+/// The transport of a real cluster: plain text by default.
+#[derive(Clone, Default)]
+pub struct Grpc {
+    tls: Option<PeerTls>,
+}
+
+impl Grpc {
+    /// Calls peers over TLS.
+    #[must_use]
+    pub fn with_tls(tls: PeerTls) -> Self {
+        Self { tls: Some(tls) }
+    }
+}
 
 impl Transport for Grpc {
     fn open(&self, address: &str) -> Result<Arc<dyn PeerConnection>, InvalidAddress> {
+        let invalid = |error: &dyn Error| InvalidAddress(error.to_string());
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| InvalidAddress(error.to_string()))?
+            .map_err(|error| invalid(&error))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
-        let client = PeerClient::new(endpoint.connect_lazy());
+        let channel = match &self.tls {
+            None => endpoint.connect_lazy(),
+            Some(tls) => {
+                let origin = format!("https://{address}").parse().map_err(|e| invalid(&e))?;
+                // The connector encrypts; the endpoint's own scheme would make tonic do it again.
+                endpoint.origin(origin).connect_with_connector_lazy(connector(tls, address))
+            }
+        };
+        let client = PeerClient::new(channel);
         Ok(Arc::new(client.max_decoding_message_size(MAX_MESSAGE_BYTES)))
     }
+}
+
+/// Opens one connection to `address` for each call.
+fn connector(
+    tls: &PeerTls,
+    address: &str,
+) -> impl Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send>
++ Send
++ 'static {
+    let (tls, address) = (tls.clone(), address.to_owned());
+    tower::service_fn(move |_: Uri| {
+        let (tls, address) = (tls.clone(), address.clone());
+        async move { tls.connect(&address).await.map(TokioIo::new) }
+    })
 }
 
 impl PeerConnection for PeerClient<Channel> {

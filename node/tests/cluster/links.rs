@@ -77,7 +77,7 @@ impl Links {
 impl Transport for FaultyTransport {
     fn open(&self, address: &str) -> Result<Arc<dyn PeerConnection>, InvalidAddress> {
         Ok(Arc::new(FaultyConnection {
-            real: Grpc.open(address)?,
+            real: Grpc::default().open(address)?,
             links: self.links.clone(),
             link: (self.from.clone(), address.to_owned()),
         }))

@@ -37,10 +37,11 @@ use tonic_health::pb::health_client::HealthClient;
 
 mod http;
 
-pub(crate) use self::http::{http_get, raw_get};
+pub(crate) use self::http::{http_get, http_get_of, raw_get};
 
 use super::batch;
 use super::links::Links;
+use super::tls_rig::ClusterTls;
 
 /// Memory of a member.
 pub(super) const CAPACITY_BYTES: u64 = 8 << 20;
@@ -81,6 +82,8 @@ pub(crate) struct Cluster {
     hot_percent: u32,
     /// The file with the memory limit of the next member; it begins with [`MEMORY_BYTES`].
     pub(super) memory_limit: Option<PathBuf>,
+    /// Certificates, if the cluster speaks TLS.
+    pub(super) tls: Option<ClusterTls>,
 }
 
 /// A member in a process of its own.
@@ -225,6 +228,14 @@ impl Cluster {
         cluster
     }
 
+    /// [`Cluster::start`] with certificates for every member.
+    pub(super) async fn start_with_tls(members: usize) -> Self {
+        let mut cluster = Self::empty(Origin::new());
+        cluster.tls = Some(ClusterTls::new());
+        cluster.add_all(members).await;
+        cluster
+    }
+
     async fn add_all(&mut self, members: usize) {
         for index in 0..members {
             self.add(&format!("shop-{index}"), CAPACITY_BYTES);
@@ -309,6 +320,7 @@ impl Cluster {
             replica_percent,
             hot_percent,
             memory_limit,
+            tls: None,
         }
     }
 
@@ -356,6 +368,7 @@ impl Cluster {
             limits: Limits { workers: 1, ..self.limits.clone() },
             credentials_directory: String::new(),
             allowed_targets: Vec::new(),
+            tls: self.tls.as_ref().map(|tls| tls.config(name)),
             drain_seconds: 4,
         };
         let identity = Identity {
@@ -367,15 +380,19 @@ impl Cluster {
         let config = Config::new(file, identity).expect("valid");
         let origin = self.origin.clone();
         let loader = origin::from_fn(move |key| origin.clone().load(key));
-        let transport = self.links.transport(name);
         let options = Options::default()
             .group("students", loader)
             .group(batch::GROUP, batch::Batched(self.origin.clone()))
-            .transport(transport)
+            .certificate_interval(Duration::from_millis(20))
             .replica_percent(self.replica_percent);
         let options = match &self.memory_limit {
             Some(file) => options.memory_limit_file(file),
             None => options,
+        };
+        let options = match &self.tls {
+            // Links break in plain text only.
+            Some(_) => options,
+            None => options.transport(self.links.transport(name)),
         };
         App::build(config, options).expect("free ports").spawn().expect("threads")
     }
@@ -449,7 +466,12 @@ impl Cluster {
     }
 
     pub(crate) fn channel_to(&self, address: SocketAddr) -> Channel {
-        Endpoint::from_shared(format!("http://{address}")).expect("a URL").connect_lazy()
+        match &self.tls {
+            Some(tls) => tls.channel_to(address),
+            None => {
+                Endpoint::from_shared(format!("http://{address}")).expect("a URL").connect_lazy()
+            }
+        }
     }
 
     pub(crate) fn channel(&self, member: usize) -> Channel {

@@ -104,6 +104,7 @@ fn config(lease_ttl: Duration, proxies: &[Proxy]) -> NodeConfig {
         limits: Limits { workers: 1, ..Limits::default() },
         credentials_directory: String::new(),
         allowed_targets: Vec::new(),
+        tls: None,
         drain_seconds: 4,
     }
 }

@@ -11,11 +11,16 @@ use tonic::Code;
 
 /// One GET: status and body.
 pub(crate) async fn http_get(address: SocketAddr, path: &str) -> (u16, Vec<u8>) {
+    http_get_of(address, "localhost", path).await
+}
+
+/// One GET with this host in its header.
+pub(crate) async fn http_get_of(address: SocketAddr, host: &str, path: &str) -> (u16, Vec<u8>) {
     let stream = tokio::net::TcpStream::connect(address).await.expect("listening");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
     tokio::spawn(connection);
-    let request = http::Request::get(path).header("host", "test").body(Empty::<Bytes>::new());
+    let request = http::Request::get(path).header("host", host).body(Empty::<Bytes>::new());
     let response = sender.send_request(request.expect("a path")).await.expect("an answer");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();

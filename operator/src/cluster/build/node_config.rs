@@ -68,6 +68,7 @@ pub fn node_config(cluster: &Cluster) -> NodeConfig {
         limits: Limits { workers: workers(cluster), ..Limits::default() },
         credentials_directory: CREDENTIALS_DIRECTORY.into(),
         allowed_targets: cluster.origins.allowed_targets.clone(),
+        tls: None,
         drain_seconds: DRAIN_SECONDS,
     }
 }
