@@ -10,6 +10,7 @@ mod grpc;
 mod process;
 mod register;
 mod ring;
+mod snapshot;
 mod take_over;
 
 pub use cache::{CacheMetrics, CountedAs, GroupMetrics, LoadTarget, OriginRefusal, hit_ratio};
@@ -17,4 +18,5 @@ pub use engine::{EngineCollector, EngineFigures, GroupFigures};
 pub use grpc::{CallTimer, GrpcMetrics, Method};
 pub use process::register_process;
 pub use ring::{PeerMetrics, RingMetrics};
+pub use snapshot::{SnapshotMetrics, SnapshotOperation};
 pub use take_over::{StoredEntries, TakeOverMetrics};
