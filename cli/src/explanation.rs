@@ -51,6 +51,9 @@ pub(crate) fn lines(e: &Explanation) -> Vec<String> {
             e.served_by, e.owner, e.ring_revision
         )
     });
+    if !e.previous_owner.is_empty() {
+        lines.push(format!("{} owned the key until the ring changed lately", e.previous_owner));
+    }
     lines.push(age(e));
     lines.extend(why_stale(e.stale_reason()).map(str::to_owned));
     if !e.policy.is_empty() {
@@ -118,6 +121,7 @@ mod tests {
             stale: true,
             stale_reason: StaleReason::OriginSuspended.into(),
             policy: "Lru".into(),
+            previous_owner: "shop-2".into(),
             ..Explanation::default()
         });
         assert_eq!(
@@ -125,6 +129,7 @@ mod tests {
             [
                 "it is past its time to live, and the group's freshness allows it (source STALE)",
                 "shop-0 was asked; shop-1 owns the key (ring revision 7)",
+                "shop-2 owned the key until the ring changed lately",
                 "loaded 1 min 1 s ago; its time to live is over",
                 "stale because the origin fails again and again: it is asked once a second",
                 "the group's eviction policy is Lru",

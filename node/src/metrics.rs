@@ -10,6 +10,7 @@ mod grpc;
 mod process;
 mod register;
 mod ring;
+mod snapshot;
 mod take_over;
 mod tls;
 
@@ -18,5 +19,6 @@ pub use engine::{EngineCollector, EngineFigures, GroupFigures};
 pub use grpc::{CallTimer, GrpcMetrics, Method};
 pub use process::register_process;
 pub use ring::{PeerMetrics, RingMetrics};
+pub use snapshot::{SnapshotMetrics, SnapshotOperation};
 pub use take_over::{StoredEntries, TakeOverMetrics};
 pub use tls::{HandshakeRefusal, PortTlsMetrics, TlsMetrics};

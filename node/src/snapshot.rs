@@ -26,7 +26,7 @@ mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use larder_runtime::clock::Clock;
 use larder_runtime::ready::Gate;
@@ -41,6 +41,7 @@ use self::restore::Restore;
 use self::write::Writer;
 use crate::cache::Cache;
 use crate::config::{ClusterRef, SnapshotConfig};
+use crate::metrics::{SnapshotMetrics, SnapshotOperation};
 use crate::peers::Past;
 
 /// Longest time that readiness waits for a restore, from the first ring on.
@@ -54,6 +55,7 @@ const LAST_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Opening {
     config: SnapshotConfig,
     folder: Folder,
+    metrics: SnapshotMetrics,
     journal: Arc<JournalThread>,
     clock: Clock,
     opened: Option<Opened>,
@@ -63,6 +65,7 @@ pub(crate) struct Opening {
 pub(crate) struct Snapshots {
     config: SnapshotConfig,
     folder: Folder,
+    metrics: SnapshotMetrics,
     journal: Arc<JournalThread>,
     clock: Clock,
     cache: Cache,
@@ -85,11 +88,13 @@ impl Opening {
         cluster: &ClusterRef,
         member: &str,
         clock: Clock,
+        metrics: SnapshotMetrics,
         failure: &Failure,
     ) -> Option<Self> {
         let cluster = format!("{}/{}", cluster.namespace, cluster.name);
         let folder = Folder::new(&config.directory, cluster, member);
-        let started = JournalThread::start(folder.clone(), failure, move || clock.now_ms());
+        let started =
+            JournalThread::start(folder.clone(), metrics.clone(), failure, move || clock.now_ms());
         let (journal, result) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -106,7 +111,7 @@ impl Opening {
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return None,
         };
         let journal = Arc::new(journal);
-        Some(Self { config: config.clone(), folder, journal, clock, opened })
+        Some(Self { config: config.clone(), folder, metrics, journal, clock, opened })
     }
 
     /// The logs of the previous process.
@@ -117,7 +122,7 @@ impl Opening {
     /// Records invalidations from now on. `gate` opens when the restore has ended, or after
     /// [`READY_LIMIT`].
     pub(crate) fn attach(self, cache: &Cache, tasks: &Tasks, gate: Gate) -> Arc<Snapshots> {
-        let Self { config, folder, journal, clock, opened } = self;
+        let Self { config, folder, metrics, journal, clock, opened } = self;
         let mut next_journal = 1;
         if let Some(opened) = &opened {
             // The snapshot on the disk stays in use, so what follows belongs to it.
@@ -128,6 +133,7 @@ impl Opening {
         Arc::new(Snapshots {
             config,
             folder,
+            metrics,
             journal,
             clock,
             cache: cache.clone(),
@@ -166,9 +172,11 @@ impl Snapshots {
         let Some(restore) = restore else { return gate.open() };
         let began = Instant::now();
         let restored = async {
-            if restore.verdict(&self.cache).await {
-                let folder = self.folder.clone();
-                let import = tokio::task::spawn_blocking(move || restore.import(&folder));
+            if !restore.verdict(&self.cache).await {
+                self.metrics.failed(SnapshotOperation::Restore);
+            } else {
+                let (folder, metrics) = (self.folder.clone(), self.metrics.clone());
+                let import = tokio::task::spawn_blocking(move || restore.import(&folder, &metrics));
                 if let Ok(done) = import.await {
                     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(
@@ -219,8 +227,9 @@ impl Snapshots {
             return Ok(());
         }
         let snapshots = self.clone();
-        tokio::task::spawn_blocking(move || snapshots.write_blocking(is_last)).await??;
-        Ok(())
+        let written = tokio::task::spawn_blocking(move || snapshots.write_blocking(is_last)).await;
+        let written = written.map_err(anyhow::Error::from).and_then(|done| Ok(done?));
+        written.inspect_err(|_| self.metrics.failed(SnapshotOperation::Write))
     }
 
     fn write_blocking(&self, is_last: bool) -> Result<(), write::Error> {
@@ -236,6 +245,9 @@ impl Snapshots {
             deadline: is_last.then(|| began + LAST_LIMIT),
         };
         let written = writer.write(self.next_journal.fetch_add(1, Ordering::SeqCst))?;
+        let unix_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.metrics.written_seconds.set(unix_time.unwrap_or_default().as_secs_f64());
+        self.metrics.bytes.set(i64::try_from(written.bytes).unwrap_or(i64::MAX));
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(entries = written.entries, bytes = written.bytes, ms, "snapshot written");
         Ok(())
@@ -250,8 +262,10 @@ impl Snapshots {
         {
             tracing::warn!(error = format!("{error:#}"), "last snapshot not written");
         }
+        let metrics = self.metrics.clone();
         let closing = tokio::task::spawn_blocking(move || self.journal.close(LAST_LIMIT));
         if let Ok(Err(error)) = closing.await {
+            metrics.failed(SnapshotOperation::Journal);
             tracing::warn!(%error, "journal not closed");
         }
     }

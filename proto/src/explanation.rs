@@ -16,7 +16,8 @@ pub fn stale_reason_name(reason: StaleReason) -> &'static str {
     without_prefix(reason.as_str_name(), "STALE_REASON_")
 }
 
-/// The JSON object. `staleReason` is there only for a stale answer.
+/// The JSON object. `staleReason` is there only for a stale answer, and `previousOwner` only for a
+/// key that another member owned a short time ago.
 #[must_use]
 pub fn json(e: &Explanation) -> Value {
     let mut object = json!({
@@ -30,6 +31,9 @@ pub fn json(e: &Explanation) -> Value {
         "stale": e.stale,
         "policy": e.policy,
     });
+    if !e.previous_owner.is_empty() {
+        object["previousOwner"] = e.previous_owner.as_str().into();
+    }
     if e.stale_reason() != StaleReason::Unspecified {
         object["staleReason"] = stale_reason_name(e.stale_reason()).into();
     }
@@ -51,6 +55,9 @@ mod tests {
         let fresh = json(&explanation);
         assert_eq!((&fresh["source"], &fresh["owner"]), (&json!("LOCAL"), &json!("shop-1")));
         assert!(fresh.get("staleReason").is_none(), "{fresh}");
+        assert!(fresh.get("previousOwner").is_none(), "{fresh}");
+        explanation.previous_owner = "shop-2".into();
+        assert_eq!(json(&explanation)["previousOwner"], "shop-2");
         explanation.set_stale_reason(StaleReason::OriginSuspended);
         assert_eq!(json(&explanation)["staleReason"], "ORIGIN_SUSPENDED");
     }

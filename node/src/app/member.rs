@@ -31,7 +31,7 @@ use crate::grpc::{PortService, common_services};
 use crate::handover::{self, Receiver};
 use crate::http;
 use crate::membership::{self, Membership, MembershipOptions};
-use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics};
+use crate::metrics::{CacheMetrics, EngineCollector, GrpcMetrics, RingMetrics, SnapshotMetrics};
 use crate::peers::{Grpc, PeerDeps, Peers, Transport};
 use crate::serve::{self, CLIENTS, ListenerTask, MEMBERS, PortKind};
 use crate::snapshot::{Opening, Snapshots};
@@ -92,9 +92,11 @@ impl PortlessMember {
     ) -> Self {
         let name: Arc<str> = config.identity.name.as_str().into();
         let ring_metrics = RingMetrics::register(&core.metrics);
+        let snapshot_metrics = SnapshotMetrics::register(&core.metrics);
         let opening = settings.snapshot.as_ref().and_then(|snapshot| {
             let name = &config.identity.name;
-            Opening::new(snapshot, &config.cluster, name, core.clock, &core.failure)
+            let metrics = snapshot_metrics;
+            Opening::new(snapshot, &config.cluster, name, core.clock, metrics, &core.failure)
         });
         let peers = Peers::new(
             settings.placement.clone(),

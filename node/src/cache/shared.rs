@@ -117,6 +117,7 @@ impl Cache {
             stale: answer.is_stale(),
             policy: policy.unwrap_or_default().to_owned(),
             stale_reason: answer.stale_reason.into(),
+            previous_owner: self.0.peers.previously_placed(group, key).unwrap_or_default(),
         }
     }
 

@@ -144,6 +144,14 @@ impl Peers {
         (self.view().placed(group, key) == &*self.0.context.deps.member).then(|| peer.clone())
     }
 
+    /// Name of the member that owned a key before the latest change of the ring, if this one owns it
+    /// now.
+    pub(crate) fn previously_placed(&self, group: &str, key: &[u8]) -> Option<String> {
+        let previous = self.0.previous.load();
+        let name = previous.as_ref()?.placed(group, key)?.to_owned();
+        (self.view().placed(group, key) == &*self.0.context.deps.member).then_some(name)
+    }
+
     /// Waits until a record is kept over a restart. False if that takes too long.
     pub(crate) async fn recorded(&self, record: Ticket) -> bool {
         let limit = Duration::from_millis(ANSWER_TIMEOUT_MS);

@@ -79,6 +79,11 @@ impl PreviousRing {
         self.until
     }
 
+    /// Name of the other member that owned a key before.
+    pub(super) fn placed(&self, group: &str, key: &[u8]) -> Option<&str> {
+        Some(&**self.view.placed_peer(group, key)?.name())
+    }
+
     /// The previous owner of a key that this member owns now, if another one was it, answers, and
     /// may still have something for this member.
     pub(super) fn owner(&self, group: &str, key: &[u8]) -> Option<&Arc<Peer>> {

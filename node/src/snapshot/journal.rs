@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use super::files::Folder;
 use super::frame;
 use super::opened::{Opened, journal_header, own_frame};
+use crate::metrics::{SnapshotMetrics, SnapshotOperation};
 use crate::peers::{LogEvent, Recorder, Ticket};
 
 /// Records that wait for the disk.
@@ -70,6 +71,7 @@ impl JournalThread {
     /// the channel; once its receiver is dropped, the files are deleted.
     pub(super) fn start(
         folder: Folder,
+        metrics: SnapshotMetrics,
         failure: &Failure,
         uptime_ms: impl Fn() -> u64 + Send + 'static,
     ) -> io::Result<(Self, Receiver<Option<Opened>>)> {
@@ -79,6 +81,7 @@ impl JournalThread {
         let overflow = Arc::new(AtomicBool::new(false));
         let mut keeper = Keeper {
             folder,
+            metrics,
             current: None,
             is_stuck: false,
             keeps,
@@ -90,6 +93,7 @@ impl JournalThread {
             let _vital = vital;
             let Some(_lock) = keeper.lock() else { return };
             if opened.send(keeper.open(uptime_ms)).is_err() {
+                keeper.metrics.failed(SnapshotOperation::Open);
                 keeper.clear("it could not be read in time");
             }
             keeper.run(&received);
@@ -157,6 +161,7 @@ fn encode(event: LogEvent<'_>) -> Vec<u8> {
 /// The state of the thread.
 struct Keeper {
     folder: Folder,
+    metrics: SnapshotMetrics,
     /// The journal that belongs to the snapshot on the disk, or to the next one; `None` if there is
     /// nothing to correct.
     current: Option<Journal>,
@@ -182,6 +187,7 @@ impl Keeper {
                 Err(super::files::Error::InUse { .. }) if left > 0 => pause(LOCK_LIMIT / tries),
                 Err(error) => {
                     tracing::warn!(%error, "no snapshot is kept");
+                    self.metrics.failed(SnapshotOperation::Open);
                     return None;
                 }
             }
@@ -195,6 +201,7 @@ impl Keeper {
             Ok(None) => self.clear("none is there"),
             Err(error) => {
                 tracing::warn!(%error, "snapshot not used, starting cold");
+                self.metrics.failed(SnapshotOperation::Open);
                 self.clear("it cannot be used");
             }
         }
@@ -279,6 +286,7 @@ impl Keeper {
     /// The journal has a gap.
     fn fail(&mut self, problem: &str) {
         tracing::warn!(problem, "journal of invalidations failed, deleting the snapshot");
+        self.metrics.failed(SnapshotOperation::Journal);
         self.clear(problem);
     }
 

@@ -14,6 +14,7 @@ use super::files::{self, Folder};
 use super::frame::FrameError;
 use super::opened::Opened;
 use crate::cache::{Cache, Import, signed};
+use crate::metrics::{SnapshotMetrics, SnapshotOperation};
 use crate::peers::RestoreVerdict;
 
 /// Time between two looks at the verdict: at first, and once the member is ready without it.
@@ -70,12 +71,15 @@ impl Restore {
     }
 
     /// Stores the entries. Reads the disk, so it may take long.
-    pub(super) fn import(&self, folder: &Folder) -> Restored {
+    pub(super) fn import(&self, folder: &Folder, metrics: &SnapshotMetrics) -> Restored {
         let mut restored = Restored::default();
         let result = self.import_parts(folder, &mut restored);
         if let Err(error) = result {
             tracing::warn!(%error, "snapshot restored in part");
+            metrics.failed(SnapshotOperation::Restore);
         }
+        metrics.restored.inc_by(restored.stored);
+        metrics.dropped.inc_by(restored.dropped);
         restored
     }
 

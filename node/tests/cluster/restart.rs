@@ -220,6 +220,56 @@ async fn a_process_killed_right_after_an_invalidation_restores_everything_else()
     cluster.stop().await;
 }
 
+/// One series of the first member's snapshots.
+async fn snapshot_metric(cluster: &Cluster, series: &str) -> f64 {
+    cluster.metric(0, &format!("larder_snapshot_{series}")).await.expect("a metric")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_costs_a_snapshot_and_no_invalidation() {
+    // Every write to this device fails for lack of space.
+    let fill = |path: PathBuf| {
+        _ = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink("/dev/full", path).expect("linked");
+    };
+    let mut cluster = Cluster::start_with_snapshots(1).await;
+    let keys = cluster.loaded_and_written(1).await.remove(0);
+    let folder = cluster.folder(0);
+    for operation in ["write", "journal"] {
+        match operation {
+            "write" => fill(folder.join("snapshot.new")),
+            _ => (1..200).for_each(|number| fill(folder.join(format!("journal.{number}")))),
+        }
+        let series = format!("errors_total{{operation=\"{operation}\"}}");
+        let failed = async || {
+            // A change, so that another snapshot is due.
+            assert_eq!(cluster.invalidate(0, &keys[0]).await, (1, 1), "{operation}");
+            snapshot_metric(&cluster, &series).await >= 1.0
+        };
+        cluster.eventually(Duration::from_secs(20), || async { failed().await }).await;
+    }
+    assert_eq!(cluster.read(0, &keys[1..2]).await, [format!("{} 1", keys[1])]);
+
+    // There is room again.
+    get(cluster.client(0), GROUP, "later").await.expect("a value");
+    let file = folder.join("snapshot");
+    let written = || async {
+        String::from_utf8_lossy(&std::fs::read(&file).unwrap_or_default()).contains("later 1")
+    };
+    cluster.eventually(Duration::from_secs(20), written).await;
+    let bytes = snapshot_metric(&cluster, "bytes").await;
+    assert!(bytes > 1_000.0, "{bytes} bytes");
+    let age = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a time").as_secs_f64()
+        - snapshot_metric(&cluster, "written_timestamp_seconds").await;
+    assert!((-1.0..60.0).contains(&age), "{age} s");
+
+    cluster.crash(0);
+    cluster.restart(0);
+    cluster.whole().await;
+    assert!(snapshot_metric(&cluster, "restored_entries_total").await >= (KEYS - 1) as f64);
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_cannot_be_used_cost_their_entries_and_nothing_else() {
     for damage in ["torn", "foreign", "damaged", "no journal", "a file in the way"] {

@@ -1,5 +1,6 @@
 //! Changes of the ring that the origin must not notice.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -77,6 +78,15 @@ async fn the_origin_does_not_notice_a_member_that_joins_and_leaves() {
     settled(&cluster, &[0, 1, 2, 3]).await;
     let seconds = cluster.metric(3, "larder_take_over_duration_seconds").await.expect("a gauge");
     let moved = taken(&cluster, 3).await;
+    let mut previous = BTreeSet::new();
+    for number in 0..40 {
+        let (cache, key) = (cluster.cache(3), key(number));
+        let answer = cache.read(GROUP, key.as_bytes()).await.expect("a value");
+        let explanation = cache.explain(GROUP, key.as_bytes(), &answer);
+        assert_eq!(explanation.previous_owner.is_empty(), explanation.owner != "shop-3");
+        previous.insert(explanation.previous_owner);
+    }
+    assert!(previous.len() > 1 && !previous.contains("shop-3"), "{previous:?}");
     read_all(&cluster, &[0, 1, 2, 3]).await;
     let loads_joined = cluster.origin.loads().0 - loads_before;
 
