@@ -56,6 +56,7 @@ mod route;
 mod settings;
 mod status;
 mod tls;
+mod tls_error;
 
 pub use answer::Answer;
 pub use builder::Builder;
