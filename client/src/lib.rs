@@ -60,6 +60,7 @@ mod settings;
 mod spread;
 mod status;
 mod tls;
+mod tls_error;
 
 pub use answer::Answer;
 pub use balance::Balance;

@@ -20,9 +20,9 @@ use tonic::body::Body;
 use tonic::transport::{self, Channel, Endpoint, Uri};
 use tower::util::MapResult;
 
-use self::first_read::FirstRead;
+use self::first_read::{FRAME_TYPE_AT, FirstRead};
 use crate::error::{Failure, root_cause};
-use crate::tls::explain;
+use crate::tls_error::explain;
 
 /// Idle time of a connection with open calls after which it is pinged.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -201,8 +201,6 @@ pub(crate) async fn channel(network: &dyn Network, address: &str) -> Result<Grpc
     })
 }
 
-/// Where an HTTP/2 frame has its type. Source: RFC 9113, section 4.1.
-const FRAME_TYPE_AT: usize = 3;
 /// The type of the frame with which a server begins. Source: RFC 9113, sections 3.4 and 6.5.
 const SETTINGS: u8 = 4;
 /// The first byte of a TLS server's answer to anything but TLS. Source: RFC 8446, section 5.1.

@@ -10,13 +10,13 @@ use futures::future::BoxFuture;
 use larder_proto::identity::Identity;
 use larder_tls::{Certificates, ClientTls, Pem, Poll, Source, Usage};
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::endpoint::{Endpoint, Target};
 use crate::error::BuildError;
 use crate::network::{Connection, Network};
+use crate::tls_error::explain;
 
 /// New connections read the files again if they were read longer ago than this.
 const POLL_AGE: Duration = Duration::from_secs(5);
@@ -205,36 +205,6 @@ impl Network for Encrypted {
     fn is_encrypted(&self) -> bool {
         true
     }
-}
-
-/// Says what is wrong and at which end, where the error is one of TLS.
-pub(crate) fn explain(error: io::Error) -> io::Error {
-    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let text = match of_tls {
-        Some(rustls::Error::AlertReceived(alert)) => match alert {
-            AlertDescription::CertificateRequired => "the server requires a client certificate",
-            AlertDescription::AccessDenied => {
-                "the server does not serve the identity of the client's certificate"
-            }
-            AlertDescription::UnknownCA => {
-                "the server does not trust the authority of the client's certificate"
-            }
-            AlertDescription::CertificateExpired => "the client's certificate has expired",
-            _ => return error,
-        },
-        Some(rustls::Error::InvalidMessage(_)) => "the server does not use TLS: use http://",
-        Some(rustls::Error::InvalidCertificate(problem)) => match problem {
-            CertificateError::UnknownIssuer => {
-                "no authority that the client trusts signed the server's certificate"
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the server's certificate has expired"
-            }
-            _ => return error,
-        },
-        _ => return error,
-    };
-    io::Error::new(error.kind(), text)
 }
 
 fn describe(error: &larder_tls::Error) -> String {

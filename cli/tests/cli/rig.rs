@@ -22,7 +22,10 @@ pub(crate) fn root() -> PathBuf {
 /// The program, in the workspace's folder, free of this environment's settings.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(LARDER);
-    command.args(args).current_dir(root()).env_remove("LARDER_ENDPOINT").env_remove("COLUMNS");
+    command.args(args).current_dir(root());
+    for variable in ["LARDER_ENDPOINT", "LARDER_TLS_DIR", "COLUMNS"] {
+        command.env_remove(variable);
+    }
     command
 }
 

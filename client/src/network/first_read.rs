@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::{Connection, FRAME_TYPE_AT};
-
+/// Where an HTTP/2 frame has its type. Source: RFC 9113, section 4.1.
+pub(super) const FRAME_TYPE_AT: usize = 3;
 /// Bytes that are kept, for an error that quotes them.
 const QUOTED_BYTES: usize = 40;
 
@@ -16,15 +16,15 @@ const QUOTED_BYTES: usize = 40;
 pub(super) type FirstBytes = io::Result<Vec<u8>>;
 
 /// A connection that reports what is read from it first.
-pub(super) struct FirstRead {
-    connection: Connection,
+pub(super) struct FirstRead<C> {
+    connection: C,
     report: Option<oneshot::Sender<FirstBytes>>,
     first: Vec<u8>,
 }
 
-impl FirstRead {
+impl<C> FirstRead<C> {
     /// The receiver fails if the connection is dropped or ends before enough was read.
-    pub(super) fn of(connection: Connection) -> (Self, oneshot::Receiver<FirstBytes>) {
+    pub(super) fn of(connection: C) -> (Self, oneshot::Receiver<FirstBytes>) {
         let (report, first) = oneshot::channel();
         (Self { connection, report: Some(report), first: Vec::new() }, first)
     }
@@ -57,7 +57,7 @@ fn copy_of(error: &io::Error) -> io::Error {
     }
 }
 
-impl AsyncRead for FirstRead {
+impl<C: AsyncRead + Unpin> AsyncRead for FirstRead<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -72,7 +72,7 @@ impl AsyncRead for FirstRead {
     }
 }
 
-impl AsyncWrite for FirstRead {
+impl<C: AsyncWrite + Unpin> AsyncWrite for FirstRead<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

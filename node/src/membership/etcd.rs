@@ -261,3 +261,27 @@ async fn within<T>(
         Err(_) => Err(Error::Silent { what }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_tls::testing::{Authority, Leaf, mount};
+
+    use super::*;
+
+    #[test]
+    fn a_torn_pair_is_refused_before_etcd_is_called() {
+        let (folder, authority) = (tempfile::tempdir().expect("a folder"), Authority::new("etcd"));
+        let etcd = Etcd {
+            endpoints: vec!["https://127.0.0.1:1".into()],
+            tls_directory: Some(folder.path().to_owned()),
+            call_timeout: Duration::from_secs(1),
+        };
+        let mut pem = authority.pem_of(&Leaf::default());
+        mount(folder.path(), &pem);
+        etcd.options().expect("valid");
+        pem.identity.as_mut().expect("a pair").key = authority.issue(&Leaf::default()).key;
+        mount(folder.path(), &pem);
+        let Err(Error::Certificates(error)) = etcd.options() else { panic!("torn") };
+        assert!(error.to_string().contains("tls.key: the private key does not belong"), "{error}");
+    }
+}

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::files::{CERTIFICATE_FILE, KEY_FILE};
-
 /// Why the certificates cannot be loaded. The text names the file and the reason, never a key.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what the docs would")]
@@ -14,7 +12,7 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    #[error("{} contains only one of {CERTIFICATE_FILE} and {KEY_FILE}", directory.display())]
+    #[error("{} contains only one of tls.crt and tls.key", directory.display())]
     HalfPair { directory: PathBuf },
     #[error("{file}: {problem}")]
     Invalid { file: String, problem: Problem },
