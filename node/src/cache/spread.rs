@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use larder_engine::HotKey;
 
-use super::shared::Cache;
-
 /// How long a caller may spread the reads of a key after an answer that asked for it. Each further
 /// answer renews it.
 const SPREAD_MS: u32 = 5_000;
@@ -36,29 +34,28 @@ impl SpreadKeys {
         if is_spread { SPREAD_MS } else { 0 }
     }
 
+    /// Finds the keys to spread, from `reads` by applications in all and the rates of the most read
+    /// keys, which are asked for only if a search could change anything. Returns their number if it
+    /// did.
+    pub(super) fn search(
+        &self,
+        reads: u64,
+        rates: impl FnOnce(usize) -> Vec<HotKey>,
+    ) -> Option<usize> {
+        if !self.is_due(reads) {
+            return None;
+        }
+        let before = self.keys.load();
+        let next = next(&before, rates(MAX_KEYS));
+        let (keys, is_new) = (next.len(), next != **before);
+        self.keys.store(next.into());
+        is_new.then_some(keys)
+    }
+
     /// Whether a search could find or drop a key, after `reads` by applications in all.
     fn is_due(&self, reads: u64) -> bool {
         let before = self.reads.swap(reads, Ordering::Relaxed);
         !self.keys.load().is_empty() || reads != before
-    }
-}
-
-impl Cache {
-    /// Finds the keys to spread, from their rates of reads.
-    pub(crate) fn find_spread_keys(&self) {
-        for group in self.0.groups.load().values() {
-            // Without hot caches the other members would ask the owner for each read.
-            if group.hot.is_none() || !group.spread.is_due(group.metrics.gets().iter().sum()) {
-                continue;
-            }
-            let Ok(rates) = self.hot_keys(&group.name, MAX_KEYS) else { continue };
-            let before = group.spread.keys.load();
-            let next = next(&before, rates);
-            if next != **before {
-                tracing::debug!(group = %group.name, keys = next.len(), "keys are spread");
-                group.spread.keys.store(next.into());
-            }
-        }
     }
 }
 

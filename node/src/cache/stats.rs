@@ -33,6 +33,20 @@ pub struct GroupReport {
 }
 
 impl Cache {
+    /// Finds the keys whose reads callers should spread, from their rates.
+    pub(crate) fn find_spread_keys(&self) {
+        for group in self.0.groups.load().values() {
+            // Without hot caches the other members would ask the owner for each read.
+            if group.hot.is_none() {
+                continue;
+            }
+            let rates = |max| self.hot_keys(&group.name, max).unwrap_or_default();
+            if let Some(keys) = group.spread.search(group.metrics.gets().iter().sum(), rates) {
+                tracing::debug!(group = %group.name, keys, "keys are spread");
+            }
+        }
+    }
+
     /// Figures of every group, sorted by name.
     #[must_use]
     pub fn report(&self) -> Vec<GroupReport> {

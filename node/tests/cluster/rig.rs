@@ -367,7 +367,7 @@ impl Cluster {
             listen: Listen { grpc: free(), peer: free(), http: free(), admin: free() },
             limits: Limits { workers: 1, ..self.limits.clone() },
             credentials_directory: String::new(),
-            allowed_targets: Vec::new(),
+            allowed_targets: vec!["127.0.0.0/8".into()],
             tls: self.tls.as_ref().map(|tls| tls.config(name)),
             drain_seconds: 4,
         };

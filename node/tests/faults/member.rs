@@ -103,7 +103,7 @@ fn config(lease_ttl: Duration, proxies: &[Proxy]) -> NodeConfig {
         listen: Listen { grpc: free(), peer: free(), http: free(), admin: free() },
         limits: Limits { workers: 1, ..Limits::default() },
         credentials_directory: String::new(),
-        allowed_targets: Vec::new(),
+        allowed_targets: vec!["127.0.0.0/8".into()],
         tls: None,
         drain_seconds: 4,
     }

@@ -117,6 +117,7 @@ fn member(program: &Path, folder: &Path, registry: &str) -> Result<(Server, u64)
         },
         "limits": {"workers": 1},
         "credentialsDirectory": folder,
+        "allowedTargets": ["127.0.0.0/8"],
     });
     let file = folder.join("node.json");
     fs::write(&file, config.to_string())?;

@@ -15,9 +15,9 @@ use super::cargo_test;
 use super::report::Count;
 use crate::compile::TestProgram;
 
-/// Programs whose tests mostly wait for other processes: more of them run at the same time than there
+/// Programs whose tests mostly wait for leases and other processes: more of them run at the same time than there
 /// are cores.
-pub(super) const MOSTLY_WAITING: [&str; 1] = ["node/tests/faults.rs"];
+pub(super) const MOSTLY_WAITING: [&str; 2] = ["node/tests/cluster.rs", "node/tests/faults.rs"];
 const WAITING_AT_ONCE: &str = "4";
 
 /// A program's end.
