@@ -1,4 +1,4 @@
-//! TLS on a serving port: the handshake, its limits, and who called.
+//! TLS on a serving port: the handshake, its limits, and the caller's identity.
 //!
 //! A port that serves TLS serves nothing else. A client without a certificate of an authority, or
 //! with one whose identity the port does not serve, is refused in the handshake. Start at

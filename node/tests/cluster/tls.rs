@@ -1,4 +1,4 @@
-//! A cluster over TLS: who is served, who is refused, and certificates that change under load.
+//! A cluster over TLS: which clients are served or refused, and certificates that change under load.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ async fn refusal(address: SocketAddr, pem: Option<&Pem>) -> String {
     source.unwrap_or_else(|| error.to_string())
 }
 
-/// Waits until the first member has refused `count` connections for this reason. A client may try
-/// again by itself, so there may be more.
+/// Waits until the first member has refused `count` connections for this reason. A client may
+/// retry, so there may be more.
 async fn refused(cluster: &Cluster, port: &str, reason: &str, count: f64) {
     let series =
         format!("larder_tls_handshakes_refused_total{{port=\"{port}\",reason=\"{reason}\"}}");
@@ -69,7 +69,7 @@ async fn a_cluster_over_tls_answers_stock_clients_the_gateway_and_a_sidecar() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_without_a_valid_certificate_are_refused_counted_and_told_why() {
+async fn clients_without_a_valid_certificate_are_refused_and_counted_and_see_the_reason() {
     let cluster = Cluster::start_with_tls(1).await;
     let (authority, stranger) = (&cluster_tls(&cluster).authority, Authority::new("stranger"));
     let grpc = cluster.addresses(0).grpc;
@@ -302,8 +302,8 @@ async fn no_call_fails_through_ten_rotations_a_torn_pair_and_a_change_of_the_aut
     assert_eq!(cluster.metric(1, "larder_tls_reload_errors_total").await, Some(1.0));
     readers.go_on().await;
 
-    // Everyone trusts both authorities before anyone has a certificate of the new one, and nobody
-    // has one of the old one when it goes.
+    // Every member trusts both authorities before any has a certificate of the new one, and none
+    // has one of the old authority when that is removed.
     rotate(&cluster, &both, old).await;
     readers.go_on().await;
     rotate(&cluster, &both, &new).await;

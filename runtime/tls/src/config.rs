@@ -37,8 +37,8 @@ struct Shared<C> {
 }
 
 impl ServerTls {
-    /// Serves the protocols `alpn`. Without a `check`, every client that an authority vouches for
-    /// may connect.
+    /// Serves the protocols `alpn`. Without a `check`, every client with a certificate of an
+    /// authority may connect.
     #[must_use]
     pub fn new(certificates: Arc<Certificates>, alpn: &[&str], check: Option<NameCheck>) -> Self {
         Self { shared: Shared::new(certificates, alpn, check) }
@@ -71,8 +71,8 @@ impl ServerTls {
 }
 
 impl ClientTls {
-    /// Calls over the protocols `alpn`. Without a `check`, every server that has the expected DNS
-    /// name and that an authority vouches for is called.
+    /// Calls over the protocols `alpn`. Without a `check`, every server with the expected DNS name
+    /// and a certificate of an authority is called.
     #[must_use]
     pub fn new(certificates: Arc<Certificates>, alpn: &[&str], check: Option<NameCheck>) -> Self {
         Self { shared: Shared::new(certificates, alpn, check) }

@@ -8,8 +8,8 @@
 //!
 //! Never here: a socket, a task, a log line. The caller decides when to look for new files.
 //!
-//! Imports run one way: `server`, `client` use `certificates`, which uses `material`, which uses
-//! `files`.
+//! Imports run one way: `config` uses `certificates`, which uses `material`, which uses `names` and
+//! `files`; `error` is below all.
 
 mod certificates;
 mod config;

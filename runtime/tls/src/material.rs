@@ -185,7 +185,7 @@ fn check_validity(validity: &Validity, now: UnixTime) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Checks the certificate as those will who get it.
+/// Checks the certificate as the other end of a connection does.
 fn check_chain(
     key: &CertifiedKey,
     clients: &dyn ClientCertVerifier,

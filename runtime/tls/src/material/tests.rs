@@ -17,7 +17,7 @@ fn refusal(pem: &Pem) -> String {
 }
 
 #[test]
-fn a_valid_pair_is_usable_and_says_until_when_and_for_whom() {
+fn a_valid_pair_is_usable_with_its_expiry_and_its_names() {
     let authority = Authority::new("shop");
     let material = check(&authority.pem_of(&MEMBER), Usage::Server).expect("valid");
     assert_eq!(material.not_after_s(), Some(NOT_AFTER_S));
@@ -55,7 +55,7 @@ fn what_has_expired_is_refused_with_the_date() {
 }
 
 #[test]
-fn an_authority_that_has_expired_vouches_for_nobody_although_another_is_valid() {
+fn a_certificate_of_an_expired_authority_is_refused_although_another_is_valid() {
     let (old, new) = (Authority::expired("old"), Authority::new("new"));
     let both = [old.pem(), new.pem()].concat().into_bytes();
     let of_old = Pem { ca: both.clone(), identity: Some(old.issue(&MEMBER)) };
