@@ -219,7 +219,7 @@ fn check_and_up_read_standard_input() {
     for verb in ["check", "up"] {
         let output = fed(&[verb, "-f", "-"], &sample().replace("ttlSeconds", "ttlSecond"));
         let text = out(&output) + &err(&output);
-        assert!(text.contains("standard input:34: CacheGroup"), "{verb}: {text}");
+        assert!(text.contains("standard input:37: CacheGroup"), "{verb}: {text}");
     }
 }
 

@@ -411,6 +411,7 @@ impl Cluster {
         let before = self.grpc_address(name).await;
         let text = format!(
             r#"{{"cluster":{{"namespace":"prod","name":"shop"}},"drainSeconds":4,
+            "allowedTargets":["127.0.0.1"],
             "listen":{{{}}},"limits":{{"workers":1}},
             "mode":{{"member":{{"registry":{{"endpoints":["{}"],"leaseTtlSeconds":60}},{snapshot}
             "placement":{{"rendezvous":{{}}}},"capacityBytes":{}}}}}}}"#,

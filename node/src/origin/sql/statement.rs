@@ -121,6 +121,13 @@ fn marks(query: &str, dialect: Dialect) -> Result<Vec<Mark>, String> {
     let mut marks = Vec::new();
     for token in tokens {
         let number = match &token.token {
+            // MySQL's names may begin with a dollar sign.
+            Token::Word(word) if dialect == Dialect::MySql && word.quote_style.is_none() => {
+                match word.value.strip_prefix('$').map(str::parse) {
+                    Some(Ok(number)) => Some(number),
+                    _ => continue,
+                }
+            }
             Token::SemiColon => return Err("it is more than one statement".into()),
             // It could end the session's being read-only for the loads that follow.
             Token::Word(word) if word.value.eq_ignore_ascii_case("set_config") => {
@@ -197,7 +204,7 @@ mod tests {
     fn the_parameter_is_found_in_every_place() {
         for (dialects, query, expected) in [
             (&Dialect::ALL[..], "SELECT s FROM s WHERE n = ? ;\n", "SELECT s FROM s WHERE n = <>"),
-            (&[Postgres, Sqlite], "SELECT s FROM s WHERE n = $1", "SELECT s FROM s WHERE n = <>"),
+            (&Dialect::ALL, "SELECT s FROM s WHERE n = $1", "SELECT s FROM s WHERE n = <>"),
             (
                 &[Postgres],
                 "SELECT a FROM t WHERE k=$1 OR o=$1",
