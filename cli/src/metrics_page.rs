@@ -65,6 +65,8 @@ const VALUES: &str = "
 | `reason` | `larder_ring_held_info` | `shrink_guard` the registry is distrusted, `grace` some \
   still answer |
 | `code` | `larder_peer_requests_total` | `ok`, `failed` |
+| `operation` | `larder_snapshot_errors_total` | `open` the files of the previous process, `restore` \
+  its entries, `write` a snapshot, `journal` record an invalidation, which deletes the snapshot |
 ";
 
 /// Holds up one load.
