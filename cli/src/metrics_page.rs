@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use larder_node::app::{App, Options, Running};
 use larder_node::config::Config;
-use larder_node::metrics::{CacheMetrics, GrpcMetrics, Method, RingMetrics};
+use larder_node::metrics::{CacheMetrics, GrpcMetrics, Method, RingMetrics, SnapshotMetrics};
 use larder_node::origin::{self, Loaded};
 use larder_operator::api::CacheClusterStatus;
 use larder_operator::metrics::{Kind, Metrics};
@@ -115,6 +115,7 @@ async fn member() -> Families {
     let (reads, ring) = (CacheMetrics::register(&registry), RingMetrics::register(&registry));
     reads.refused("overloaded", "peer");
     let _peer = ring.peer("shop-1");
+    let _snapshots = SnapshotMetrics::register(&registry);
     let calls = GrpcMetrics::register(&registry);
     calls.begin(Method::Get).end(Ok(())).expect("as given");
     families.extend(gathered(&registry));
