@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use larder_node::app::{App, Options, Running};
 use larder_node::config::Config;
-use larder_node::metrics::{CacheMetrics, GrpcMetrics, Method, RingMetrics, TlsMetrics};
+use larder_node::metrics::{
+    CacheMetrics, GrpcMetrics, Method, RingMetrics, SnapshotMetrics, TlsMetrics,
+};
 use larder_node::origin::{self, Loaded};
 use larder_operator::api::CacheClusterStatus;
 use larder_operator::metrics::{Kind, Metrics};
@@ -70,6 +72,8 @@ const VALUES: &str = "
 | `reason` | `larder_tls_handshakes_refused_total` | `plain_text`, `timeout`, `no_certificate`, \
   `certificate` expired or of another authority, `identity` valid and not served on this port, \
   `by_client` the client refused the member's certificate, `protocol` anything else |
+| `operation` | `larder_snapshot_errors_total` | `open` the files of the previous process, `restore` \
+  its entries, `write` a snapshot, `journal` record an invalidation, which deletes the snapshot |
 ";
 
 /// Holds up one load.
@@ -119,6 +123,7 @@ async fn member() -> Families {
     reads.refused("overloaded", "peer");
     let _peer = ring.peer("shop-1");
     let _port = TlsMetrics::register(&registry).port("grpc");
+    let _snapshots = SnapshotMetrics::register(&registry);
     let calls = GrpcMetrics::register(&registry);
     calls.begin(Method::Get).end(Ok(())).expect("as given");
     families.extend(gathered(&registry));

@@ -437,7 +437,7 @@ async fn health_reflection_ring_status_and_metrics_are_correct() {
         assert!(text.contains(name), "{name} in\n{text}");
     }
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
-    assert!(series < 220, "{series} series at one group");
+    assert!(series < 200, "{series} series at one group");
     cluster.stop().await;
 }
 

@@ -92,10 +92,9 @@ impl PortlessMember {
     ) -> Self {
         let name: Arc<str> = config.identity.name.as_str().into();
         let ring_metrics = RingMetrics::register(&core.metrics);
-        let snapshot_metrics = SnapshotMetrics::register(&core.metrics);
         let opening = settings.snapshot.as_ref().and_then(|snapshot| {
             let name = &config.identity.name;
-            let metrics = snapshot_metrics;
+            let metrics = SnapshotMetrics::register(&core.metrics);
             Opening::new(snapshot, &config.cluster, name, core.clock, metrics, &core.failure)
         });
         let peers = Peers::new(
