@@ -48,4 +48,6 @@ pub(crate) use recorder::{LogEvent, Recorder, Ticket};
 pub use ring::{Owner, RingView};
 pub use tls::PeerTls;
 pub use transport::{CallError, InvalidAddress, PeerConnection, Transport};
+#[cfg(test)]
+pub(crate) use wire::in_step;
 pub(crate) use wire::{from_wire, to_wire};

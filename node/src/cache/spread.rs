@@ -47,9 +47,12 @@ impl SpreadKeys {
         }
         let before = self.keys.load();
         let next = next(&before, rates(MAX_KEYS));
-        let (keys, is_new) = (next.len(), next != **before);
+        if next == **before {
+            return None;
+        }
+        let keys = next.len();
         self.keys.store(next.into());
-        is_new.then_some(keys)
+        Some(keys)
     }
 
     /// Whether a search could find or drop a key, after `reads` by applications in all.

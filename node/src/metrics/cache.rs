@@ -5,7 +5,7 @@ use prometheus::{
     IntGaugeVec, Registry,
 };
 
-use super::register::{opts, register};
+use super::register::{counter, opts, register};
 use super::take_over::TakeOverMetrics;
 
 /// Upper bounds of the origin's response times, seconds. Few, because each group has as many
@@ -153,9 +153,7 @@ impl CacheMetrics {
             let vec = IntCounterVec::new(opts(name, help), labels).expect("valid names");
             register(registry, vec)
         };
-        let counter = |name, help| {
-            register(registry, IntCounter::with_opts(opts(name, help)).expect("valid names"))
-        };
+        let counter = |name, help| counter(registry, name, help);
         let seconds = HistogramOpts::from(opts(
             "origin_duration_seconds",
             "Time of one load from the origin, including its time in the queue.",

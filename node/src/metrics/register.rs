@@ -1,7 +1,7 @@
-//! Registration of one collector, and the prefix of its name.
+//! Registration of collectors, and the prefix of their names.
 
 use prometheus::core::Collector;
-use prometheus::{Opts, Registry};
+use prometheus::{IntCounter, IntGauge, Opts, Registry};
 
 pub(super) fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
     registry
@@ -13,4 +13,14 @@ pub(super) fn register<C: Collector + Clone + 'static>(registry: &Registry, coll
 /// Options of the metric `larder_{name}`.
 pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("larder")
+}
+
+/// The registered counter `larder_{name}`, without labels.
+pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::with_opts(opts(name, help)).expect("valid names"))
+}
+
+/// The registered gauge `larder_{name}`, without labels.
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::with_opts(opts(name, help)).expect("valid names"))
 }

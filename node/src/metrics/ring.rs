@@ -5,7 +5,7 @@ use prometheus::{
     Registry,
 };
 
-use super::register::{opts, register};
+use super::register::{counter, gauge, opts, register};
 
 /// Upper bounds of a peer's response times, seconds.
 const PEER_BUCKETS: &[f64] = &[0.0005, 0.002, 0.01, 0.05, 0.2, 0.5];
@@ -53,12 +53,8 @@ impl RingMetrics {
     /// Registers the area.
     #[must_use]
     pub fn register(registry: &Registry) -> Self {
-        let gauge = |name, help| {
-            register(registry, IntGauge::with_opts(opts(name, help)).expect("valid names"))
-        };
-        let counter = |name, help| {
-            register(registry, IntCounter::with_opts(opts(name, help)).expect("valid names"))
-        };
+        let gauge = |name, help| gauge(registry, name, help);
+        let counter = |name, help| counter(registry, name, help);
         let seconds =
             HistogramOpts::from(opts("peer_duration_seconds", "Response time of a peer."))
                 .buckets(PEER_BUCKETS.to_vec());

@@ -2,7 +2,7 @@
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::register::{opts, register};
+use super::register::{counter, gauge, opts, register};
 
 /// What failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,20 +48,21 @@ impl SnapshotMetrics {
     /// Registers the area.
     #[must_use]
     pub fn register(registry: &Registry) -> Self {
-        let counter = |name, help| {
-            register(registry, IntCounter::with_opts(opts(name, help)).expect("valid names"))
-        };
+        let counter = |name, help| counter(registry, name, help);
         let written = opts(
             "snapshot_written_timestamp_seconds",
             "When this process last wrote a snapshot, as a Unix time; 0 before the first.",
         );
-        let bytes = opts("snapshot_bytes", "Size of the last snapshot that this process wrote.");
         let errors = opts("snapshot_errors_total", "Failures of snapshots, by operation.");
         let errors = IntCounterVec::new(errors, &["operation"]).expect("valid names");
         let errors = register(registry, errors);
         Self {
             written_seconds: register(registry, Gauge::with_opts(written).expect("valid names")),
-            bytes: register(registry, IntGauge::with_opts(bytes).expect("valid names")),
+            bytes: gauge(
+                registry,
+                "snapshot_bytes",
+                "Size of the last snapshot that this process wrote.",
+            ),
             restored: counter(
                 "snapshot_restored_entries_total",
                 "Entries of the previous process that were restored from its snapshot.",

@@ -2,7 +2,7 @@
 
 use prometheus::{Gauge, IntCounter, Registry};
 
-use super::register::{opts, register};
+use super::register::{counter, opts, register};
 
 /// The area's metrics. Clones share them.
 #[derive(Clone)]
@@ -29,9 +29,7 @@ impl TakeOverMetrics {
     /// Registers the area.
     #[must_use]
     pub fn register(registry: &Registry) -> Self {
-        let counter = |name, help| {
-            register(registry, IntCounter::with_opts(opts(name, help)).expect("valid names"))
-        };
+        let counter = |name, help| counter(registry, name, help);
         let seconds = opts(
             "take_over_duration_seconds",
             "Duration of the last take-over of entries after a change of the ring.",

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::register::{opts, register};
+use super::register::{counter, gauge, opts, register};
 
 /// The area's metrics. Clones share them.
 #[derive(Clone)]
@@ -75,12 +75,8 @@ impl TlsMetrics {
     /// Registers the area.
     #[must_use]
     pub fn register(registry: &Registry) -> Self {
-        let gauge = |name, help| {
-            register(registry, IntGauge::with_opts(opts(name, help)).expect("valid names"))
-        };
-        let counter = |name, help| {
-            register(registry, IntCounter::with_opts(opts(name, help)).expect("valid names"))
-        };
+        let gauge = |name, help| gauge(registry, name, help);
+        let counter = |name, help| counter(registry, name, help);
         let refused = IntCounterVec::new(
             opts("tls_handshakes_refused_total", "Connections refused in the handshake."),
             &["port", "reason"],

@@ -22,3 +22,17 @@ pub(crate) fn from_wire(what: v1::Invalidation) -> Invalidation {
         copies_only: what.copies_only,
     }
 }
+
+/// What a peer answers that has applied all that the caller has numbered, for tests.
+#[cfg(test)]
+pub(crate) fn in_step(member: &str, request: v1::SyncRequest) -> v1::SyncResponse {
+    let caller = request.state.and_then(|state| state.log_end).unwrap_or_default();
+    let state = v1::SyncState {
+        member: member.to_owned(),
+        log_end: Some(v1::LogPosition { incarnation: 1, number: 0 }),
+        receiver_incarnation: caller.incarnation,
+        applied: Some(caller.number),
+        ..v1::SyncState::default()
+    };
+    v1::SyncResponse { state: Some(state), members: Vec::new() }
+}

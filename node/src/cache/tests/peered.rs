@@ -6,12 +6,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_proto::registry::{Metadata, Registration};
 use larder_proto::v1::{
-    FetchRequest, FetchResponse, FetchResult, LogPosition, Outcome, StaleReason, SyncRequest,
-    SyncResponse, SyncState, TakeOverRequest, TakeOverResponse,
+    FetchRequest, FetchResponse, FetchResult, Outcome, StaleReason, SyncRequest, SyncResponse,
+    TakeOverRequest, TakeOverResponse,
 };
 
 use super::*;
-use crate::peers::{CallError, InvalidAddress, Owner, PeerConnection, Transport};
+use crate::peers::{CallError, InvalidAddress, Owner, PeerConnection, Transport, in_step};
 
 /// The peer. It never answers a take-over.
 struct Scripted {
@@ -40,15 +40,7 @@ impl PeerConnection for Arc<Scripted> {
     }
 
     fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>> {
-        let caller = request.state.and_then(|state| state.log_end).unwrap_or_default();
-        let state = SyncState {
-            member: "shop-1".into(),
-            log_end: Some(LogPosition { incarnation: 1, number: 0 }),
-            receiver_incarnation: caller.incarnation,
-            applied: Some(caller.number),
-            ..SyncState::default()
-        };
-        std::future::ready(Ok(SyncResponse { state: Some(state), members: Vec::new() })).boxed()
+        std::future::ready(Ok(in_step("shop-1", request))).boxed()
     }
 
     fn take_over(&self, _: TakeOverRequest) -> BoxFuture<'_, Result<TakeOverResponse, CallError>> {

@@ -35,8 +35,11 @@ const ABANDONED_QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection whose session the server can make read-only.
 pub(super) trait ReadOnly: Connection + 'static {
-    /// Runs after the connect, before the first query.
-    fn make_read_only(&mut self) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// Runs after the connect, before the first query. Needs a statement only where no option of
+    /// the connect does it, as PostgreSQL's and SQLite's do.
+    fn make_read_only(&mut self) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// The pool of one database. See the module.
@@ -143,19 +146,9 @@ impl<C: ReadOnly> Connections<C> {
     }
 }
 
-impl ReadOnly for PgConnection {
-    /// The option of the connect has done it, without a round trip.
-    async fn make_read_only(&mut self) -> Result<(), sqlx::Error> {
-        Ok(())
-    }
-}
+impl ReadOnly for PgConnection {}
 
-impl ReadOnly for SqliteConnection {
-    /// The pragma of the connect has done it.
-    async fn make_read_only(&mut self) -> Result<(), sqlx::Error> {
-        Ok(())
-    }
-}
+impl ReadOnly for SqliteConnection {}
 
 impl ReadOnly for MySqlConnection {
     async fn make_read_only(&mut self) -> Result<(), sqlx::Error> {

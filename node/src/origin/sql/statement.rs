@@ -95,23 +95,29 @@ fn around_parameter(query: &str, dialect: Dialect) -> Result<Vec<String>, String
     let numbered = marks.iter().any(|mark| mark.number.is_some());
     let places: Vec<&Mark> =
         marks.iter().filter(|mark| mark.number.is_some() == numbered).collect();
-    let problem = if places.is_empty() {
-        "it has no parameter for the key: write $1 or ?"
-    } else if places.iter().any(|mark| mark.number.is_some_and(|number| number != 1)) {
-        "it has more than one parameter: the key is $1, and there is no other"
-    } else if !numbered && places.len() > 1 {
-        "it has more than one ?: write $1 to use the key again"
+    check_places(&places)?;
+    let mut texts = Vec::with_capacity(places.len() + 1);
+    let mut from = 0;
+    for place in &places {
+        texts.push(query[from..place.start].to_owned());
+        from = place.end;
+    }
+    texts.push(query[from..].to_owned());
+    Ok(texts)
+}
+
+/// Refuses places that are not all of one parameter. Either all of them have a number or none has.
+fn check_places(places: &[&Mark]) -> Result<(), &'static str> {
+    let numbers = || places.iter().filter_map(|place| place.number);
+    if places.is_empty() {
+        Err("it has no parameter for the key: write $1 or ?")
+    } else if numbers().any(|number| number != 1) {
+        Err("it has more than one parameter: the key is $1, and there is no other")
+    } else if places.len() > 1 && numbers().next().is_none() {
+        Err("it has more than one ?: write $1 to use the key again")
     } else {
-        let mut texts = Vec::with_capacity(places.len() + 1);
-        let mut from = 0;
-        for place in &places {
-            texts.push(query[from..place.start].to_owned());
-            from = place.end;
-        }
-        texts.push(query[from..].to_owned());
-        return Ok(texts);
-    };
-    Err(problem.to_owned())
+        Ok(())
+    }
 }
 
 fn marks(query: &str, dialect: Dialect) -> Result<Vec<Mark>, String> {

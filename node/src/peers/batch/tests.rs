@@ -7,8 +7,7 @@ use futures::future::{BoxFuture, join_all};
 use larder_proto::config::Placement;
 use larder_proto::registry::{Metadata, Registration};
 use larder_proto::v1::{
-    FetchRequest, FetchResponse, LogPosition, SyncRequest, SyncResponse, SyncState,
-    TakeOverRequest, TakeOverResponse,
+    FetchRequest, FetchResponse, SyncRequest, SyncResponse, TakeOverRequest, TakeOverResponse,
 };
 use larder_runtime::clock::Clock;
 use larder_runtime::random::Random;
@@ -26,7 +25,7 @@ use super::super::transport::{CallError, InvalidAddress, PeerConnection, Transpo
 use super::*;
 use crate::gather::Gathering;
 use crate::metrics::RingMetrics;
-use crate::peers::Past;
+use crate::peers::{Past, in_step};
 
 /// How the peer behaves.
 #[derive(Debug, Clone, Copy)]
@@ -86,17 +85,9 @@ impl PeerConnection for Arc<Scripted> {
     }
 
     fn sync(&self, request: SyncRequest) -> BoxFuture<'_, Result<SyncResponse, CallError>> {
-        let caller = request.state.and_then(|state| state.log_end).unwrap_or_default();
-        let state = SyncState {
-            member: "shop-1".into(),
-            log_end: Some(LogPosition { incarnation: 1, number: 0 }),
-            receiver_incarnation: caller.incarnation,
-            applied: Some(caller.number),
-            ..SyncState::default()
-        };
         async move {
             sleep(self.behaviour.sync_after).await;
-            Ok(SyncResponse { state: Some(state), members: Vec::new() })
+            Ok(in_step("shop-1", request))
         }
         .boxed()
     }
